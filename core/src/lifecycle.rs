@@ -1,0 +1,73 @@
+//! The states of a message and the legal moves between them.
+
+/// Where a message is. It is in exactly one of these at any time (G2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// In the input, not yet claimed; or claimed once and free again.
+    Waiting,
+    /// Failed for now: waits for its next attempt to be due.
+    Delayed,
+    /// Held by a processor.
+    Leased,
+    /// Its result is recorded and waits for its turn.
+    Processed,
+    /// Failed for good; its tombstone waits for its turn.
+    Dead,
+    /// Past the head: written to the output (or, as a duplicate or a skipped dead letter, passed over).
+    Delivered,
+}
+
+impl State {
+    /// All states, in the order in which a message meets them.
+    pub const ALL: [Self; 6] = [
+        Self::Waiting,
+        Self::Delayed,
+        Self::Leased,
+        Self::Processed,
+        Self::Dead,
+        Self::Delivered,
+    ];
+
+    /// Whether the one step from here to `next` is legal.
+    pub fn may_become(self, next: Self) -> bool {
+        use State::{Dead, Delayed, Delivered, Leased, Processed, Waiting};
+        matches!(
+            (self, next),
+            // claimed
+            (Waiting, Leased)
+                // completed; failed for good; failed for now; its owner is gone
+                | (Leased, Processed | Dead | Delayed | Waiting)
+                // due again
+                | (Delayed, Waiting)
+                // its turn came
+                | (Processed | Dead, Delivered)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_leaves_delivered_and_nothing_skips_the_lease() {
+        for next in State::ALL {
+            assert!(!State::Delivered.may_become(next));
+            assert_eq!(State::Waiting.may_become(next), next == State::Leased);
+        }
+    }
+
+    #[test]
+    fn every_state_but_the_last_has_a_way_to_the_end() {
+        for start in State::ALL {
+            let mut reached = vec![start];
+            while let Some(next) = State::ALL
+                .into_iter()
+                .find(|next| !reached.contains(next) && reached.iter().any(|from| from.may_become(*next)))
+            {
+                reached.push(next);
+            }
+            assert!(reached.contains(&State::Delivered), "{start:?} is a trap");
+        }
+    }
+}

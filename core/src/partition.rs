@@ -1,0 +1,185 @@
+//! One partition of a line: all its state, and every step that may change it.
+//!
+//! This is the reference. The memory store is this behind a mutex and a clock; the other stores say the same in
+//! SQL and Lua and are compared with it step by step. Each verb is one atomic step, has a file of its own, and
+//! takes the time from its caller.
+//!
+//! The input is a log: an entry stays in it until it is delivered, and two cursors run over it. `head` is the
+//! lowest position not yet delivered, `next` the lowest not yet claimed. So a claim copies nothing, a claim
+//! again finds the entry where it was, and position is arrival.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::lease::{Attempt, Lease, OwnerId};
+use crate::lifecycle::State;
+use crate::message::{Entry, Id, Position, Record};
+use crate::term::{Lock, Term};
+use crate::time::Micros;
+
+mod browse;
+mod campaign;
+mod claim;
+mod complete;
+mod emit;
+mod receive;
+mod renew;
+mod status;
+
+pub use browse::{Page, Row, Shelf, finish_processed, write_dead_letter};
+pub use campaign::CampaignRequest;
+pub use claim::{Claim, ClaimRequest, Limits};
+pub use complete::{Completed, Completion};
+pub use emit::{Cursor, EmitRequest, Emitted, Followed, Processed, Ready, Turn};
+pub use receive::ReceiveRequest;
+pub use renew::{RenewRequest, Renewed};
+pub use status::{Blocker, Status};
+
+/// All that a partition is made of.
+#[derive(Debug, Clone)]
+pub struct Partition {
+    /// The input from the head on: the entry at index i has the position head + i.
+    entries: VecDeque<Bytes>,
+    head: Position,
+    next: Position,
+    /// Every claimed position that is not yet delivered: exactly those from head to next.
+    flights: BTreeMap<Position, Flight>,
+    /// Until when each process is taken to be alive.
+    owners: BTreeMap<OwnerId, Micros>,
+    term: Term,
+    lock: Option<Lock>,
+    records: HashMap<Id, Stored>,
+    processed: BTreeMap<Cursor, (Position, Turn)>,
+    last_cursor: u64,
+    outputs: VecDeque<(Position, Bytes)>,
+    dead: Vec<DeadLetter>,
+}
+
+/// Where a claimed message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Flight {
+    Leased(Lease),
+    /// Free to be claimed again: its owner is gone or gave it back.
+    Free(Attempt),
+    /// Failed for now.
+    Delayed {
+        due: Micros,
+        attempt: Attempt,
+    },
+    Processed,
+    Dead,
+}
+
+impl Flight {
+    fn state(&self) -> State {
+        match self {
+            Self::Leased(_) => State::Leased,
+            Self::Free(_) => State::Waiting,
+            Self::Delayed { .. } => State::Delayed,
+            Self::Processed => State::Processed,
+            Self::Dead => State::Dead,
+        }
+    }
+}
+
+/// A record with the datetimes that the store gave it.
+#[derive(Debug, Clone)]
+struct Stored {
+    record: Record,
+    processed: Micros,
+    /// When the leader took it up, and when it was delivered.
+    delivered: Option<(Micros, Micros)>,
+}
+
+/// A message that failed for good, as it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct DeadLetter {
+    position: Position,
+    id: Id,
+    reason: String,
+    attempts: Attempt,
+    died: Micros,
+    entry: Bytes,
+}
+
+impl Default for Partition {
+    fn default() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            head: Position::FIRST,
+            next: Position::FIRST,
+            flights: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            term: Term::default(),
+            lock: None,
+            records: HashMap::new(),
+            processed: BTreeMap::new(),
+            last_cursor: 0,
+            outputs: VecDeque::new(),
+            dead: Vec::new(),
+        }
+    }
+}
+
+impl Partition {
+    /// Appends entries to the input, in their order.
+    pub fn send(&mut self, entries: &[Bytes]) {
+        self.entries.extend(entries.iter().cloned());
+    }
+
+    /// The state of the message at `position`, or `None` if there is no such message yet.
+    pub fn state(&self, position: Position) -> Option<State> {
+        if position < self.head {
+            return (position >= Position::FIRST).then_some(State::Delivered);
+        }
+        if let Some(flight) = self.flights.get(&position) {
+            return Some(flight.state());
+        }
+        self.raw(position).map(|_| State::Waiting)
+    }
+
+    /// The bytes at a position that is not yet delivered.
+    fn raw(&self, position: Position) -> Option<&Bytes> {
+        let index = usize::try_from(position.0.checked_sub(self.head.0)?).ok()?;
+        self.entries.get(index)
+    }
+
+    /// The entry at `position` as a claim hands it out.
+    fn entry(&self, position: Position, limit: u64) -> Option<Entry> {
+        self.raw(position).map(|bytes| match bytes.len() as u64 {
+            size if size > limit => Entry::Oversize { bytes: size },
+            _ => Entry::Whole(bytes.clone()),
+        })
+    }
+
+    /// Moves a message to another state. Every change of a flight goes through here.
+    fn put(&mut self, position: Position, flight: Flight) {
+        debug_assert!(
+            self.state(position)
+                .is_some_and(|state| state.may_become(flight.state())),
+            "position {position} can't go from {:?} to {flight:?}",
+            self.state(position),
+        );
+        self.flights.insert(position, flight);
+    }
+
+    /// Frees what `owner` holds.
+    fn free_leases_of(&mut self, owner: &OwnerId) {
+        let held: Vec<_> = self
+            .leases_of(owner)
+            .map(|(position, lease)| (position, lease.attempt))
+            .collect();
+        for (position, attempt) in held {
+            self.put(position, Flight::Free(attempt));
+        }
+    }
+
+    /// What `owner` holds, lowest position first.
+    fn leases_of<'a>(&'a self, owner: &'a OwnerId) -> impl Iterator<Item = (Position, &'a Lease)> {
+        self.flights.iter().filter_map(move |(position, flight)| match flight {
+            Flight::Leased(lease) if lease.owner == *owner => Some((*position, lease)),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! Claim (law 1): first what is free again, lowest position first, then new messages from the input.
+
+use super::{Flight, Partition};
+use crate::lease::{Attempt, Lease, OwnerId};
+use crate::message::{Entry, Position};
+use crate::time::Micros;
+
+/// How large an answer may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// An entry of more bytes than this is handed out as [`Entry::Oversize`].
+    pub entry_bytes: u64,
+    /// An answer ends with the message by which the bytes of its entries reach this.
+    pub total_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entry_bytes: 1 << 20,
+            total_bytes: 8 << 20,
+        }
+    }
+}
+
+/// Asks for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRequest {
+    /// Who asks. Asking says that it is alive.
+    pub owner: OwnerId,
+    /// How many messages at most.
+    pub max: usize,
+    /// How long the owner is taken to be alive from now, in microseconds.
+    pub lease_us: u64,
+    /// New messages are handed out below head + window.
+    pub window: u64,
+    /// How large the answer may be.
+    pub limits: Limits,
+}
+
+/// One message, and the lease on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Its place in the order.
+    pub position: Position,
+    /// The how manieth claim of it this is.
+    pub attempt: Attempt,
+    /// When it was claimed.
+    pub claimed: Micros,
+    /// What the producer sent.
+    pub entry: Entry,
+}
+
+impl Partition {
+    /// Hands out messages to `request.owner`, in ascending position.
+    pub fn claim(&mut self, now: Micros, request: &ClaimRequest) -> Vec<Claim> {
+        self.owners.insert(request.owner.clone(), now + request.lease_us);
+        self.free_the_expired(now);
+        let mut claims = Vec::new();
+        let mut bytes = 0;
+        while claims.len() < request.max && bytes < request.limits.total_bytes {
+            let Some((position, attempt)) = self.free_again().or_else(|| self.take_next(request.window)) else {
+                break;
+            };
+            let Some(entry) = self.entry(position, request.limits.entry_bytes) else {
+                break;
+            };
+            if let Entry::Whole(whole) = &entry {
+                bytes += whole.len() as u64;
+            }
+            self.put(
+                position,
+                Flight::Leased(Lease {
+                    owner: request.owner.clone(),
+                    attempt,
+                    claimed: now,
+                }),
+            );
+            claims.push(Claim {
+                position,
+                attempt,
+                claimed: now,
+                entry,
+            });
+        }
+        claims
+    }
+
+    /// Frees what owners held whose time is up, and what has waited out its delay.
+    fn free_the_expired(&mut self, now: Micros) {
+        let gone: Vec<_> = self
+            .owners
+            .iter()
+            .filter(|(_, deadline)| **deadline <= now)
+            .map(|(owner, _)| owner.clone())
+            .collect();
+        for owner in gone {
+            self.owners.remove(&owner);
+            self.free_leases_of(&owner);
+        }
+        let due: Vec<_> = self
+            .flights
+            .iter()
+            .filter_map(|(position, flight)| match flight {
+                Flight::Delayed { due, attempt } if *due <= now => Some((*position, *attempt)),
+                _ => None,
+            })
+            .collect();
+        for (position, attempt) in due {
+            self.put(position, Flight::Free(attempt));
+        }
+    }
+
+    fn free_again(&self) -> Option<(Position, Attempt)> {
+        self.flights.iter().find_map(|(position, flight)| match flight {
+            Flight::Free(attempt) => Some((*position, attempt.next())),
+            _ => None,
+        })
+    }
+
+    fn take_next(&mut self, window: u64) -> Option<(Position, Attempt)> {
+        let position = self.next;
+        if position.past(self.head) >= window || self.raw(position).is_none() {
+            return None;
+        }
+        self.next = position.next();
+        Some((position, Attempt(1)))
+    }
+}

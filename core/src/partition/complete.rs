@@ -1,0 +1,137 @@
+//! Complete (law 2): the end of a lease, only for the one who still has it.
+
+use std::collections::hash_map;
+
+use super::{Cursor, DeadLetter, Flight, Partition, Stored, Turn};
+use crate::lease::{Held, OwnerId};
+use crate::message::{Body, Position, Record, write_open};
+use crate::time::Micros;
+
+/// How a lease ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Completion {
+    /// With a result, to be recorded and delivered.
+    Done(Record),
+    /// In failure for good. The record's body is the reason.
+    Dead {
+        /// The tombstone.
+        tombstone: Record,
+        /// Whether the tombstone is delivered in its place, or kept out of the output.
+        deliver: bool,
+    },
+    /// In failure for now, or given back: to be claimed again after a delay.
+    Retry {
+        /// The lease.
+        held: Held,
+        /// The least time until the next claim, in microseconds.
+        delay_us: u64,
+    },
+}
+
+impl Completion {
+    /// The lease that ends.
+    pub fn held(&self) -> Held {
+        match self {
+            Self::Done(record) | Self::Dead { tombstone: record, .. } => Held {
+                position: record.position,
+                attempt: record.attempts,
+            },
+            Self::Retry { held, .. } => *held,
+        }
+    }
+}
+
+/// What became of a completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Completed {
+    /// It counts.
+    Accepted,
+    /// The lease is not this owner's and this attempt's: it expired and another has it, or this is the repetition
+    /// of a call that counted. Nothing was changed.
+    Stale,
+}
+
+impl Partition {
+    /// Ends leases of `owner`; the answers stand in the order of the completions.
+    pub fn complete(&mut self, now: Micros, owner: &OwnerId, completions: &[Completion]) -> Vec<Completed> {
+        completions
+            .iter()
+            .map(|completion| self.complete_one(now, owner, completion))
+            .collect()
+    }
+
+    fn complete_one(&mut self, now: Micros, owner: &OwnerId, completion: &Completion) -> Completed {
+        let held = completion.held();
+        match self.flights.get(&held.position) {
+            Some(Flight::Leased(lease)) if lease.is_held_by(owner, held.attempt) => {}
+            _ => return Completed::Stale,
+        }
+        match completion {
+            Completion::Done(record) => {
+                self.record(now, record);
+                self.put(held.position, Flight::Processed);
+                self.append(held.position, Turn::Record(record.id.clone()));
+            }
+            Completion::Dead { tombstone, deliver } => {
+                self.bury(now, tombstone);
+                self.put(held.position, Flight::Dead);
+                let turn = if *deliver {
+                    Turn::Tombstone {
+                        open: write_open(tombstone),
+                        died: now,
+                    }
+                } else {
+                    Turn::Nothing
+                };
+                self.append(held.position, turn);
+            }
+            Completion::Retry { delay_us: 0, .. } => self.put(held.position, Flight::Free(held.attempt)),
+            Completion::Retry { delay_us, .. } => self.put(
+                held.position,
+                Flight::Delayed {
+                    due: now + *delay_us,
+                    attempt: held.attempt,
+                },
+            ),
+        }
+        Completed::Accepted
+    }
+
+    /// Records a result unless its id has one. What the record holds is what gets delivered, at the lowest position
+    /// that asks for it: an id that came in twice keeps the place in which it came first, whichever was done first.
+    fn record(&mut self, now: Micros, record: &Record) {
+        match self.records.entry(record.id.clone()) {
+            hash_map::Entry::Vacant(slot) => {
+                slot.insert(Stored {
+                    record: record.clone(),
+                    processed: now,
+                    delivered: None,
+                });
+            }
+            hash_map::Entry::Occupied(mut slot) => {
+                let kept = &mut slot.get_mut().record.position;
+                *kept = record.position.min(*kept);
+            }
+        }
+    }
+
+    fn bury(&mut self, now: Micros, tombstone: &Record) {
+        let reason = match &tombstone.body {
+            Body::Dead { reason } => reason.clone(),
+            Body::Result(_) => String::new(),
+        };
+        self.dead.push(DeadLetter {
+            position: tombstone.position,
+            id: tombstone.id.clone(),
+            reason,
+            attempts: tombstone.attempts,
+            died: now,
+            entry: self.raw(tombstone.position).cloned().unwrap_or_default(),
+        });
+    }
+
+    fn append(&mut self, position: Position, turn: Turn) {
+        self.last_cursor += 1;
+        self.processed.insert(Cursor(0, self.last_cursor), (position, turn));
+    }
+}

@@ -1,0 +1,86 @@
+//! Renew: an owner says that it is alive, asks what it holds, or leaves.
+
+use std::collections::HashSet;
+
+use super::{Claim, Limits, Partition};
+use crate::lease::{Held, OwnerId};
+use crate::message::Position;
+use crate::time::Micros;
+
+/// Keeps an owner alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenewRequest {
+    /// Who.
+    pub owner: OwnerId,
+    /// How long it is taken to be alive from now, in microseconds. 0: it leaves, and all that it holds is free at once.
+    pub lease_us: u64,
+    /// What the owner believes to hold, where it wants that compared: after a reply was lost, or it was away.
+    pub held: Option<Vec<Held>>,
+    /// How large the answer may be.
+    pub limits: Limits,
+}
+
+/// What the store says to that.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Renewed {
+    /// Whether the owner was taken to be alive until now. If not, what it held is no longer its own.
+    pub known: bool,
+    /// Of what the owner believed to hold, what it does not.
+    pub lost: Vec<Position>,
+    /// What the owner holds and did not know of: the reply to its claim was lost.
+    pub found: Vec<Claim>,
+}
+
+impl Partition {
+    /// Renews all leases of an owner in one step, or ends them.
+    pub fn renew(&mut self, now: Micros, request: &RenewRequest) -> Renewed {
+        if request.lease_us == 0 {
+            let known = self.owners.remove(&request.owner).is_some();
+            self.free_leases_of(&request.owner);
+            return Renewed {
+                known,
+                ..Renewed::default()
+            };
+        }
+        let known = self
+            .owners
+            .insert(request.owner.clone(), now + request.lease_us)
+            .is_some();
+        let Some(believed) = &request.held else {
+            return Renewed {
+                known,
+                ..Renewed::default()
+            };
+        };
+        let mut really: HashSet<Held> = HashSet::new();
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        for (position, lease) in self.leases_of(&request.owner) {
+            let held = Held {
+                position,
+                attempt: lease.attempt,
+            };
+            really.insert(held);
+            if believed.contains(&held) || bytes >= request.limits.total_bytes {
+                continue;
+            }
+            if let Some(entry) = self.entry(position, request.limits.entry_bytes) {
+                if let crate::message::Entry::Whole(whole) = &entry {
+                    bytes += whole.len() as u64;
+                }
+                found.push(Claim {
+                    position,
+                    attempt: lease.attempt,
+                    claimed: lease.claimed,
+                    entry,
+                });
+            }
+        }
+        let lost = believed
+            .iter()
+            .filter(|held| !really.contains(held))
+            .map(|held| held.position)
+            .collect();
+        Renewed { known, lost, found }
+    }
+}

@@ -1,0 +1,101 @@
+//! Status: the depths of a partition and what holds it up.
+
+use super::{Flight, Partition};
+use crate::lease::{Attempt, OwnerId};
+use crate::message::Position;
+use crate::term::Term;
+use crate::time::Micros;
+
+/// A partition at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The store's time.
+    pub now: Micros,
+    /// Accepted and not yet claimed.
+    pub waiting: u64,
+    /// Claimed and not yet done: leased, free again, or delayed.
+    pub in_flight: u64,
+    /// Done, failed for good ones included, and not yet delivered.
+    pub processed: u64,
+    /// Delivered and not yet received.
+    pub output: u64,
+    /// Rows in the system of record.
+    pub recorded: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// The lowest position not yet delivered.
+    pub head: Position,
+    /// The lowest position not yet claimed.
+    pub next: Position,
+    /// What the message at the head waits for, if it was claimed and is not done.
+    pub blocker: Option<Blocker>,
+    /// The current term.
+    pub term: Term,
+    /// Who leads.
+    pub leader: Option<OwnerId>,
+    /// The processors taken to be alive.
+    pub processors: Vec<OwnerId>,
+}
+
+/// Why the head does not move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blocker {
+    /// It is being processed.
+    Leased {
+        /// By whom.
+        owner: OwnerId,
+        /// For the how manieth time.
+        attempt: Attempt,
+        /// Since when.
+        since: Micros,
+    },
+    /// It waits to be claimed again.
+    Free,
+    /// It failed and waits for its next attempt.
+    Delayed {
+        /// When that is due.
+        due: Micros,
+    },
+}
+
+impl Partition {
+    /// Counts. Changes nothing.
+    pub fn status(&self, now: Micros) -> Status {
+        let processed = self.processed.len() as u64;
+        let claimed = self.flights.len() as u64;
+        let blocker = match self.flights.get(&self.head) {
+            Some(Flight::Leased(lease)) => Some(Blocker::Leased {
+                owner: lease.owner.clone(),
+                attempt: lease.attempt,
+                since: lease.claimed,
+            }),
+            Some(Flight::Free(_)) => Some(Blocker::Free),
+            Some(Flight::Delayed { due, .. }) => Some(Blocker::Delayed { due: *due }),
+            Some(Flight::Processed | Flight::Dead) | None => None,
+        };
+        Status {
+            now,
+            waiting: self.entries.len() as u64 - claimed,
+            in_flight: claimed - processed,
+            processed,
+            output: self.outputs.len() as u64,
+            recorded: self.records.len() as u64,
+            dead: self.dead.len() as u64,
+            head: self.head,
+            next: self.next,
+            blocker,
+            term: self.term,
+            leader: self
+                .lock
+                .as_ref()
+                .filter(|lock| lock.holds(now))
+                .map(|lock| lock.owner.clone()),
+            processors: self
+                .owners
+                .iter()
+                .filter(|(_, deadline)| now < **deadline)
+                .map(|(owner, _)| owner.clone())
+                .collect(),
+        }
+    }
+}

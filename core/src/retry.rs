@@ -1,0 +1,72 @@
+//! When a message that failed is tried again.
+
+use crate::lease::Attempt;
+
+/// Exponential backoff with full jitter, up to a number of attempts.
+///
+/// The delay after attempt *n* is drawn evenly from 0 to `min(max, base × 2^(n−1))`. Source: M. Brooker,
+/// "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// The largest delay after the first attempt, in microseconds.
+    pub base_us: u64,
+    /// The largest delay at all, in microseconds.
+    pub max_us: u64,
+    /// After this many attempts the failure is for good.
+    pub max_attempts: u32,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            base_us: 100_000,
+            max_us: 30_000_000,
+            max_attempts: 5,
+        }
+    }
+}
+
+impl Backoff {
+    /// The delay in microseconds before the attempt after `failed`, or `None` when the failure is for good.
+    /// `random` is any number, evenly distributed over all of `u64`.
+    pub fn delay_us(&self, failed: Attempt, random: u64) -> Option<u64> {
+        if failed.0 >= self.max_attempts {
+            return None;
+        }
+        let doublings = failed.0.saturating_sub(1).min(63);
+        let ceiling = self.base_us.saturating_mul(1 << doublings).min(self.max_us);
+        Some(random % (ceiling + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ceiling_doubles_up_to_the_maximum_and_ends() {
+        let backoff = Backoff {
+            base_us: 100,
+            max_us: 350,
+            max_attempts: 4,
+        };
+        let largest = |attempt| {
+            (0..2_000)
+                .filter_map(|random| backoff.delay_us(Attempt(attempt), random))
+                .max()
+        };
+        assert_eq!(largest(1), Some(100));
+        assert_eq!(largest(2), Some(200));
+        assert_eq!(largest(3), Some(350));
+        assert_eq!(largest(4), None);
+    }
+
+    #[test]
+    fn no_attempt_number_overflows() {
+        let backoff = Backoff {
+            max_attempts: u32::MAX,
+            ..Backoff::default()
+        };
+        assert!(backoff.delay_us(Attempt(u32::MAX - 1), u64::MAX).is_some());
+    }
+}

@@ -1,0 +1,91 @@
+//! The store: where a partition of a line lives. Ten verbs, each one atomic step.
+//!
+//! # The laws
+//! Every store keeps these; `tests/contract` holds each of them to the reference, [`conga_core::partition`].
+//!
+//! 1. **Claim** is one atomic step: first what has expired, was given back or is due again, lowest position first;
+//!    then new messages from the input, below head + window. Each gets its lease in that same step. A message is
+//!    never outside input, lease, processed, output or dead, not even for an instant.
+//! 2. **Complete** is one atomic step: only if the lease is still this owner's and this attempt's, write the record
+//!    (if its id has none yet), append to processed, drop the lease. Otherwise nothing, and the answer is
+//!    [`Completed::Stale`]. What the record holds is what gets delivered, at the lowest position that has its id.
+//! 3. **Emit** is one atomic step: only if the caller's term is the current one and its idea of the head is right,
+//!    append to the output, advance the head, remove from processed. Otherwise nothing, and the caller reloads.
+//! 4. Each step can be sent again after a lost reply and then changes nothing; the answer says so. Only `send` adds
+//!    again what it is given again, and there the ids of the messages see to it that each counts once.
+//! 5. **Time** is the store's own clock, never a client's.
+//! 6. **Leadership** is a lock that expires, and a term that grows with each change of hands.
+//!
+//! # Where later steps fit
+//! A store is opened for one partition, so a sharded line is a store for each of them. Whether a complete also
+//! delivers what is then at the head is between [`Store::complete`] and the store: the answer to the processor stays
+//! the same, and a sequencer that follows finds nothing left to emit.
+//!
+//! # Cancellation
+//! A verb's future may be dropped at any time. The step is then done wholly or not at all, and nobody knows which:
+//! the same as [`StoreError::Unknown`].
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conga_core::lease::OwnerId;
+use conga_core::partition::{
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
+    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+};
+use conga_core::term::Campaign;
+
+use crate::wake::Wakes;
+
+mod error;
+pub mod memory;
+
+pub use error::StoreError;
+
+/// What a verb answers.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// A shared store.
+pub type SharedStore = Arc<dyn Store>;
+
+/// One partition of a line.
+#[async_trait]
+pub trait Store: Debug + Send + Sync {
+    /// Appends entries to the input, in their order, all or none. Wakes [`crate::wake::Topic::Input`].
+    async fn send(&self, entries: &[Bytes]) -> Result<()>;
+
+    /// Hands out messages, in ascending position (law 1).
+    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>>;
+
+    /// Ends leases (law 2). One answer for each completion, in their order. Wakes [`crate::wake::Topic::Processed`],
+    /// and [`crate::wake::Topic::Input`] where something is free again.
+    async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>>;
+
+    /// Keeps an owner and with it all its leases alive, tells it what it holds, or lets it leave. A leave wakes
+    /// [`crate::wake::Topic::Input`].
+    async fn renew(&self, request: &RenewRequest) -> Result<Renewed>;
+
+    /// Takes, renews or gives up the leadership (law 6). Giving it up wakes [`crate::wake::Topic::Lock`].
+    async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign>;
+
+    /// What was processed after `cursor`, at most `max` entries. Changes nothing.
+    async fn follow(&self, cursor: Cursor, max: usize) -> Result<Followed>;
+
+    /// Delivers (law 3). Wakes [`crate::wake::Topic::Output`].
+    async fn emit(&self, request: &EmitRequest) -> Result<Emitted>;
+
+    /// The oldest outputs, in ascending position, after the acknowledged ones are gone.
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>>;
+
+    /// Counts what is where. Changes nothing.
+    async fn status(&self) -> Result<Status>;
+
+    /// A page of the system of record or of the dead letters: the first one, or the one that [`Page::next`] named.
+    /// Changes nothing.
+    async fn browse(&self, shelf: Shelf, from: Option<&str>) -> Result<Page>;
+
+    /// Where this store gives its hints.
+    fn wakes(&self) -> &Wakes;
+}

@@ -1,0 +1,106 @@
+//! The memory store: the reference itself, behind a mutex and a clock. For tests, simulation and one process.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conga_core::lease::OwnerId;
+use conga_core::partition::{
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
+    Partition, ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+};
+use conga_core::term::Campaign;
+
+use super::{Result, Store};
+use crate::clock::Clock;
+use crate::wake::{Topic, Wakes};
+
+/// A partition in this process's memory. It ends with the process.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    partition: Mutex<Partition>,
+    clock: Clock,
+    wakes: Wakes,
+}
+
+impl MemoryStore {
+    /// An empty partition.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            ..Self::default()
+        }
+    }
+
+    fn partition(&self) -> MutexGuard<'_, Partition> {
+        // A step that panicked has changed nothing that the next could trip over: they panic before they write.
+        self.partition.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn send(&self, entries: &[Bytes]) -> Result<()> {
+        self.partition().send(entries);
+        self.wakes.wake(Topic::Input);
+        Ok(())
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
+        Ok(self.partition().claim(self.clock.now(), request))
+    }
+
+    async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>> {
+        let answers = self.partition().complete(self.clock.now(), owner, completions);
+        self.wakes.wake(Topic::Processed);
+        if completions
+            .iter()
+            .any(|completion| matches!(completion, Completion::Retry { .. }))
+        {
+            self.wakes.wake(Topic::Input);
+        }
+        Ok(answers)
+    }
+
+    async fn renew(&self, request: &RenewRequest) -> Result<Renewed> {
+        let renewed = self.partition().renew(self.clock.now(), request);
+        if request.lease_us == 0 {
+            self.wakes.wake(Topic::Input);
+        }
+        Ok(renewed)
+    }
+
+    async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign> {
+        let campaign = self.partition().campaign(self.clock.now(), request);
+        if request.lock_us == 0 {
+            self.wakes.wake(Topic::Lock);
+        }
+        Ok(campaign)
+    }
+
+    async fn follow(&self, cursor: Cursor, max: usize) -> Result<Followed> {
+        Ok(self.partition().follow(self.clock.now(), cursor, max))
+    }
+
+    async fn emit(&self, request: &EmitRequest) -> Result<Emitted> {
+        let emitted = self.partition().emit(self.clock.now(), request);
+        self.wakes.wake(Topic::Output);
+        Ok(emitted)
+    }
+
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
+        Ok(self.partition().receive(request))
+    }
+
+    async fn status(&self) -> Result<Status> {
+        Ok(self.partition().status(self.clock.now()))
+    }
+
+    async fn browse(&self, shelf: Shelf, _from: Option<&str>) -> Result<Page> {
+        Ok(self.partition().browse(shelf))
+    }
+
+    fn wakes(&self) -> &Wakes {
+        &self.wakes
+    }
+}
