@@ -1,2 +1,67 @@
-//! x
-fn main() {}
+//! conga: the command line of Conga.
+
+mod args;
+mod bench;
+mod cmd;
+mod settings;
+mod signal;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Args, Bench, Command};
+use crate::settings::{Settings, WrongUsage};
+
+/// Done; the check failed or the work could not be done; wrong usage.
+const DONE: u8 = 0;
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_env("CONGA_LOG").unwrap_or_else(|_| EnvFilter::new("warn,conga=info")))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("conga: can't start: {error}");
+            return FAILED.into();
+        }
+    };
+    let code = match runtime.block_on(run(args)) {
+        Ok(true) => DONE,
+        Ok(false) => FAILED,
+        Err(error) => {
+            eprintln!("conga: {error:#}");
+            if error.is::<WrongUsage>() { USAGE } else { FAILED }
+        }
+    };
+    // Whoever still reads a terminal or a pipe is not waited for.
+    runtime.shutdown_background();
+    code.into()
+}
+
+/// Whether it was done and, where it was a check, passed.
+async fn run(args: Args) -> anyhow::Result<bool> {
+    let settings = Settings::load(&args.common)?;
+    match args.command {
+        Command::Demo(demo) => cmd::demo::run(&settings, demo).await,
+        Command::Run(service) => cmd::service::run(&settings, &service).await,
+        Command::Process(service) => cmd::service::process(&settings, &service).await,
+        Command::Sequence(service) => cmd::service::sequence(&settings, &service).await,
+        Command::Send(send) => cmd::send::run(&settings, send).await,
+        Command::Receive(receive) => cmd::receive::run(&settings, receive).await,
+        Command::Pipe(pipe) => cmd::pipe::run(&settings, pipe).await,
+        Command::Status(status) => cmd::status::run(&settings, status).await,
+        Command::Verify(verify) => cmd::verify::run(&settings, &verify),
+        Command::Bench { bench: Bench::Burst(burst) } => cmd::bench::burst(&settings, burst).await,
+        Command::Bench { bench: Bench::Soak(soak) } => cmd::bench::soak(&settings, soak).await,
+    }
+}

@@ -54,6 +54,10 @@ async fn receive(store: &SharedStore, count: usize) -> Vec<serde_json::Value> {
     outputs
 }
 
+fn echo() -> impl conga::process::Handler {
+    sleep(Duration::ZERO, Duration::ZERO)
+}
+
 fn options(concurrency: usize) -> ProcessorOptions {
     ProcessorOptions {
         concurrency,
@@ -71,11 +75,7 @@ async fn a_line_keeps_its_order() {
         services.spawn(Sequencer::new(store.clone(), SequencerOptions::default()).run(stop.clone()));
     }
     for _ in 0..4 {
-        let handler = service_fn(|message: Message| async move {
-            let jitter = message.position.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) % 50;
-            tokio::time::sleep(Duration::from_millis(jitter)).await;
-            Ok::<_, Infallible>(message.payload)
-        });
+        let handler = sleep(Duration::ZERO, Duration::from_millis(50));
         services.spawn(Processor::new(store.clone(), handler, options(10)).run(stop.clone()));
     }
     send(&store, 1_000).await;
@@ -150,14 +150,14 @@ async fn what_fails_is_tried_again_and_then_is_dead() {
 async fn a_processor_that_is_told_to_end_drains() {
     let store = store();
     let (first, second) = (CancellationToken::new(), CancellationToken::new());
-    let processor = Processor::new(store.clone(), sleep(Duration::from_millis(500)), options(3));
+    let processor = Processor::new(store.clone(), sleep(Duration::from_millis(500), Duration::from_millis(500)), options(3));
     let draining = tokio::spawn(processor.run(first.clone()));
     send(&store, 6).await;
     while store.status().await.unwrap().in_flight < 3 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     first.cancel();
-    let processor = Processor::new(store.clone(), sleep(Duration::ZERO), options(3));
+    let processor = Processor::new(store.clone(), echo(), options(3));
     tokio::spawn(processor.run(second.clone()));
     tokio::spawn(Sequencer::new(store.clone(), SequencerOptions::default()).run(second.clone()));
     let outputs = receive(&store, 6).await;
@@ -186,7 +186,7 @@ async fn a_drain_has_its_limit() {
     processor.await.unwrap().unwrap();
     assert_eq!(told.elapsed(), Duration::from_secs(2));
     let claimed =
-        tokio::spawn(Processor::new(store.clone(), sleep(Duration::ZERO), options(1)).run(CancellationToken::new()));
+        tokio::spawn(Processor::new(store.clone(), echo(), options(1)).run(CancellationToken::new()));
     let sequencer =
         tokio::spawn(Sequencer::new(store.clone(), SequencerOptions::default()).run(CancellationToken::new()));
     assert_eq!(receive(&store, 1).await[0]["attempts"], 2);
@@ -233,7 +233,7 @@ async fn a_standby_takes_over() {
         tokio::task::yield_now().await;
     }
     tokio::spawn(Sequencer::new(store.clone(), SequencerOptions::default()).run(stop.clone()));
-    tokio::spawn(Processor::new(store.clone(), sleep(Duration::ZERO), options(4)).run(stop.clone()));
+    tokio::spawn(Processor::new(store.clone(), echo(), options(4)).run(stop.clone()));
     send(&store, 10).await;
     receive(&store, 10).await;
     leader.abort();

@@ -80,11 +80,18 @@ where
     }
 }
 
-/// Answers with the payload as it is, after waiting: 0 is `echo`. For benchmarks and tests.
+/// Answers with the payload as it is, after a time between `least` and `most`; which, depends on the position. Zero is
+/// `echo`. For benchmarks and tests.
 pub fn sleep(
-    time: Duration,
+    least: Duration,
+    most: Duration,
 ) -> impl tower::Service<Message, Response = Payload, Error = Infallible, Future: Send> + Clone + Send + 'static {
+    let spread = most.saturating_sub(least);
     tower::service_fn(move |message: Message| async move {
+        // Neighbours get times that lie far apart. Source: D. Knuth, The Art of Computer Programming 3, 6.4, on
+        // multiplicative hashing by the golden ratio.
+        let part = message.position.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
+        let time = least + spread.mul_f64(f64::from(u32::try_from(part).unwrap_or(0)) / 65_536.0);
         if !time.is_zero() {
             tokio::time::sleep(time).await;
         }

@@ -1,0 +1,276 @@
+//! The command line as it is typed. What it means is in [`crate::settings`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Messages processed in parallel across processes, delivered in total order, each exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "conga", version, arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Common {
+    /// Where the line lives: sqlite:PATH or redis://HOST:PORT [default: sqlite:conga.db]
+    #[arg(long, global = true, value_name = "URL", env = "CONGA_STORE")]
+    pub(crate) store: Option<String>,
+    /// The line's name [default: main]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) line: Option<String>,
+    /// Settings by the names of the options [default: conga.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON for programs: one object, or one a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The whole story in half a minute, with kills and a picture, without any server
+    Demo(Demo),
+    /// One processor and one sequencer in one process
+    Run(Service),
+    /// A processor: takes messages in order, processes them in parallel
+    Process(Service),
+    /// A sequencer: one leads and delivers in order, the others stand by
+    Sequence(Service),
+    /// Messages into the line, from a file or standard input, or generated
+    Send(Send),
+    /// The line's output as NDJSON, acknowledged once written
+    Receive(Receive),
+    /// Lines from standard input through a handler to standard output, in parallel and in order
+    Pipe(Pipe),
+    /// Depths, the head and what blocks it, the leader
+    Status(Status),
+    /// Check an output for order, loss and duplicates
+    Verify(Verify),
+    /// Measure, and verify what came out
+    Bench {
+        #[command(subcommand)]
+        bench: Bench,
+    },
+}
+
+/// What a service can be told. Each of these may also stand in the settings file.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Service {
+    /// What processes a message: echo, sleep:DURATION or sleep:LEAST..MOST [default: echo]
+    #[arg(long, value_name = "HANDLER")]
+    pub(crate) handler: Option<String>,
+    /// How many messages are processed at once [default: 256]
+    #[arg(long, value_name = "N")]
+    pub(crate) concurrency: Option<usize>,
+    /// How far claims may run ahead of the head: it bounds memory [default: 10000]
+    #[arg(long, value_name = "N")]
+    pub(crate) window: Option<u64>,
+    /// What an input may be: any bytes, or envelopes only, others becoming dead letters [default: any]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub(crate) input: Option<InputFormat>,
+    /// The largest input in bytes; a larger one becomes a dead letter [default: 1048576]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_size: Option<u64>,
+    /// A dead letter's place in the output: marked by a tombstone, or skipped [default: mark]
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub(crate) on_dead: Option<OnDead>,
+    /// How often a message is tried before it is dead [default: 5]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_attempts: Option<u32>,
+    /// How long a processor that is told to end waits for its handlers [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) drain: Option<Duration>,
+    /// End when standard input does
+    #[arg(long, hide = true)]
+    pub(crate) tied: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum InputFormat {
+    Any,
+    Envelope,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnDead {
+    Skip,
+    Mark,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Send {
+    /// NDJSON, or any lines; `-` or nothing: standard input
+    #[arg(value_name = "FILE", conflicts_with = "count")]
+    pub(crate) file: Option<PathBuf>,
+    /// Generate so many messages instead
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Messages per second at most
+    #[arg(long, value_name = "R", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// The size of a generated payload in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 200, requires = "count")]
+    pub(crate) size: usize,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Receive {
+    /// Wait for so many outputs, then end
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Wait for more until told to end
+    #[arg(long, conflicts_with = "count")]
+    pub(crate) follow: bool,
+    /// Print the payloads alone: a string as its text, other values as JSON
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) payload: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Pipe {
+    #[command(flatten)]
+    pub(crate) service: Service,
+    /// Name the job, to be able to kill it and run the same command again: it goes on where it was
+    #[arg(long, value_name = "NAME")]
+    pub(crate) job: Option<String>,
+    /// Write to FILE, without a line twice even if killed between writing and acknowledging
+    #[arg(long, value_name = "FILE", requires = "job")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Status {
+    /// Print anew each second
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Verify {
+    /// An output: NDJSON as `conga receive` prints it; `-`: standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// What was sent, as NDJSON with id or sequence: each must have come out
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sent: Option<PathBuf>,
+    /// How many must have come out
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Positions may be missing: after duplicates, skipped dead letters, or in a part of an output
+    #[arg(long)]
+    pub(crate) gaps: bool,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Bench {
+    /// Many messages at once: elapsed against the ideal
+    Burst(Burst),
+    /// A steady rate for a while: latency, and whether a backlog grows
+    Soak(Soak),
+}
+
+/// The processes of a benchmark.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Fleet {
+    /// How many processors, each a process of its own
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) processors: usize,
+    /// How many messages each processes at once
+    #[arg(long, value_name = "N", default_value_t = 250)]
+    pub(crate) concurrency: usize,
+    /// How many sequencers, each a process of its own
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) sequencers: usize,
+    /// How long a message takes to process
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
+    pub(crate) work: Duration,
+    /// How far claims may run ahead of the head
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) window: u64,
+    /// The size of a payload in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 200)]
+    pub(crate) size: usize,
+    /// Write a page with the figures and a picture
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Burst {
+    /// How many messages
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(crate) messages: u64,
+    #[command(flatten)]
+    pub(crate) fleet: Fleet,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Soak {
+    /// How long
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// The rate, in percent of what the processors can carry
+    #[arg(long, value_name = "PERCENT", default_value_t = 80.0, value_parser = percent)]
+    pub(crate) load: f64,
+    #[command(flatten)]
+    pub(crate) fleet: Fleet,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Demo {
+    /// Where the report goes
+    #[arg(long, value_name = "FILE.html", default_value = "conga-demo.html")]
+    pub(crate) report: PathBuf,
+    /// How many messages
+    #[arg(long, value_name = "N", default_value_t = 1_200)]
+    pub(crate) messages: u64,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| "not a duration: write 500ms, 2s or 1m".to_owned())?;
+    Duration::try_from(span).map_err(|_| "a duration can't be negative".to_owned())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        _ => Err("not a rate: write messages per second, as in 250".to_owned()),
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent <= 1_000.0 => Ok(percent),
+        _ => Err("not a percentage: write a number above 0, as in 80".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1m"), Ok(Duration::from_secs(60)));
+        assert!(duration("5").is_err());
+        assert!(duration("-5s").is_err());
+    }
+}

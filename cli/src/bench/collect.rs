@@ -1,0 +1,56 @@
+//! Taking what comes out, with the time at which it came.
+
+use std::time::Duration;
+
+use conga::core::message::Output;
+use conga::deliver::Consumer;
+use conga::store::SharedStore;
+use bytes::Bytes;
+use tokio::time::{Instant, timeout};
+
+/// All that came out, in the order in which it did.
+#[derive(Debug, Default)]
+pub(crate) struct Collected {
+    pub(crate) lines: Vec<Bytes>,
+    pub(crate) outputs: Vec<Output>,
+    /// When the last one came.
+    pub(crate) last: Option<Instant>,
+    /// The longest time without a delivery, once there was one.
+    pub(crate) longest_gap: Duration,
+}
+
+/// Collects until `expected` outputs came, or none for `patience`: then the rest is missing, and the judge says so.
+pub(crate) async fn collect(
+    store: SharedStore,
+    mut expected: tokio::sync::watch::Receiver<Option<u64>>,
+    patience: Duration,
+    mut progress: impl FnMut(u64),
+) -> anyhow::Result<Collected> {
+    let mut consumer = Consumer::new(store);
+    let mut collected = Collected::default();
+    loop {
+        let enough = expected.borrow_and_update().is_some_and(|count| collected.lines.len() as u64 >= count);
+        if enough {
+            break;
+        }
+        let batch = tokio::select! {
+            batch = timeout(patience, consumer.next(1_000)) => batch,
+            Ok(()) = expected.changed() => continue,
+        };
+        let Ok(batch) = batch else { break };
+        let batch = batch?;
+        consumer.acknowledge(&batch);
+        let now = Instant::now();
+        if let Some(last) = collected.last {
+            collected.longest_gap = collected.longest_gap.max(now - last);
+        }
+        collected.last = Some(now);
+        for line in &batch.outputs {
+            collected.outputs.push(Output::parse(line)?);
+        }
+        progress(batch.outputs.len() as u64);
+        collected.lines.extend(batch.outputs);
+    }
+    consumer.finish().await?;
+    Ok(collected)
+}

@@ -1,0 +1,154 @@
+//! Real processes: this same program, started as services.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+use super::place::Place;
+
+/// How long a service may take to start, or to end when it is told to.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a member of the fleet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Processor,
+    Sequencer,
+}
+
+/// One process.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) role: Role,
+    /// Its name towards the store.
+    pub(crate) owner: String,
+    child: Child,
+    /// Open as long as this program lives: its end tells the service to end.
+    _tie: Option<ChildStdin>,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+/// The processes of one run. Dropped, they are killed.
+#[derive(Debug, Default)]
+pub(crate) struct Fleet {
+    pub(crate) members: Vec<Member>,
+}
+
+/// How processors are started.
+#[derive(Debug, Clone)]
+pub(crate) struct Work {
+    pub(crate) handler: String,
+    pub(crate) concurrency: usize,
+    pub(crate) window: u64,
+}
+
+impl Fleet {
+    /// Starts services of both kinds and waits until all of them work.
+    pub(crate) async fn start(
+        place: &Place,
+        work: &Work,
+        processors: usize,
+        sequencers: usize,
+    ) -> anyhow::Result<Self> {
+        let mut fleet = Self::default();
+        let roles = std::iter::repeat_n(Role::Sequencer, sequencers).chain(std::iter::repeat_n(Role::Processor, processors));
+        let mut starting = Vec::new();
+        for role in roles {
+            starting.push(Member::spawn(place, work, role)?);
+        }
+        for member in starting {
+            fleet.members.push(member.ready().await?);
+        }
+        Ok(fleet)
+    }
+
+    /// Starts one more.
+    pub(crate) async fn add(&mut self, place: &Place, work: &Work, role: Role) -> anyhow::Result<()> {
+        self.members.push(Member::spawn(place, work, role)?.ready().await?);
+        Ok(())
+    }
+
+    /// Kills the first member that `which` names, with SIGKILL, and waits until it is gone. Its name, if there was one.
+    pub(crate) async fn kill(&mut self, which: impl Fn(&Member) -> bool) -> anyhow::Result<Option<String>> {
+        let Some(index) = self.members.iter().position(which) else {
+            return Ok(None);
+        };
+        let mut member = self.members.swap_remove(index);
+        member.child.kill().await.context("can't kill a service")?;
+        Ok(Some(member.owner))
+    }
+
+    /// Tells all to end, and requires that they do so cleanly.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        for member in &self.members {
+            member.signal(Signal::TERM)?;
+        }
+        for member in &mut self.members {
+            let Ok(status) = timeout(PATIENCE, member.child.wait()).await else {
+                bail!("{} did not end in {} s", member.owner, PATIENCE.as_secs());
+            };
+            let status = status?;
+            if !status.success() {
+                bail!("{} ended with {status}", member.owner);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    fn spawn(place: &Place, work: &Work, role: Role) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("can't find this program to start it as a service")?;
+        let mut command = Command::new(program);
+        match role {
+            Role::Processor => command
+                .arg("process")
+                .args(["--handler", &work.handler])
+                .args(["--concurrency", &work.concurrency.to_string()]),
+            Role::Sequencer => command.arg("sequence"),
+        };
+        command
+            .args(["--window", &work.window.to_string()])
+            .args(["--store", &place.url.to_string()])
+            .args(["--line", place.line.name()])
+            .args(["--json", "--tied"])
+            .env("CONGA_LOG", std::env::var("CONGA_LOG").unwrap_or_else(|_| "error".to_owned()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().context("can't start a service")?;
+        let stdout = child.stdout.take().context("a service without standard output")?;
+        Ok(Self {
+            role,
+            owner: String::new(),
+            _tie: child.stdin.take(),
+            child,
+            lines: BufReader::new(stdout).lines(),
+        })
+    }
+
+    async fn ready(mut self) -> anyhow::Result<Self> {
+        let Ok(line) = timeout(PATIENCE, self.lines.next_line()).await else {
+            bail!("a service did not start in {} s", PATIENCE.as_secs());
+        };
+        let Some(line) = line? else {
+            bail!("a service ended at its start; what it says is above");
+        };
+        let ready: serde_json::Value = serde_json::from_str(&line).with_context(|| format!("a service said {line}"))?;
+        ready["owner"].as_str().context("a service without a name")?.clone_into(&mut self.owner);
+        Ok(self)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        match id {
+            Some(id) => Ok(kill_process(id, signal)?),
+            None => bail!("{} had ended before it was told to", self.owner),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! `conga pipe`: standard input through a handler to standard output, in parallel and in order.
+//!
+//! A named job can be killed at any time and run again with the same input: a line's identity is its number and its
+//! content, so lines that are in the line already count once, and what was written and acknowledged is not written
+//! again. Between writing and acknowledging a kill can still make standard output repeat a batch; a file named by
+//! `--output` can be looked at, so there it can't.
+
+
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write};
+use std::path::Path;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use conga::clock::Clock;
+use conga::core::message::{Body, Output, Payload};
+use conga::deliver::Consumer;
+use conga::send::{Outgoing, Producer};
+use conga::store::SharedStore;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::send::{open, read_lines};
+use super::service;
+use crate::args::Pipe;
+use crate::bench::place::Place;
+use crate::settings::{Settings, wrong};
+use crate::{signal, text};
+
+/// At most so many lines in one step.
+const BATCH: usize = 1_000;
+
+pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool> {
+    let (url, line, place) = match &pipe.job {
+        Some(job) => {
+            let line = match settings.given_line() {
+                Some(line) => line.clone(),
+                None => format!("pipe-{job}").parse().map_err(wrong)?,
+            };
+            (settings.store(), line, None)
+        }
+        None => {
+            let place = Place::new(settings, "pipe")?;
+            (place.url.clone(), place.line.clone(), Some(place))
+        }
+    };
+    let store = conga::store::open(&url, &line).await?;
+    let mut sink = Sink::open(pipe.output.as_deref())?;
+    let service = settings.service(&pipe.service)?;
+    let told = signal::shutdown()?;
+    let input = open(None).await?;
+
+    let bar = text::progress("lines", None, settings.json);
+    let (tell, mut sent) = watch::channel(None);
+    let stop = CancellationToken::new();
+    let services = service::both(&store, &service, stop.clone());
+    let sending = async {
+        let count = send(input, &store).await?;
+        tell.send_replace(Some(count));
+        anyhow::Ok(())
+    };
+    let writing = async {
+        let written = write(&store, &mut sink, &mut sent, |count| bar.inc(count)).await?;
+        stop.cancel();
+        anyhow::Ok(written)
+    };
+    let done = tokio::select! {
+        all = async { tokio::try_join!(services, sending, writing) } => Some(all?.2),
+        () = told.cancelled() => None,
+    };
+    bar.finish_and_clear();
+    drop(store);
+    if let Some(place) = place {
+        place.clear().await?;
+    }
+    let Some(written) = done else {
+        eprintln!("conga: stopped before the end{}", match pipe.job {
+            Some(_) => "; run the same command again to go on",
+            None => "; with --job NAME it could be run again to go on",
+        });
+        return Ok(false);
+    };
+    let lines = sent.borrow().unwrap_or(0);
+    if settings.json {
+        eprintln!("{}", json!({ "lines": lines, "written": written.lines, "dead": written.dead }));
+    } else if written.lines < lines {
+        eprintln!("{} of {} had been written by an earlier run", lines - written.lines, text::count(lines, "line"));
+    }
+    if written.dead > 0 {
+        eprintln!("conga: {} could not be processed and left an empty line each", text::count(written.dead, "line"));
+    }
+    Ok(written.dead == 0)
+}
+
+/// Sends each line under its number and content.
+async fn send(input: Box<dyn tokio::io::AsyncBufRead + Unpin + Send>, store: &SharedStore) -> anyhow::Result<u64> {
+    let producer = Producer::new(store.clone());
+    let mut lines = read_lines(input);
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut sent = 0;
+    while lines.recv_many(&mut batch, BATCH).await > 0 {
+        let mut messages = Vec::with_capacity(batch.len());
+        for line in batch.drain(..) {
+            let line = line.context("can't read standard input")?;
+            sent += 1;
+            messages.push(Outgoing {
+                id: Some(format!("{sent}-{:016x}", fnv1a(&line))),
+                created: Some(Clock::Store.now()),
+                ..Outgoing::new(Payload::bytes(&line))
+            });
+        }
+        producer.send(&messages).await?;
+    }
+    Ok(sent)
+}
+
+/// Tells contents apart. Source: G. Fowler, L. Noll, K. Vo, FNV-1a, 64 bits.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// The number of the line that an output stands for.
+fn line_number(output: &Output) -> Option<u64> {
+    output.record.id.as_str().split_once('-')?.0.parse().ok()
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    lines: u64,
+    dead: u64,
+}
+
+/// Writes what comes out until all that was sent has.
+async fn write(
+    store: &SharedStore,
+    sink: &mut Sink,
+    sent: &mut watch::Receiver<Option<u64>>,
+    mut progress: impl FnMut(u64),
+) -> anyhow::Result<Written> {
+    let mut consumer = Consumer::new(store.clone());
+    let mut written = Written::default();
+    loop {
+        // Looked at before the output is, so that nothing comes in between.
+        let all_sent = sent.borrow_and_update().is_some();
+        let status = store.status().await?;
+        let at_rest = all_sent && status.waiting + status.in_flight + status.processed == 0;
+        let batch = if at_rest {
+            consumer.try_next(BATCH).await?
+        } else {
+            tokio::select! {
+                batch = consumer.next(BATCH) => batch?,
+                Ok(()) = sent.changed() => continue,
+            }
+        };
+        if batch.outputs.is_empty() {
+            consumer.finish().await?;
+            return Ok(written);
+        }
+        for line in &batch.outputs {
+            let output = Output::parse(line)?;
+            written.dead += u64::from(matches!(output.record.body, Body::Dead { .. }));
+            written.lines += u64::from(sink.put(&output)?);
+        }
+        sink.flush()?;
+        consumer.acknowledge(&batch);
+        progress(batch.outputs.len() as u64);
+    }
+}
+
+/// Where the lines go.
+struct Sink {
+    to: Box<dyn Write + Send>,
+    /// So many lines were there already, from an earlier run.
+    there: u64,
+}
+
+impl Sink {
+    /// Standard output, or a file that an earlier run may have begun: its last line is taken off if it is not whole.
+    fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else {
+            return Ok(Self {
+                to: Box::new(std::io::BufWriter::with_capacity(1 << 16, std::io::stdout())),
+                there: 0,
+            });
+        };
+        let cant = || format!("can't write {}", path.display());
+        let mut file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .with_context(cant)?;
+        let (mut there, mut whole) = (0, 0);
+        let mut reader = BufReader::new(&file);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            if line.last() == Some(&b'\n') {
+                there += 1;
+                whole += line.len() as u64;
+            }
+            line.clear();
+        }
+        file.set_len(whole).with_context(cant)?;
+        file.seek(SeekFrom::End(0))?;
+        Ok(Self {
+            to: Box::new(std::io::BufWriter::with_capacity(1 << 16, file)),
+            there,
+        })
+    }
+
+    /// Writes one line, unless it is there already. A tombstone leaves an empty one.
+    fn put(&mut self, output: &Output) -> std::io::Result<bool> {
+        if line_number(output).is_some_and(|number| number <= self.there) {
+            return Ok(false);
+        }
+        let bytes = match &output.record.body {
+            Body::Result(payload) => one_line(payload),
+            Body::Dead { .. } => Bytes::new(),
+        };
+        self.to.write_all(&bytes)?;
+        self.to.write_all(b"\n")?;
+        Ok(true)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// A payload on one line: its text, or, where that has several lines, its JSON.
+fn one_line(payload: &Payload) -> Bytes {
+    let bytes = payload.to_bytes();
+    if bytes.contains(&b'\n') {
+        Bytes::from(payload.text().to_owned())
+    } else {
+        bytes
+    }
+}

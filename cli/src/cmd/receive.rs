@@ -1,0 +1,71 @@
+//! `conga receive`: the output, acknowledged once written.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use conga::core::message::{Body, Output};
+use conga::deliver::Consumer;
+
+use crate::args::Receive;
+use crate::settings::Settings;
+use crate::{signal, text};
+
+/// At most so many outputs in one step.
+const BATCH: usize = 1_000;
+
+pub(crate) async fn run(settings: &Settings, receive: Receive) -> anyhow::Result<bool> {
+    let shutdown = signal::shutdown()?;
+    let mut consumer = Consumer::new(settings.open().await?);
+    let bar = text::progress("receiving", receive.count, settings.json || receive.count.is_none());
+    let mut received = 0;
+    loop {
+        let max = receive.count.map_or(BATCH, |count| usize::try_from(count - received).unwrap_or(BATCH).min(BATCH));
+        if max == 0 {
+            break;
+        }
+        let waits = receive.follow || receive.count.is_some();
+        let batch = tokio::select! {
+            batch = async {
+                if waits { consumer.next(max).await } else { consumer.try_next(max).await }
+            } => batch?,
+            () = shutdown.cancelled() => break,
+        };
+        if batch.outputs.is_empty() {
+            break;
+        }
+        match write(&batch.outputs, receive.payload) {
+            Ok(()) => {}
+            // Whoever read this has gone. What it did not read stays in the line.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
+            Err(error) => return Err(error.into()),
+        }
+        consumer.acknowledge(&batch);
+        received += batch.outputs.len() as u64;
+        bar.inc(batch.outputs.len() as u64);
+    }
+    consumer.finish().await?;
+    bar.finish_and_clear();
+    Ok(receive.count.is_none_or(|count| received == count))
+}
+
+fn write(outputs: &[Bytes], payload: bool) -> std::io::Result<()> {
+    let mut to = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    for output in outputs {
+        if payload {
+            to.write_all(&payload_of(output))?;
+        } else {
+            to.write_all(output)?;
+        }
+        to.write_all(b"\n")?;
+    }
+    to.flush()
+}
+
+/// An output's payload as a person would see it; a tombstone's place stays empty.
+fn payload_of(output: &Bytes) -> Bytes {
+    match Output::parse(output).map(|output| output.record.body) {
+        Ok(Body::Result(payload)) => payload.to_bytes(),
+        Ok(Body::Dead { .. }) => Bytes::new(),
+        Err(_) => output.clone(),
+    }
+}

@@ -1,0 +1,147 @@
+//! `conga send`: messages into the line.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use conga::clock::Clock;
+use conga::core::message::{Entry, Format, Id, Position, parse};
+use conga::send::{Outgoing, Producer};
+use serde_json::json;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader};
+use tokio::sync::mpsc;
+
+use crate::args::Send;
+use crate::bench::load::{Load, Until};
+use crate::settings::{Settings, wrong};
+use crate::text;
+
+/// At most so many lines in one step.
+const BATCH: usize = 1_000;
+
+pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool> {
+    if send.rate.is_some() && send.count.is_none() {
+        return Err(wrong("--rate paces generated messages: give --count too"));
+    }
+    let lines = match (&send.file, send.count) {
+        (_, Some(_)) => None,
+        (file, None) => Some(open(file.as_deref()).await?),
+    };
+    let producer = Producer::new(settings.open().await?);
+    let started = Instant::now();
+    let bar = text::progress("sending", send.count, settings.json);
+    let sent = if let Some(lines) = lines {
+        send_lines(lines, &producer, |count| bar.inc(count)).await?
+    } else {
+        let load = Load::new(Until::Count(send.count.unwrap_or(0)), send.rate, send.size);
+        load.run(&producer, |ids| bar.inc(ids.len() as u64)).await?
+    };
+    bar.finish_and_clear();
+    if settings.json {
+        println!("{}", json!({ "sent": sent, "elapsed_ms": text::millis(started.elapsed()) }));
+    } else {
+        eprintln!("sent {} in {:.3} s", text::count(sent, "message"), started.elapsed().as_secs_f64());
+    }
+    Ok(true)
+}
+
+/// A file, or standard input.
+pub(crate) async fn open(file: Option<&Path>) -> anyhow::Result<Box<dyn AsyncBufRead + Unpin + std::marker::Send>> {
+    match file.filter(|path| path.as_os_str() != "-") {
+        None => Ok(Box::new(BufReader::new(tokio::io::stdin()))),
+        Some(path) => {
+            let file = tokio::fs::File::open(path)
+                .await
+                .map_err(|error| wrong(format!("can't read {}: {error}", path.display())))?;
+            Ok(Box::new(BufReader::with_capacity(1 << 16, file)))
+        }
+    }
+}
+
+/// Sends each line. Those that are there go together, none waits for more to come.
+async fn send_lines(
+    lines: impl AsyncBufRead + Unpin + std::marker::Send + 'static,
+    producer: &Producer,
+    mut progress: impl FnMut(u64),
+) -> anyhow::Result<u64> {
+    let mut lines = read_lines(lines);
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut sent = 0;
+    while lines.recv_many(&mut batch, BATCH).await > 0 {
+        let mut entries = Vec::with_capacity(batch.len());
+        for line in batch.drain(..) {
+            entries.push(entry(line?));
+        }
+        producer.send_entries(&entries).await.with_context(|| {
+            format!("after {} were sent, the next {} are in doubt", text::count(sent, "line"), entries.len())
+        })?;
+        sent += entries.len() as u64;
+        progress(entries.len() as u64);
+    }
+    Ok(sent)
+}
+
+/// The lines, without what ends them, as they come. The last one may lack its end.
+pub(crate) fn read_lines(
+    mut lines: impl AsyncBufRead + Unpin + std::marker::Send + 'static,
+) -> mpsc::Receiver<std::io::Result<Bytes>> {
+    let (to, from) = mpsc::channel(2 * BATCH);
+    tokio::spawn(async move {
+        loop {
+            let mut line = Vec::new();
+            let read = lines.read_until(b'\n', &mut line).await;
+            if line.last() == Some(&b'\n') {
+                line.pop();
+            }
+            let line = match read {
+                Ok(0) => return,
+                Ok(_) => Ok(Bytes::from(line)),
+                Err(error) => Err(error),
+            };
+            let failed = line.is_err();
+            if to.send(line).await.is_err() || failed {
+                return;
+            }
+        }
+    });
+    from
+}
+
+/// The entry for a line: an envelope keeps its fields, any other line is a payload as a whole. Either gets the time
+/// as `created`, if it has none. What can't be read goes as it is, so that it becomes a dead letter with its reason.
+fn entry(line: Bytes) -> Bytes {
+    let nowhere = Position(0);
+    let Ok(input) = parse(&Entry::Whole(line.clone()), nowhere, Format::Any, u64::MAX) else {
+        return line;
+    };
+    Outgoing {
+        id: (input.id != Id::of_position(nowhere)).then(|| input.id.to_string()),
+        sequence: input.sequence,
+        key: input.key,
+        created: input.created.or_else(|| Some(Clock::Store.now())),
+        payload: input.payload,
+    }
+    .to_entry()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_becomes_an_envelope_with_the_time() {
+        let read = |line: &'static str| {
+            let value: serde_json::Value = serde_json::from_slice(&entry(Bytes::from(line))).unwrap();
+            value
+        };
+        let plain = read("plain \"text\"");
+        assert_eq!(plain["payload"], "plain \"text\"");
+        assert!(plain["created"].is_string());
+        assert!(plain.get("id").is_none());
+        let envelope = read(r#"{"sequence":7,"created":"2026-01-02T03:04:05Z","payload":[1]}"#);
+        assert_eq!(envelope["sequence"], 7);
+        assert_eq!(envelope["created"], "2026-01-02T03:04:05.000000Z");
+        assert_eq!(entry(Bytes::from_static(b"{\"sequence\":-1,\"payload\":0}")).as_ref(), b"{\"sequence\":-1,\"payload\":0}");
+    }
+}

@@ -1,0 +1,120 @@
+//! `conga process`, `conga sequence`, and both in one: `conga run`.
+
+use conga::process::{Handler, Processing, Processor, sleep};
+use conga::sequence::{Sequencer, Sequencing};
+use conga::store::SharedStore;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::Service;
+use crate::settings::{HandlerSpec, ServiceSettings, Settings};
+use crate::{signal, text};
+
+/// `conga process`.
+pub(crate) async fn process(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
+    let (service, shutdown) = prepare(settings, given)?;
+    let processor = processor(&settings.open().await?, &service);
+    announce(settings, processor.owner().as_str())?;
+    report(settings, Some(processor.run(shutdown).await?), None)
+}
+
+/// `conga sequence`.
+pub(crate) async fn sequence(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
+    let (service, shutdown) = prepare(settings, given)?;
+    let sequencer = Sequencer::new(settings.open().await?, service.sequencer);
+    announce(settings, sequencer.owner().as_str())?;
+    report(settings, None, Some(sequencer.run(shutdown).await?))
+}
+
+/// `conga run`.
+pub(crate) async fn run(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
+    let (service, shutdown) = prepare(settings, given)?;
+    let store = settings.open().await?;
+    announce(settings, "run")?;
+    let (processing, sequencing) = both(&store, &service, shutdown).await?;
+    report(settings, Some(processing), Some(sequencing))
+}
+
+/// A processor and a sequencer until they are told to end. If one can't go on the other ends too.
+pub(crate) async fn both(
+    store: &SharedStore,
+    service: &ServiceSettings,
+    shutdown: CancellationToken,
+) -> anyhow::Result<(Processing, Sequencing)> {
+    let processor = processor(store, service).run(shutdown.clone());
+    // What was processed in the drain is delivered too.
+    let drained = CancellationToken::new();
+    let sequencer = Sequencer::new(store.clone(), service.sequencer).run(drained.clone());
+    let processing = async {
+        let processing = processor.await;
+        drained.cancel();
+        processing
+    };
+    let sequencing = async {
+        let sequencing = sequencer.await;
+        shutdown.cancel();
+        sequencing
+    };
+    let (processing, sequencing) = tokio::join!(processing, sequencing);
+    Ok((processing?, sequencing?))
+}
+
+fn processor(store: &SharedStore, service: &ServiceSettings) -> Processor<impl Handler + use<>> {
+    let HandlerSpec::Sleep { least, most } = service.handler;
+    Processor::new(store.clone(), sleep(least, most), service.processor.clone())
+}
+
+fn prepare(settings: &Settings, given: &Service) -> anyhow::Result<(ServiceSettings, CancellationToken)> {
+    let service = settings.service(given)?;
+    let shutdown = signal::shutdown()?;
+    if given.tied {
+        signal::tie(&shutdown);
+    }
+    Ok((service, shutdown))
+}
+
+/// Says that the service is connected and works.
+fn announce(settings: &Settings, owner: &str) -> anyhow::Result<()> {
+    if settings.json {
+        println!("{}", json!({ "event": "ready", "owner": owner }));
+    } else {
+        tracing::info!(owner, store = %settings.store(), line = %settings.line()?, "works");
+    }
+    Ok(())
+}
+
+fn report(
+    settings: &Settings,
+    processing: Option<Processing>,
+    sequencing: Option<Sequencing>,
+) -> anyhow::Result<bool> {
+    if settings.json {
+        let mut ended = json!({ "event": "ended" });
+        if let Some(did) = processing {
+            ended["done"] = did.done.into();
+            ended["dead"] = did.dead.into();
+            ended["retried"] = did.retried.into();
+            ended["stale"] = did.stale.into();
+        }
+        if let Some(did) = sequencing {
+            ended["emitted"] = did.emitted.into();
+            ended["reigns"] = did.reigns.into();
+            ended["refused"] = did.refused.into();
+        }
+        println!("{ended}");
+        return Ok(true);
+    }
+    if let Some(did) = processing {
+        eprintln!(
+            "processed {}: {} dead, {} retried, {} too late",
+            text::count(did.done, "message"),
+            did.dead,
+            did.retried,
+            did.stale
+        );
+    }
+    if let Some(did) = sequencing {
+        eprintln!("delivered {} in {}", text::count(did.emitted, "message"), text::count(did.reigns, "reign"));
+    }
+    Ok(true)
+}

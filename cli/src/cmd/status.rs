@@ -1,0 +1,124 @@
+//! `conga status`: how a line stands.
+
+use std::time::Duration;
+
+use conga::core::partition::{Blocker, Status};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::args;
+use crate::settings::Settings;
+use crate::signal;
+
+pub(crate) async fn run(settings: &Settings, given: args::Status) -> anyhow::Result<bool> {
+    let store = settings.open().await?;
+    let line = settings.line()?;
+    let shutdown = signal::shutdown()?;
+    let mut before: Option<Status> = None;
+    loop {
+        let status = store.status().await?;
+        let rates = before.as_ref().map(|before| Rates::between(before, &status));
+        if settings.json {
+            println!("{}", to_json(line.name(), &status, rates.as_ref()));
+        } else {
+            print!("{}", to_text(line.name(), &status, rates.as_ref()));
+        }
+        if !given.watch || !pause(&shutdown).await {
+            return Ok(true);
+        }
+        before = Some(status);
+    }
+}
+
+/// Whether to go on after a second.
+async fn pause(shutdown: &CancellationToken) -> bool {
+    tokio::select! {
+        () = shutdown.cancelled() => false,
+        () = tokio::time::sleep(Duration::from_secs(1)) => true,
+    }
+}
+
+/// Messages per second between two looks.
+struct Rates {
+    claimed: f64,
+    delivered: f64,
+}
+
+impl Rates {
+    fn between(before: &Status, after: &Status) -> Self {
+        #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
+        let per_second = |count: u64| count as f64 * 1e6 / after.now.since(before.now).max(1) as f64;
+        Self {
+            claimed: per_second(after.next.past(before.next)),
+            delivered: per_second(after.head.past(before.head)),
+        }
+    }
+}
+
+fn to_json(line: &str, status: &Status, rates: Option<&Rates>) -> Value {
+    let mut value = json!({
+        "line": line,
+        "now": status.now.to_string(),
+        "waiting": status.waiting,
+        "in_flight": status.in_flight,
+        "processed": status.processed,
+        "output": status.output,
+        "recorded": status.recorded,
+        "dead": status.dead,
+        "head": status.head.0,
+        "next": status.next.0,
+        "term": status.term.0,
+        "leader": status.leader.as_ref().map(ToString::to_string),
+        "processors": status.processors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "blocker": status.blocker.as_ref().map(|blocker| match blocker {
+            Blocker::Leased { owner, attempt, since } => json!({
+                "state": "leased",
+                "owner": owner.to_string(),
+                "attempt": attempt.0,
+                "since": since.to_string(),
+                "age_ms": millis(status.now.since(*since)),
+            }),
+            Blocker::Free => json!({ "state": "free" }),
+            Blocker::Delayed { due } => json!({ "state": "delayed", "due": due.to_string() }),
+        }),
+    });
+    if let Some(rates) = rates {
+        value["claimed_per_second"] = rates.claimed.into();
+        value["delivered_per_second"] = rates.delivered.into();
+    }
+    value
+}
+
+fn to_text(line: &str, status: &Status, rates: Option<&Rates>) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!(
+        "line {line} at {}\n  waiting {}  in flight {}  processed {}  output {}  recorded {}  dead {}\n",
+        status.now, status.waiting, status.in_flight, status.processed, status.output, status.recorded, status.dead,
+    );
+    let head = match &status.blocker {
+        Some(Blocker::Leased { owner, attempt, since }) => format!(
+            "being processed by {owner} for {:.1} ms, attempt {attempt}",
+            millis(status.now.since(*since))
+        ),
+        Some(Blocker::Free) => "free to be claimed again".to_owned(),
+        Some(Blocker::Delayed { due }) => {
+            format!("failed, to be tried again in {:.1} ms", millis(due.since(status.now)))
+        }
+        None if status.waiting + status.in_flight + status.processed == 0 => "nothing to do".to_owned(),
+        None if status.processed > 0 => "waits for a leader to deliver it".to_owned(),
+        None => "waits to be claimed".to_owned(),
+    };
+    // Writing to a String never fails.
+    let _ = writeln!(text, "  head {}: {head}", status.head);
+    let leader = status.leader.as_ref().map_or("nobody", |leader| leader.as_str());
+    let _ = writeln!(text, "  leader {leader} (term {})  processors {}", status.term, status.processors.len());
+    if let Some(rates) = rates {
+        let _ = writeln!(text, "  claimed {:.1}/s  delivered {:.1}/s", rates.claimed, rates.delivered);
+    }
+    text
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a time for people")]
+fn millis(micros: u64) -> f64 {
+    micros as f64 / 1e3
+}

@@ -1,0 +1,216 @@
+//! What is meant: the command line over the environment over the settings file over the defaults, validated.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use conga::core::message::Format;
+use conga::core::partition::Limits;
+use conga::line::Line;
+use conga::process::ProcessorOptions;
+use conga::sequence::SequencerOptions;
+use conga::store::{SharedStore, StoreUrl};
+
+use crate::args::{Common, InputFormat, OnDead, Service};
+
+/// The command can't be carried out as it was given. The text says how to give it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct WrongUsage(pub(crate) String);
+
+/// Refuses what was typed.
+pub(crate) fn wrong(why: impl ToString) -> anyhow::Error {
+    WrongUsage(why.to_string()).into()
+}
+
+/// The settings file: the options by their names.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    store: Option<String>,
+    line: Option<String>,
+    handler: Option<String>,
+    concurrency: Option<usize>,
+    window: Option<u64>,
+    input: Option<InputFormat>,
+    max_size: Option<u64>,
+    on_dead: Option<OnDead>,
+    max_attempts: Option<u32>,
+    drain: Option<String>,
+}
+
+/// What every command works with.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// As it was asked for; `None`: nothing was said.
+    store: Option<StoreUrl>,
+    line: Option<Line>,
+    /// Whether to print for programs.
+    pub(crate) json: bool,
+    file: File,
+}
+
+impl Settings {
+    /// Reads the settings file and what goes before it.
+    pub(crate) fn load(common: &Common) -> anyhow::Result<Self> {
+        let file = match &common.config {
+            Some(path) => read(path)?,
+            None if Path::new("conga.toml").exists() => read(Path::new("conga.toml"))?,
+            None => File::default(),
+        };
+        let store = common.store.as_ref().or(file.store.as_ref());
+        let line = common.line.as_ref().or(file.line.as_ref());
+        Ok(Self {
+            store: store.map(|url| url.parse()).transpose().map_err(wrong)?,
+            line: line.map(|name| name.parse()).transpose().map_err(wrong)?,
+            json: common.json,
+            file,
+        })
+    }
+
+    /// The store that was asked for.
+    pub(crate) fn given_store(&self) -> Option<&StoreUrl> {
+        self.store.as_ref()
+    }
+
+    /// The store to use.
+    pub(crate) fn store(&self) -> StoreUrl {
+        self.store.clone().unwrap_or_else(|| StoreUrl::Sqlite(PathBuf::from("conga.db")))
+    }
+
+    /// The line that was asked for.
+    pub(crate) fn given_line(&self) -> Option<&Line> {
+        self.line.as_ref()
+    }
+
+    /// The line to use.
+    pub(crate) fn line(&self) -> anyhow::Result<Line> {
+        match &self.line {
+            Some(line) => Ok(line.clone()),
+            None => "main".parse().map_err(wrong),
+        }
+    }
+
+    /// Opens the line.
+    pub(crate) async fn open(&self) -> anyhow::Result<SharedStore> {
+        Ok(conga::store::open(&self.store(), &self.line()?).await?)
+    }
+
+    /// What a service was told, completed from the settings file.
+    pub(crate) fn service(&self, given: &Service) -> anyhow::Result<ServiceSettings> {
+        let file = &self.file;
+        let defaults = ProcessorOptions::default();
+        let handler = given.handler.as_ref().or(file.handler.as_ref());
+        let drain = match (&given.drain, &file.drain) {
+            (Some(drain), _) => *drain,
+            (None, Some(text)) => parse_duration(text).with_context(|| "`drain` in the settings file")?,
+            (None, None) => defaults.drain,
+        };
+        let window = given.window.or(file.window).unwrap_or(defaults.claim.window);
+        let concurrency = given.concurrency.or(file.concurrency).unwrap_or(defaults.concurrency);
+        let max_attempts = given.max_attempts.or(file.max_attempts).unwrap_or(defaults.backoff.max_attempts);
+        if window == 0 || concurrency == 0 || max_attempts == 0 {
+            return Err(wrong("--window, --concurrency and --max-attempts must be at least 1"));
+        }
+        let mut processor = ProcessorOptions {
+            concurrency,
+            drain,
+            format: match given.input.or(file.input) {
+                Some(InputFormat::Envelope) => Format::Envelope,
+                Some(InputFormat::Any) | None => Format::Any,
+            },
+            mark_dead: given.on_dead.or(file.on_dead) != Some(OnDead::Skip),
+            ..defaults
+        };
+        processor.backoff.max_attempts = max_attempts;
+        processor.claim.window = window;
+        processor.claim.limits = Limits {
+            entry_bytes: given.max_size.or(file.max_size).unwrap_or(defaults.claim.limits.entry_bytes),
+            ..defaults.claim.limits
+        };
+        Ok(ServiceSettings {
+            handler: handler.map_or(Ok(HandlerSpec::ECHO), |text| text.parse())?,
+            processor,
+            sequencer: SequencerOptions {
+                window: usize::try_from(window).unwrap_or(usize::MAX),
+                ..SequencerOptions::default()
+            },
+        })
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<File> {
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("can't read {}: {error}", path.display())))?;
+    toml::from_str(&text).map_err(|error| wrong(format!("{}: {error}", path.display())))
+}
+
+fn parse_duration(text: &str) -> anyhow::Result<Duration> {
+    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong(format!("`{text}` is not a duration: write 30s")))?;
+    Duration::try_from(span).map_err(|_| wrong("a duration can't be negative"))
+}
+
+/// What a service works with.
+#[derive(Debug, Clone)]
+pub(crate) struct ServiceSettings {
+    pub(crate) handler: HandlerSpec,
+    pub(crate) processor: ProcessorOptions,
+    pub(crate) sequencer: SequencerOptions,
+}
+
+/// What processes a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum HandlerSpec {
+    /// Wait for a time between these, then answer with the payload; zero is `echo`.
+    Sleep { least: Duration, most: Duration },
+}
+
+impl HandlerSpec {
+    const ECHO: Self = Self::Sleep {
+        least: Duration::ZERO,
+        most: Duration::ZERO,
+    };
+}
+
+impl std::str::FromStr for HandlerSpec {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        match text.split_once(':') {
+            None if text == "echo" => Ok(Self::ECHO),
+            Some(("sleep", time)) => {
+                let (least, most) = time.split_once("..").unwrap_or((time, time));
+                let (least, most) = (parse_duration(least)?, parse_duration(most)?);
+                if least > most {
+                    return Err(wrong(format!("`{text}`: the longer time goes last")));
+                }
+                Ok(Self::Sleep { least, most })
+            }
+            _ => Err(wrong(format!(
+                "`{text}` is no handler: use echo, sleep:DURATION as in sleep:500ms, or a range as in sleep:5ms..50ms"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handler_is_read_or_refused_with_a_way_out() {
+        let spec = |text: &str| text.parse::<HandlerSpec>();
+        let (least, most) = (Duration::from_millis(5), Duration::from_millis(50));
+        assert_eq!(spec("echo").unwrap(), HandlerSpec::ECHO);
+        assert_eq!(spec("sleep:50ms").unwrap(), HandlerSpec::Sleep { least: most, most });
+        assert_eq!(spec("sleep:5ms..50ms").unwrap(), HandlerSpec::Sleep { least, most });
+        for bad in ["", "slep:1s", "sleep", "sleep:x", "sleep:2s..1s", "exec:cat"] {
+            assert!(spec(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused() {
+        assert!(toml::from_str::<File>("line = \"a\"\nmax-size = 5").is_ok());
+        assert!(toml::from_str::<File>("lines = \"a\"").is_err());
+    }
+}
