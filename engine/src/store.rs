@@ -42,6 +42,7 @@ use crate::wake::Wakes;
 mod error;
 pub mod memory;
 mod open;
+pub mod sqlite;
 
 pub use error::StoreError;
 pub use open::{BadStoreUrl, StoreUrl};
