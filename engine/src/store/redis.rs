@@ -237,6 +237,7 @@ impl Store for RedisStore {
         self.count().await
     }
 
+    #[expect(clippy::similar_names, reason = "the trait's names")]
     async fn browse(&self, shelf: Shelf, from: Option<&str>) -> Result<Page> {
         self.read_page(shelf, from).await
     }

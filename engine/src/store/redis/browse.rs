@@ -14,8 +14,8 @@ use crate::store::Result;
 const ROWS: usize = 100;
 
 impl RedisStore {
-    pub(super) async fn read_page(&self, shelf: Shelf, from: Option<&str>) -> Result<Page> {
-        match shelf {
+    pub(super) async fn read_page(&self, what: Shelf, from: Option<&str>) -> Result<Page> {
+        match what {
             Shelf::Record => self.records(from.unwrap_or("0")).await,
             Shelf::Dead => self.dead_letters(from).await,
         }

@@ -52,7 +52,7 @@ impl Connection {
     /// Sends one command.
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
         let mut live = self.live().await?;
-        let reply = live.connection.send_packed_command(command).await;
+        let reply = command.query_async(&mut live.connection).await;
         self.judge(live.number, reply).await
     }
 
