@@ -61,7 +61,11 @@ async fn run(args: Args) -> anyhow::Result<bool> {
         Command::Pipe(pipe) => cmd::pipe::run(&settings, pipe).await,
         Command::Status(status) => cmd::status::run(&settings, status).await,
         Command::Verify(verify) => cmd::verify::run(&settings, &verify),
-        Command::Bench { bench: Bench::Burst(burst) } => cmd::bench::burst(&settings, burst).await,
-        Command::Bench { bench: Bench::Soak(soak) } => cmd::bench::soak(&settings, soak).await,
+        Command::Bench {
+            bench: Bench::Burst(burst),
+        } => cmd::bench::burst(&settings, burst).await,
+        Command::Bench {
+            bench: Bench::Soak(soak),
+        } => cmd::bench::soak(&settings, soak).await,
     }
 }

@@ -75,7 +75,9 @@ impl Settings {
 
     /// The store to use.
     pub(crate) fn store(&self) -> StoreUrl {
-        self.store.clone().unwrap_or_else(|| StoreUrl::Sqlite(PathBuf::from("conga.db")))
+        self.store
+            .clone()
+            .unwrap_or_else(|| StoreUrl::Sqlite(PathBuf::from("conga.db")))
     }
 
     /// The line that was asked for.
@@ -108,7 +110,10 @@ impl Settings {
         };
         let window = given.window.or(file.window).unwrap_or(defaults.claim.window);
         let concurrency = given.concurrency.or(file.concurrency).unwrap_or(defaults.concurrency);
-        let max_attempts = given.max_attempts.or(file.max_attempts).unwrap_or(defaults.backoff.max_attempts);
+        let max_attempts = given
+            .max_attempts
+            .or(file.max_attempts)
+            .unwrap_or(defaults.backoff.max_attempts);
         if window == 0 || concurrency == 0 || max_attempts == 0 {
             return Err(wrong("--window, --concurrency and --max-attempts must be at least 1"));
         }
@@ -125,7 +130,10 @@ impl Settings {
         processor.backoff.max_attempts = max_attempts;
         processor.claim.window = window;
         processor.claim.limits = Limits {
-            entry_bytes: given.max_size.or(file.max_size).unwrap_or(defaults.claim.limits.entry_bytes),
+            entry_bytes: given
+                .max_size
+                .or(file.max_size)
+                .unwrap_or(defaults.claim.limits.entry_bytes),
             ..defaults.claim.limits
         };
         Ok(ServiceSettings {
@@ -140,12 +148,15 @@ impl Settings {
 }
 
 fn read(path: &Path) -> anyhow::Result<File> {
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("can't read {}: {error}", path.display())))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| wrong(format!("can't read {}: {error}", path.display())))?;
     toml::from_str(&text).map_err(|error| wrong(format!("{}: {error}", path.display())))
 }
 
 fn parse_duration(text: &str) -> anyhow::Result<Duration> {
-    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong(format!("`{text}` is not a duration: write 30s")))?;
+    let span: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| wrong(format!("`{text}` is not a duration: write 30s")))?;
     Duration::try_from(span).map_err(|_| wrong("a duration can't be negative"))
 }
 

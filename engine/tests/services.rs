@@ -150,7 +150,11 @@ async fn what_fails_is_tried_again_and_then_is_dead() {
 async fn a_processor_that_is_told_to_end_drains() {
     let store = store();
     let (first, second) = (CancellationToken::new(), CancellationToken::new());
-    let processor = Processor::new(store.clone(), sleep(Duration::from_millis(500), Duration::from_millis(500)), options(3));
+    let processor = Processor::new(
+        store.clone(),
+        sleep(Duration::from_millis(500), Duration::from_millis(500)),
+        options(3),
+    );
     let draining = tokio::spawn(processor.run(first.clone()));
     send(&store, 6).await;
     while store.status().await.unwrap().in_flight < 3 {
@@ -185,8 +189,7 @@ async fn a_drain_has_its_limit() {
     stop.cancel();
     processor.await.unwrap().unwrap();
     assert_eq!(told.elapsed(), Duration::from_secs(2));
-    let claimed =
-        tokio::spawn(Processor::new(store.clone(), echo(), options(1)).run(CancellationToken::new()));
+    let claimed = tokio::spawn(Processor::new(store.clone(), echo(), options(1)).run(CancellationToken::new()));
     let sequencer =
         tokio::spawn(Sequencer::new(store.clone(), SequencerOptions::default()).run(CancellationToken::new()));
     assert_eq!(receive(&store, 1).await[0]["attempts"], 2);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use conga::core::message::Output;
 use conga::deliver::Consumer;
 use conga::store::SharedStore;
-use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 /// All that came out, in the order in which it did.
@@ -29,7 +29,9 @@ pub(crate) async fn collect(
     let mut consumer = Consumer::new(store);
     let mut collected = Collected::default();
     loop {
-        let enough = expected.borrow_and_update().is_some_and(|count| collected.lines.len() as u64 >= count);
+        let enough = expected
+            .borrow_and_update()
+            .is_some_and(|count| collected.lines.len() as u64 >= count);
         if enough {
             break;
         }

@@ -56,7 +56,8 @@ impl Fleet {
         sequencers: usize,
     ) -> anyhow::Result<Self> {
         let mut fleet = Self::default();
-        let roles = std::iter::repeat_n(Role::Sequencer, sequencers).chain(std::iter::repeat_n(Role::Processor, processors));
+        let roles =
+            std::iter::repeat_n(Role::Sequencer, sequencers).chain(std::iter::repeat_n(Role::Processor, processors));
         let mut starting = Vec::new();
         for role in roles {
             starting.push(Member::spawn(place, work, role)?);
@@ -117,7 +118,10 @@ impl Member {
             .args(["--store", &place.url.to_string()])
             .args(["--line", place.line.name()])
             .args(["--json", "--tied"])
-            .env("CONGA_LOG", std::env::var("CONGA_LOG").unwrap_or_else(|_| "error".to_owned()))
+            .env(
+                "CONGA_LOG",
+                std::env::var("CONGA_LOG").unwrap_or_else(|_| "error".to_owned()),
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true);
@@ -140,12 +144,19 @@ impl Member {
             bail!("a service ended at its start; what it says is above");
         };
         let ready: serde_json::Value = serde_json::from_str(&line).with_context(|| format!("a service said {line}"))?;
-        ready["owner"].as_str().context("a service without a name")?.clone_into(&mut self.owner);
+        ready["owner"]
+            .as_str()
+            .context("a service without a name")?
+            .clone_into(&mut self.owner);
         Ok(self)
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let id = self
+            .child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw);
         match id {
             Some(id) => Ok(kill_process(id, signal)?),
             None => bail!("{} had ended before it was told to", self.owner),

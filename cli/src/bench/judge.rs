@@ -39,7 +39,8 @@ impl Verdict {
 
     fn add(&mut self, violations: &[Violation]) {
         let room = TOLD.saturating_sub(self.violations.len());
-        self.violations.extend(violations.iter().take(room).map(ToString::to_string));
+        self.violations
+            .extend(violations.iter().take(room).map(ToString::to_string));
     }
 }
 

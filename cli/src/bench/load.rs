@@ -55,7 +55,9 @@ impl Load {
                 ticks.tick().await;
                 continue;
             }
-            let batch: Vec<Outgoing> = (sent + 1..=due.min(sent + BATCH)).map(|number| self.message(number)).collect();
+            let batch: Vec<Outgoing> = (sent + 1..=due.min(sent + BATCH))
+                .map(|number| self.message(number))
+                .collect();
             producer.send(&batch).await?;
             sent += batch.len() as u64;
             let ids: Vec<String> = batch.into_iter().filter_map(|message| message.id).collect();

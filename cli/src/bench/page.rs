@@ -33,20 +33,39 @@ impl Page<'_> {
 
     fn render(&self) -> String {
         let row = |cells: &[String]| format!("<tr><td>{}</td></tr>", cells.join("</td><td>"));
-        let figures: String = self.figures.iter().map(|(name, value)| row(&[escape(name), escape(value)])).collect();
+        let figures: String = self
+            .figures
+            .iter()
+            .map(|(name, value)| row(&[escape(name), escape(value)]))
+            .collect();
         let stages: String = Stages::NAMES
             .iter()
             .zip(self.stages.all())
             .map(|(name, spread)| {
-                let times = [spread.p50_ms, spread.p90_ms, spread.p99_ms, spread.p999_ms, spread.max_ms];
-                let cells: Vec<String> =
-                    std::iter::once((*name).to_owned()).chain(times.iter().map(|time| format!("{time:.2}"))).collect();
+                let times = [
+                    spread.p50_ms,
+                    spread.p90_ms,
+                    spread.p99_ms,
+                    spread.p999_ms,
+                    spread.max_ms,
+                ];
+                let cells: Vec<String> = std::iter::once((*name).to_owned())
+                    .chain(times.iter().map(|time| format!("{time:.2}")))
+                    .collect();
                 row(&cells)
             })
             .collect();
-        let violations: String =
-            self.verdict.violations.iter().map(|violation| format!("<li>{}</li>", escape(violation))).collect();
-        let (class, word) = if self.verdict.passed() { ("good", "verified") } else { ("bad", "failed") };
+        let violations: String = self
+            .verdict
+            .violations
+            .iter()
+            .map(|violation| format!("<li>{}</li>", escape(violation)))
+            .collect();
+        let (class, word) = if self.verdict.passed() {
+            ("good", "verified")
+        } else {
+            ("bad", "failed")
+        };
         let Verdict {
             sent,
             delivered,
@@ -72,5 +91,8 @@ impl Page<'_> {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }

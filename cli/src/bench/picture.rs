@@ -21,7 +21,11 @@ const DOTS: usize = 4_000;
 
 /// Each message twice: when it was processed, and when it was delivered. Times count from the first `created`.
 pub(crate) fn positions_over_time(outputs: &[Output], marks: &[Mark]) -> anyhow::Result<String> {
-    let start = outputs.iter().map(|output| output.record.created).min().unwrap_or_default();
+    let start = outputs
+        .iter()
+        .map(|output| output.record.created)
+        .min()
+        .unwrap_or_default();
     let seconds = |at: Micros| seconds(at.since(start));
     let step = outputs.len().div_ceil(DOTS).max(1);
     let dots: Vec<(f64, f64, f64)> = outputs
@@ -29,10 +33,18 @@ pub(crate) fn positions_over_time(outputs: &[Output], marks: &[Mark]) -> anyhow:
         .step_by(step)
         .filter_map(|output| {
             let delivered = output.sequenced?;
-            Some((seconds(output.processed), seconds(delivered), number(output.record.position.0)))
+            Some((
+                seconds(output.processed),
+                seconds(delivered),
+                number(output.record.position.0),
+            ))
         })
         .collect();
-    let longest = dots.iter().map(|dot| dot.1).chain(marks.iter().map(|mark| seconds(mark.at))).fold(0.1, f64::max);
+    let longest = dots
+        .iter()
+        .map(|dot| dot.1)
+        .chain(marks.iter().map(|mark| seconds(mark.at)))
+        .fold(0.1, f64::max);
     let highest = dots.iter().map(|dot| dot.2).fold(1.0, f64::max);
     let mut svg = String::new();
     {
@@ -58,16 +70,26 @@ pub(crate) fn positions_over_time(outputs: &[Output], marks: &[Mark]) -> anyhow:
                 .draw_series(LineSeries::new([(at, 0.0), (at, highest * 1.03)], MARK.stroke_width(2)))
                 .map_err(|error| drawn(error.to_string()))?;
             chart
-                .draw_series([Text::new(mark.what.clone(), (at, highest * 1.07), ("sans-serif", 14).into_font().color(&MARK))])
+                .draw_series([Text::new(
+                    mark.what.clone(),
+                    (at, highest * 1.07),
+                    ("sans-serif", 14).into_font().color(&MARK),
+                )])
                 .map_err(|error| drawn(error.to_string()))?;
         }
         chart
-            .draw_series(dots.iter().map(|dot| Circle::new((dot.0, dot.2), 2, PROCESSED.mix(0.7).filled())))
+            .draw_series(
+                dots.iter()
+                    .map(|dot| Circle::new((dot.0, dot.2), 2, PROCESSED.mix(0.7).filled())),
+            )
             .map_err(|error| drawn(error.to_string()))?
             .label("processed: in any order")
             .legend(|at| Circle::new(at, 4, PROCESSED.filled()));
         chart
-            .draw_series(LineSeries::new(dots.iter().map(|dot| (dot.1, dot.2)), DELIVERED.stroke_width(2)))
+            .draw_series(LineSeries::new(
+                dots.iter().map(|dot| (dot.1, dot.2)),
+                DELIVERED.stroke_width(2),
+            ))
             .map_err(|error| drawn(error.to_string()))?
             .label("delivered: in order")
             .legend(|at| Circle::new(at, 4, DELIVERED.filled()));

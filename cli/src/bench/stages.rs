@@ -41,7 +41,14 @@ impl Stages {
 
     /// The spreads in the order of their names.
     pub(crate) fn all(&self) -> [Spread; 6] {
-        [self.waiting, self.processing, self.noticing, self.sequencing, self.total, self.added]
+        [
+            self.waiting,
+            self.processing,
+            self.noticing,
+            self.sequencing,
+            self.total,
+            self.added,
+        ]
     }
 
     /// Measures outputs whose handler took `work`.

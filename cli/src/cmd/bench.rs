@@ -88,14 +88,18 @@ pub(crate) async fn burst(settings: &Settings, burst: Burst) -> anyhow::Result<b
 pub(crate) async fn soak(settings: &Settings, soak: Soak) -> anyhow::Result<bool> {
     let work = soak.fleet.work;
     if work.is_zero() {
-        return Err(wrong("--work must be more than 0: the rate is a part of what the processors can carry"));
+        return Err(wrong(
+            "--work must be more than 0: the rate is a part of what the processors can carry",
+        ));
     }
     let run = Run::start(settings, soak.fleet, "bench").await?;
     let slots = u32::try_from(run.fleet_args.processors * run.fleet_args.concurrency).unwrap_or(u32::MAX);
     let rate = f64::from(slots) / work.as_secs_f64() * soak.load / 100.0;
     let load = Load::new(Until::Elapsed(soak.duration), Some(rate), run.fleet_args.size);
     let mut backlog = Vec::new();
-    let went = run.go(&load, None, settings.json, |waiting| backlog.push(waiting)).await?;
+    let went = run
+        .go(&load, None, settings.json, |waiting| backlog.push(waiting))
+        .await?;
     // The last looks fall into the time after the load.
     #[allow(clippy::cast_possible_truncation, reason = "a number of seconds")]
     backlog.truncate(soak.duration.as_secs() as usize);
@@ -155,13 +159,7 @@ impl Run {
     }
 
     /// Sends the load and collects what comes of it; tells each second how many messages wait.
-    async fn go(
-        &self,
-        load: &Load,
-        total: Option<u64>,
-        json: bool,
-        mut look: impl FnMut(u64),
-    ) -> anyhow::Result<Went> {
+    async fn go(&self, load: &Load, total: Option<u64>, json: bool, mut look: impl FnMut(u64)) -> anyhow::Result<Went> {
         let bar = text::progress("delivered", total, json);
         let ids = Arc::new(Mutex::new(Vec::new()));
         let (tell, expected) = watch::channel(None);
@@ -175,7 +173,10 @@ impl Run {
         let sending = async {
             let sent = load
                 .run(&producer, |batch| {
-                    accepted.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(batch);
+                    accepted
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .extend_from_slice(batch);
                 })
                 .await?;
             tell.send_replace(Some(sent));
@@ -208,7 +209,12 @@ impl Run {
     /// Ends the fleet, judges, prints, and leaves nothing behind.
     async fn end(self, settings: &Settings, bench: &'static str, went: Went, more: More) -> anyhow::Result<bool> {
         self.fleet.stop().await?;
-        let Collected { lines, outputs, longest_gap, .. } = &went.collected;
+        let Collected {
+            lines,
+            outputs,
+            longest_gap,
+            ..
+        } = &went.collected;
         let verdict = judge_run(&self.store, &went.ids, lines, outputs).await?;
         #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
         let throughput = outputs.len() as f64 / went.elapsed.as_secs_f64();
@@ -263,16 +269,30 @@ impl Report {
                     self.processors, self.concurrency, self.sequencers, self.start_ms
                 ),
             ),
-            ("work", format!("{} ms a message, payload {} bytes", self.work_ms, self.payload_bytes)),
+            (
+                "work",
+                format!("{} ms a message, payload {} bytes", self.work_ms, self.payload_bytes),
+            ),
         ];
         match &self.more {
-            More::Burst { messages, ideal_ms, ratio } => {
+            More::Burst {
+                messages,
+                ideal_ms,
+                ratio,
+            } => {
                 figures.push(("messages", messages.to_string()));
-                let ratio = ratio.map_or(String::new(), |ratio| format!(", {ratio:.3} of the ideal {ideal_ms:.0} ms"));
+                let ratio = ratio.map_or(String::new(), |ratio| {
+                    format!(", {ratio:.3} of the ideal {ideal_ms:.0} ms")
+                });
                 figures.push(("elapsed", format!("{:.1} ms{ratio}", self.elapsed_ms)));
             }
-            More::Soak { rate, backlog, growing, .. } => {
-                figures.push(("rate", format!("{rate:.0} messages/s for {:.1} s", self.elapsed_ms / 1e3)));
+            More::Soak {
+                rate, backlog, growing, ..
+            } => {
+                figures.push((
+                    "rate",
+                    format!("{rate:.0} messages/s for {:.1} s", self.elapsed_ms / 1e3),
+                ));
                 let most = backlog.iter().max().copied().unwrap_or(0);
                 let grows = if *growing { "grows" } else { "does not grow" };
                 figures.push(("backlog", format!("{grows}; at most {most} waiting")));

@@ -28,7 +28,9 @@ const WORK_MS: (u64, u64) = (100, 900);
 
 pub(crate) async fn run(settings: &Settings, demo: Demo) -> anyhow::Result<bool> {
     if demo.messages < 100 {
-        return Err(wrong("--messages must be at least 100: the story needs time for two kills"));
+        return Err(wrong(
+            "--messages must be at least 100: the story needs time for two kills",
+        ));
     }
     let say = |text: String| {
         if !settings.json {
@@ -58,7 +60,8 @@ pub(crate) async fn run(settings: &Settings, demo: Demo) -> anyhow::Result<bool>
     let started = Instant::now();
     let mut ids = Vec::new();
     let load = Load::new(Until::Count(demo.messages), None, 100);
-    load.run(&Producer::new(store.clone()), |batch| ids.extend_from_slice(batch)).await?;
+    load.run(&Producer::new(store.clone()), |batch| ids.extend_from_slice(batch))
+        .await?;
 
     let (count, mut delivered) = watch::channel(0_u64);
     let bar = text::progress("delivered", Some(demo.messages), settings.json);
@@ -71,15 +74,25 @@ pub(crate) async fn run(settings: &Settings, demo: Demo) -> anyhow::Result<bool>
     let killing = async {
         let mut marks = Vec::new();
         delivered.wait_for(|count| *count >= demo.messages / 3).await?;
-        let owner = fleet.kill(|member| member.role == Role::Processor).await?.context("no processor to kill")?;
+        let owner = fleet
+            .kill(|member| member.role == Role::Processor)
+            .await?
+            .context("no processor to kill")?;
         marks.push(Mark {
             at: store.status().await?.now,
             what: "a processor is killed".to_owned(),
         });
-        bar.suspend(|| say(format!("3. kill -9 of {owner}, with its {CONCURRENCY} messages in its hands")));
+        bar.suspend(|| {
+            say(format!(
+                "3. kill -9 of {owner}, with its {CONCURRENCY} messages in its hands"
+            ))
+        });
         delivered.wait_for(|count| *count >= demo.messages * 2 / 3).await?;
         let leader = store.status().await?.leader.context("nobody leads")?;
-        let owner = fleet.kill(|member| member.owner == leader.as_str()).await?.context("the leader is not of this fleet")?;
+        let owner = fleet
+            .kill(|member| member.owner == leader.as_str())
+            .await?
+            .context("the leader is not of this fleet")?;
         marks.push(Mark {
             at: store.status().await?.now,
             what: "the leader is killed".to_owned(),
@@ -95,12 +108,19 @@ pub(crate) async fn run(settings: &Settings, demo: Demo) -> anyhow::Result<bool>
 
     say("5. what came out is compared with what went in and with the record".to_owned());
     let verdict = judge_run(&store, &ids, &collected.lines, &collected.outputs).await?;
-    let retried = collected.outputs.iter().filter(|output| output.record.attempts.0 > 1).count();
+    let retried = collected
+        .outputs
+        .iter()
+        .filter(|output| output.record.attempts.0 > 1)
+        .count();
     let stages = Stages::of(&collected.outputs, Duration::ZERO)?;
     let figures = [
         ("messages", demo.messages.to_string()),
         ("elapsed", format!("{:.2} s", elapsed.as_secs_f64())),
-        ("longest time without a delivery", format!("{:.0} ms", text::millis(collected.longest_gap))),
+        (
+            "longest time without a delivery",
+            format!("{:.0} ms", text::millis(collected.longest_gap)),
+        ),
         ("processed again after the kill", retried.to_string()),
         ("terms", status.term.to_string()),
     ];

@@ -5,7 +5,6 @@
 //! again. Between writing and acknowledging a kill can still make standard output repeat a batch; a file named by
 //! `--output` can be looked at, so there it can't.
 
-
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write};
 use std::path::Path;
 
@@ -74,20 +73,33 @@ pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool>
         place.clear().await?;
     }
     let Some(written) = done else {
-        eprintln!("conga: stopped before the end{}", match pipe.job {
-            Some(_) => "; run the same command again to go on",
-            None => "; with --job NAME it could be run again to go on",
-        });
+        eprintln!(
+            "conga: stopped before the end{}",
+            match pipe.job {
+                Some(_) => "; run the same command again to go on",
+                None => "; with --job NAME it could be run again to go on",
+            }
+        );
         return Ok(false);
     };
     let lines = sent.borrow().unwrap_or(0);
     if settings.json {
-        eprintln!("{}", json!({ "lines": lines, "written": written.lines, "dead": written.dead }));
+        eprintln!(
+            "{}",
+            json!({ "lines": lines, "written": written.lines, "dead": written.dead })
+        );
     } else if written.lines < lines {
-        eprintln!("{} of {} had been written by an earlier run", lines - written.lines, text::count(lines, "line"));
+        eprintln!(
+            "{} of {} had been written by an earlier run",
+            lines - written.lines,
+            text::count(lines, "line")
+        );
     }
     if written.dead > 0 {
-        eprintln!("conga: {} could not be processed and left an empty line each", text::count(written.dead, "line"));
+        eprintln!(
+            "conga: {} could not be processed and left an empty line each",
+            text::count(written.dead, "line")
+        );
     }
     Ok(written.dead == 0)
 }

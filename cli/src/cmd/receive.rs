@@ -19,7 +19,9 @@ pub(crate) async fn run(settings: &Settings, receive: Receive) -> anyhow::Result
     let bar = text::progress("receiving", receive.count, settings.json || receive.count.is_none());
     let mut received = 0;
     loop {
-        let max = receive.count.map_or(BATCH, |count| usize::try_from(count - received).unwrap_or(BATCH).min(BATCH));
+        let max = receive.count.map_or(BATCH, |count| {
+            usize::try_from(count - received).unwrap_or(BATCH).min(BATCH)
+        });
         if max == 0 {
             break;
         }

@@ -39,9 +39,16 @@ pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool>
     };
     bar.finish_and_clear();
     if settings.json {
-        println!("{}", json!({ "sent": sent, "elapsed_ms": text::millis(started.elapsed()) }));
+        println!(
+            "{}",
+            json!({ "sent": sent, "elapsed_ms": text::millis(started.elapsed()) })
+        );
     } else {
-        eprintln!("sent {} in {:.3} s", text::count(sent, "message"), started.elapsed().as_secs_f64());
+        eprintln!(
+            "sent {} in {:.3} s",
+            text::count(sent, "message"),
+            started.elapsed().as_secs_f64()
+        );
     }
     Ok(true)
 }
@@ -74,7 +81,11 @@ async fn send_lines(
             entries.push(entry(line?));
         }
         producer.send_entries(&entries).await.with_context(|| {
-            format!("after {} were sent, the next {} are in doubt", text::count(sent, "line"), entries.len())
+            format!(
+                "after {} were sent, the next {} are in doubt",
+                text::count(sent, "line"),
+                entries.len()
+            )
         })?;
         sent += entries.len() as u64;
         progress(entries.len() as u64);
@@ -142,6 +153,9 @@ mod tests {
         let envelope = read(r#"{"sequence":7,"created":"2026-01-02T03:04:05Z","payload":[1]}"#);
         assert_eq!(envelope["sequence"], 7);
         assert_eq!(envelope["created"], "2026-01-02T03:04:05.000000Z");
-        assert_eq!(entry(Bytes::from_static(b"{\"sequence\":-1,\"payload\":0}")).as_ref(), b"{\"sequence\":-1,\"payload\":0}");
+        assert_eq!(
+            entry(Bytes::from_static(b"{\"sequence\":-1,\"payload\":0}")).as_ref(),
+            b"{\"sequence\":-1,\"payload\":0}"
+        );
     }
 }

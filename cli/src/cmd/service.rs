@@ -83,11 +83,7 @@ fn announce(settings: &Settings, owner: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn report(
-    settings: &Settings,
-    processing: Option<Processing>,
-    sequencing: Option<Sequencing>,
-) -> anyhow::Result<bool> {
+fn report(settings: &Settings, processing: Option<Processing>, sequencing: Option<Sequencing>) -> anyhow::Result<bool> {
     if settings.json {
         let mut ended = json!({ "event": "ended" });
         if let Some(did) = processing {
@@ -114,7 +110,11 @@ fn report(
         );
     }
     if let Some(did) = sequencing {
-        eprintln!("delivered {} in {}", text::count(did.emitted, "message"), text::count(did.reigns, "reign"));
+        eprintln!(
+            "delivered {} in {}",
+            text::count(did.emitted, "message"),
+            text::count(did.reigns, "reign")
+        );
     }
     Ok(true)
 }

@@ -111,9 +111,18 @@ fn to_text(line: &str, status: &Status, rates: Option<&Rates>) -> String {
     // Writing to a String never fails.
     let _ = writeln!(text, "  head {}: {head}", status.head);
     let leader = status.leader.as_ref().map_or("nobody", |leader| leader.as_str());
-    let _ = writeln!(text, "  leader {leader} (term {})  processors {}", status.term, status.processors.len());
+    let _ = writeln!(
+        text,
+        "  leader {leader} (term {})  processors {}",
+        status.term,
+        status.processors.len()
+    );
     if let Some(rates) = rates {
-        let _ = writeln!(text, "  claimed {:.1}/s  delivered {:.1}/s", rates.claimed, rates.delivered);
+        let _ = writeln!(
+            text,
+            "  claimed {:.1}/s  delivered {:.1}/s",
+            rates.claimed, rates.delivered
+        );
     }
     text
 }

@@ -25,21 +25,28 @@ pub(crate) fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<bool> 
     let mut history = match &verify.sent {
         Some(path) => sent(path)?,
         // Whatever came out was sent; what did not, the positions tell.
-        None => outputs.iter().map(|output| sent_event(output.record.id.clone())).collect(),
+        None => outputs
+            .iter()
+            .map(|output| sent_event(output.record.id.clone()))
+            .collect(),
     };
     history.extend(delivered(&outputs));
     let mut verdict = judge(&history);
     if verify.sent.is_none() {
         let missing = if verify.gaps { Vec::new() } else { gaps(&outputs) };
         verdict.lost += missing.iter().map(|gap| gap.1 - gap.0 + 1).sum::<u64>();
-        verdict.violations.extend(missing.iter().take(20).map(|(from, to)| match to - from {
-            0 => format!("loss: position {from} is missing"),
-            _ => format!("loss: positions {from} to {to} are missing"),
-        }));
+        verdict
+            .violations
+            .extend(missing.iter().take(20).map(|(from, to)| match to - from {
+                0 => format!("loss: position {from} is missing"),
+                _ => format!("loss: positions {from} to {to} are missing"),
+            }));
     }
     if let Some(count) = verify.count.filter(|count| *count != verdict.delivered) {
         verdict.lost += count.saturating_sub(verdict.delivered + verdict.lost);
-        verdict.violations.push(format!("count: {} came out, {count} were expected", verdict.delivered));
+        verdict
+            .violations
+            .push(format!("count: {} came out, {count} were expected", verdict.delivered));
     }
     let passed = verdict.passed() && verify.count.is_none_or(|count| count == verdict.delivered);
     if settings.json {

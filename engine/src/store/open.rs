@@ -3,6 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+
+use super::redis::{RedisOptions, RedisStore};
+use super::sqlite::{SqliteOptions, SqliteStore};
+use super::{Result, SharedStore};
+use crate::line::Line;
 
 /// Where a line lives: `sqlite:PATH`, `redis://…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +36,7 @@ pub enum BadStoreUrl {
 impl FromStr for StoreUrl {
     type Err = BadStoreUrl;
 
-    fn from_str(url: &str) -> Result<Self, Self::Err> {
+    fn from_str(url: &str) -> std::result::Result<Self, Self::Err> {
         let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
         match scheme {
             "sqlite" if rest.is_empty() => Err(BadStoreUrl::NoPath),
@@ -51,6 +57,45 @@ impl fmt::Display for StoreUrl {
     }
 }
 
+/// Opens `line` in the store at `url`; makes it, if it is new.
+///
+/// # Errors
+/// [`super::StoreError::Broken`] if the store can't be used as it is, [`super::StoreError::Unavailable`] if it does not
+/// answer.
+///
+/// # Cancellation
+/// Safe; a new file may or may not have been set up.
+pub async fn open(url: &StoreUrl, line: &Line) -> Result<SharedStore> {
+    Ok(match url {
+        StoreUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, line, SqliteOptions::default()).await?),
+        StoreUrl::Redis(url) => Arc::new(RedisStore::connect(url, line, RedisOptions::default()).await?),
+    })
+}
+
+/// Removes `line` and all that is of it from the store at `url`. Not for a line at which anybody works.
+///
+/// # Errors
+/// As [`open`].
+///
+/// # Cancellation
+/// The line is then there as a whole, or gone.
+pub async fn erase(url: &StoreUrl, line: &Line) -> Result<()> {
+    match url {
+        StoreUrl::Sqlite(path) => {
+            SqliteStore::open(path, line, SqliteOptions::default())
+                .await?
+                .erase()
+                .await
+        }
+        StoreUrl::Redis(url) => {
+            RedisStore::connect(url, line, RedisOptions::default())
+                .await?
+                .erase()
+                .await
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,7 +110,13 @@ mod tests {
     #[test]
     fn what_is_none_says_what_would_be() {
         assert_eq!("sqlite:".parse::<StoreUrl>(), Err(BadStoreUrl::NoPath));
-        assert!("conga.db".parse::<StoreUrl>().unwrap_err().to_string().contains("sqlite:PATH"));
+        assert!(
+            "conga.db"
+                .parse::<StoreUrl>()
+                .unwrap_err()
+                .to_string()
+                .contains("sqlite:PATH")
+        );
         assert!(matches!("rediss://h".parse::<StoreUrl>(), Err(BadStoreUrl::NotYet(_))));
     }
 }

@@ -34,6 +34,7 @@ mod complete;
 mod convert;
 mod database;
 mod emit;
+mod erase;
 mod fault;
 mod follow;
 mod open;
@@ -93,6 +94,14 @@ impl SqliteStore {
         let (path, line, bells) = (path.to_owned(), line.clone(), wakes.clone());
         let worker = Worker::start(move || Database::open(&path, &line, options, bells)).await?;
         Ok(Self { worker, wakes })
+    }
+
+    /// Removes the line and all that is of it from the file. Not for a line at which anybody works.
+    ///
+    /// # Errors
+    /// As any step.
+    pub async fn erase(self) -> Result<()> {
+        self.worker.call(erase::erase).await
     }
 }
 
