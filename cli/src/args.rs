@@ -175,23 +175,22 @@ pub(crate) enum Bench {
     Burst(Burst),
     /// A steady rate for a while: latency, and whether a backlog grows
     Soak(Soak),
+    /// Kills under load, until all is delivered; then nothing may be lost, doubled or out of place
+    Chaos(Chaos),
 }
 
 /// The processes of a benchmark.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Fleet {
     /// How many processors, each a process of its own
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
     pub(crate) processors: usize,
     /// How many messages each processes at once
-    #[arg(long, value_name = "N", default_value_t = 250)]
+    #[arg(long, value_name = "N", default_value_t = 250, value_parser = at_least_one)]
     pub(crate) concurrency: usize,
     /// How many sequencers, each a process of its own
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one)]
     pub(crate) sequencers: usize,
-    /// How long a message takes to process
-    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
-    pub(crate) work: Duration,
     /// How far claims may run ahead of the head
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) window: u64,
@@ -206,8 +205,11 @@ pub(crate) struct Fleet {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Burst {
     /// How many messages
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) messages: u64,
+    /// How long a message takes to process
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
+    pub(crate) work: Duration,
     #[command(flatten)]
     pub(crate) fleet: Fleet,
 }
@@ -220,8 +222,53 @@ pub(crate) struct Soak {
     /// The rate, in percent of what the processors can carry
     #[arg(long, value_name = "PERCENT", default_value_t = 80.0, value_parser = percent)]
     pub(crate) load: f64,
+    /// How long a message takes to process
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = work)]
+    pub(crate) work: Duration,
     #[command(flatten)]
     pub(crate) fleet: Fleet,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Chaos {
+    /// How many messages
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) messages: u64,
+    /// The handler: what a message takes
+    #[arg(long, value_name = "HANDLER", default_value = "sleep:5ms..50ms")]
+    pub(crate) handler: String,
+    /// What is done to the processes, by name
+    #[arg(
+        long,
+        value_name = "FAULT,…",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "kill-processor,kill-leader"
+    )]
+    pub(crate) faults: Vec<Fault>,
+    /// Decides which processor is hit
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// How many processors, each a process of its own; one that is killed is followed by another
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    pub(crate) processors: usize,
+    /// How many messages each processes at once
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    pub(crate) concurrency: usize,
+    /// How many sequencers, each a process of its own; one that is killed is followed by another
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one)]
+    pub(crate) sequencers: usize,
+    /// How far claims may run ahead of the head
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) window: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fault {
+    /// kill -9 of a processor, every 300 ms
+    KillProcessor,
+    /// kill -9 of the leading sequencer, every second
+    KillLeader,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -239,6 +286,21 @@ fn duration(text: &str) -> Result<Duration, String> {
         .parse()
         .map_err(|_| "not a duration: write 500ms, 2s or 1m".to_owned())?;
     Duration::try_from(span).map_err(|_| "a duration can't be negative".to_owned())
+}
+
+fn work(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be more than 0: the rate is a part of what the processors can carry".to_owned()),
+        time => Ok(time),
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("not a whole number".to_owned()),
+    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

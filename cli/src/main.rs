@@ -67,5 +67,8 @@ async fn run(args: Args) -> anyhow::Result<bool> {
         Command::Bench {
             bench: Bench::Soak(soak),
         } => cmd::bench::soak(&settings, soak).await,
+        Command::Bench {
+            bench: Bench::Chaos(chaos),
+        } => cmd::bench::chaos(&settings, &chaos).await,
     }
 }

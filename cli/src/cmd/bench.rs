@@ -1,4 +1,4 @@
-//! `conga bench burst` and `conga bench soak`.
+//! `conga bench burst`, `conga bench soak` and `conga bench chaos`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,8 +19,12 @@ use crate::bench::page::Page;
 use crate::bench::picture::positions_over_time;
 use crate::bench::place::Place;
 use crate::bench::stages::Stages;
-use crate::settings::{Settings, wrong};
+use crate::settings::Settings;
 use crate::text;
+
+mod chaos;
+
+pub(crate) use chaos::chaos;
 
 /// What a benchmark found.
 #[derive(Debug, Serialize)]
@@ -67,12 +71,8 @@ enum More {
 }
 
 pub(crate) async fn burst(settings: &Settings, burst: Burst) -> anyhow::Result<bool> {
-    let messages = burst.messages;
-    if messages == 0 {
-        return Err(wrong("--messages must be at least 1"));
-    }
-    let run = Run::start(settings, burst.fleet, "bench").await?;
-    let work = run.fleet_args.work;
+    let (messages, work) = (burst.messages, burst.work);
+    let run = Run::start(settings, burst.fleet, work).await?;
     let load = Load::new(Until::Count(messages), None, run.fleet_args.size);
     let went = run.go(&load, Some(messages), settings.json, |_| ()).await?;
     let total = (run.fleet_args.processors * run.fleet_args.concurrency) as u64;
@@ -86,13 +86,8 @@ pub(crate) async fn burst(settings: &Settings, burst: Burst) -> anyhow::Result<b
 }
 
 pub(crate) async fn soak(settings: &Settings, soak: Soak) -> anyhow::Result<bool> {
-    let work = soak.fleet.work;
-    if work.is_zero() {
-        return Err(wrong(
-            "--work must be more than 0: the rate is a part of what the processors can carry",
-        ));
-    }
-    let run = Run::start(settings, soak.fleet, "bench").await?;
+    let work = soak.work;
+    let run = Run::start(settings, soak.fleet, work).await?;
     let slots = u32::try_from(run.fleet_args.processors * run.fleet_args.concurrency).unwrap_or(u32::MAX);
     let rate = f64::from(slots) / work.as_secs_f64() * soak.load / 100.0;
     let load = Load::new(Until::Elapsed(soak.duration), Some(rate), run.fleet_args.size);
@@ -122,6 +117,7 @@ fn is_growing(backlog: &[u64], rate: f64) -> bool {
 /// A fleet at work on a line of its own.
 struct Run {
     fleet_args: args::Fleet,
+    work: Duration,
     place: Place,
     store: SharedStore,
     fleet: Fleet,
@@ -136,21 +132,19 @@ struct Went {
 }
 
 impl Run {
-    async fn start(settings: &Settings, fleet_args: args::Fleet, name: &str) -> anyhow::Result<Self> {
-        if fleet_args.processors == 0 || fleet_args.concurrency == 0 || fleet_args.sequencers == 0 {
-            return Err(wrong("--processors, --concurrency and --sequencers must be at least 1"));
-        }
-        let place = Place::new(settings, name)?;
+    async fn start(settings: &Settings, fleet_args: args::Fleet, work: Duration) -> anyhow::Result<Self> {
+        let place = Place::new(settings, "bench")?;
         let store = place.open().await?;
-        let work = Work {
-            handler: format!("sleep:{}us", fleet_args.work.as_micros()),
+        let service = Work {
+            handler: format!("sleep:{}us", work.as_micros()),
             concurrency: fleet_args.concurrency,
             window: fleet_args.window,
         };
         let started = Instant::now();
-        let fleet = Fleet::start(&place, &work, fleet_args.processors, fleet_args.sequencers).await?;
+        let fleet = Fleet::start(&place, &service, fleet_args.processors, fleet_args.sequencers).await?;
         Ok(Self {
             fleet_args,
+            work,
             place,
             store,
             fleet,
@@ -164,7 +158,7 @@ impl Run {
         let ids = Arc::new(Mutex::new(Vec::new()));
         let (tell, expected) = watch::channel(None);
         // Nothing for so long, with all processes alive, is not slow but lost.
-        let patience = Duration::from_secs(20) + 2 * self.fleet_args.work;
+        let patience = Duration::from_secs(20) + 2 * self.work;
         let counted = bar.clone();
         let collecting = collect(self.store.clone(), expected, patience, move |count| counted.inc(count));
         let accepted = ids.clone();
@@ -224,14 +218,14 @@ impl Run {
             processors: self.fleet_args.processors,
             concurrency: self.fleet_args.concurrency,
             sequencers: self.fleet_args.sequencers,
-            work_ms: text::millis(self.fleet_args.work),
+            work_ms: text::millis(self.work),
             payload_bytes: self.fleet_args.size,
             start_ms: text::millis(self.start),
             elapsed_ms: text::millis(went.elapsed),
             throughput,
             longest_gap_ms: text::millis(*longest_gap),
             more,
-            stages: Stages::of(outputs, self.fleet_args.work)?,
+            stages: Stages::of(outputs, self.work)?,
             passed: verdict.passed(),
             verdict,
         };
