@@ -27,7 +27,9 @@ impl Worker {
         let run = move || match open() {
             Ok(mut database) => {
                 if opened.send(Ok(())).is_ok() {
-                    queue.into_iter().for_each(|job| job(&mut database));
+                    for job in queue {
+                        job(&mut database);
+                    }
                 }
             }
             Err(error) => drop(opened.send(Err(error))),
