@@ -41,9 +41,11 @@ use crate::wake::Wakes;
 
 mod error;
 pub mod memory;
+mod open;
 pub mod redis;
 
 pub use error::StoreError;
+pub use open::{BadStoreUrl, StoreUrl};
 
 /// What a verb answers.
 pub type Result<T> = std::result::Result<T, StoreError>;

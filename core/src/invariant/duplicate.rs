@@ -1,0 +1,69 @@
+//! Duplicate (G3): at most one output and one record per id. A tombstone is an output.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use super::{Event, Violation};
+use crate::message::{Id, Position};
+
+/// Finds ids that came out, or stand in the record, more than once.
+pub fn check(history: &[Event]) -> Vec<Violation> {
+    let mut delivered = HashMap::new();
+    let mut recorded = HashMap::new();
+    history
+        .iter()
+        .filter_map(|event| match event {
+            Event::Delivered { position, id, .. } => again(&mut delivered, id, *position, "delivered"),
+            Event::Recorded { position, id } => again(&mut recorded, id, *position, "recorded"),
+            _ => None,
+        })
+        .collect()
+}
+
+fn again<'a>(seen: &mut HashMap<&'a Id, Position>, id: &'a Id, position: Position, what: &str) -> Option<Violation> {
+    match seen.entry(id) {
+        Entry::Vacant(slot) => {
+            slot.insert(position);
+            None
+        }
+        Entry::Occupied(first) => Some(Violation {
+            invariant: "duplicate",
+            position: Some(position),
+            id: Some(id.clone()),
+            what: format!("{what} again, first at position {}", first.get()),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::plant::delivered;
+    use super::*;
+
+    fn recorded(position: u64, id: &str) -> Event {
+        Event::Recorded {
+            id: Id::given(id),
+            position: Position(position),
+        }
+    }
+
+    #[test]
+    fn an_id_that_comes_out_twice_is_found() {
+        let found = check(&[delivered(1, "a", 0), delivered(2, "b", 0), delivered(3, "a", 0)]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].position, Some(Position(3)));
+        assert_eq!(found[0].id, Some(Id::given("a")));
+    }
+
+    #[test]
+    fn an_id_with_two_records_is_found() {
+        let found = check(&[recorded(1, "a"), recorded(2, "a")]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].id, Some(Id::given("a")));
+    }
+
+    #[test]
+    fn one_record_and_one_output_are_no_duplicates() {
+        assert_eq!(check(&[recorded(1, "a"), delivered(1, "a", 0), recorded(2, "b")]), []);
+    }
+}

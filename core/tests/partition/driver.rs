@@ -1,0 +1,483 @@
+//! Runs operations against a partition, as actors that keep what they once learnt, and checks every step.
+
+use bytes::Bytes;
+use conga_core::invariant::{Event, bound, duplicate, fence, order};
+use conga_core::lease::{Held, OwnerId};
+use conga_core::lifecycle::State;
+use conga_core::message::{Body, Format, Id, Payload, Position, Record, parse};
+use conga_core::partition::{
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Limits, Partition,
+    Processed, Ready, ReceiveRequest, RenewRequest, Shelf,
+};
+use conga_core::sequencer::{Action, Event as News, Sequencer};
+use conga_core::term::{Campaign, Term};
+use conga_core::time::Micros;
+
+const LEASE_US: u64 = 500_000;
+const WINDOW: u64 = 8;
+
+#[derive(Debug, Clone)]
+pub(crate) enum Op {
+    /// New messages, or one that was sent before.
+    Send {
+        count: u8,
+        again: bool,
+    },
+    Claim {
+        owner: u8,
+        max: u8,
+        window: u8,
+    },
+    /// Ends something that the owner has, or once had; with `forget` it is not asked for a second time.
+    Complete {
+        owner: u8,
+        pick: u8,
+        ending: Ending,
+        forget: bool,
+    },
+    Renew {
+        owner: u8,
+        compare: bool,
+    },
+    Leave {
+        owner: u8,
+    },
+    Campaign {
+        leader: u8,
+    },
+    Resign {
+        leader: u8,
+    },
+    Follow {
+        leader: u8,
+    },
+    /// Carries out the leader's last wish; with `lost` the reply is lost and it asks again.
+    Emit {
+        leader: u8,
+        lost: bool,
+    },
+    Receive {
+        max: u8,
+        acknowledge: bool,
+    },
+    Advance {
+        us: u32,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Ending {
+    Done,
+    Dead { deliver: bool },
+    Retry { delay_us: u32 },
+}
+
+/// A sequencer process: it believes what it was last told.
+struct Leader {
+    name: OwnerId,
+    sequencer: Sequencer<Processed>,
+    cursor: Cursor,
+    wish: Option<EmitRequest>,
+}
+
+impl Leader {
+    fn new(name: &str) -> Self {
+        Self {
+            name: OwnerId::new(name),
+            sequencer: Sequencer::new(16, 4),
+            cursor: Cursor::default(),
+            wish: None,
+        }
+    }
+
+    fn hear(&mut self, now: Micros, news: News<Processed>) {
+        match self.sequencer.step(news) {
+            Action::Wait => {}
+            Action::Follow => self.cursor = Cursor::default(),
+            Action::Emit { term, head, count } => {
+                let entries = self.sequencer.ready(count).cloned();
+                self.wish = Some(EmitRequest {
+                    term,
+                    head,
+                    entries: entries
+                        .map(|processed| Ready {
+                            processed,
+                            sequencing: now,
+                        })
+                        .collect(),
+                });
+            }
+        }
+    }
+}
+
+pub(crate) struct Driver {
+    partition: Partition,
+    now: Micros,
+    history: Vec<Event>,
+    /// Everything ever sent, in order: the entry at index i has the position i + 1.
+    sent: Vec<Id>,
+    fresh: u64,
+    owners: Vec<(OwnerId, Vec<Claim>)>,
+    leaders: Vec<Leader>,
+    term: Term,
+    outputs: Vec<(Position, Bytes)>,
+    states: Vec<State>,
+}
+
+impl Default for Driver {
+    fn default() -> Self {
+        Self {
+            partition: Partition::default(),
+            now: Micros(1_000_000),
+            history: Vec::new(),
+            sent: Vec::new(),
+            fresh: 0,
+            owners: ["p0", "p1", "p2"].map(|name| (OwnerId::new(name), Vec::new())).into(),
+            leaders: ["s0", "s1"].map(Leader::new).into(),
+            term: Term::default(),
+            outputs: Vec::new(),
+            states: Vec::new(),
+        }
+    }
+}
+
+impl Driver {
+    pub(crate) fn run(&mut self, op: &Op) {
+        match op {
+            Op::Send { count, again } => self.send(*count, *again),
+            Op::Claim { owner, max, window } => {
+                self.claim(usize::from(*owner), usize::from(*max), u64::from(*window));
+            }
+            Op::Complete {
+                owner,
+                pick,
+                ending,
+                forget,
+            } => self.complete(usize::from(*owner), usize::from(*pick), ending, *forget),
+            Op::Renew { owner, compare } => self.renew(usize::from(*owner), *compare),
+            Op::Leave { owner } => {
+                let request = RenewRequest {
+                    owner: self.owners[usize::from(*owner)].0.clone(),
+                    lease_us: 0,
+                    held: None,
+                    limits: Limits::default(),
+                };
+                self.partition.renew(self.now, &request);
+            }
+            Op::Campaign { leader } => self.campaign(usize::from(*leader), LEASE_US),
+            Op::Resign { leader } => self.campaign(usize::from(*leader), 0),
+            Op::Follow { leader } => self.follow(usize::from(*leader)),
+            Op::Emit { leader, lost } => self.emit(usize::from(*leader), *lost),
+            Op::Receive { max, acknowledge } => self.receive(usize::from(*max), *acknowledge),
+            Op::Advance { us } => self.now = self.now + u64::from(*us),
+        }
+        self.check(matches!(op, Op::Claim { .. }));
+    }
+
+    /// Ids that begin with `m` may be sent again; those with `d` may die.
+    fn send(&mut self, count: u8, again: bool) {
+        for _ in 0..count {
+            self.fresh += 1;
+            let kind = if self.fresh % 4 == 0 { 'd' } else { 'm' };
+            let mut id = Id::given(format!("{kind}{}", self.fresh));
+            if again && let Some(earlier) = self.sent.iter().rev().nth(usize::from(count)) {
+                if earlier.as_str().starts_with('m') {
+                    id = earlier.clone();
+                }
+            }
+            self.partition
+                .send(&[format!("{{\"id\":\"{id}\",\"payload\":{}}}", self.fresh).into()]);
+            self.history.push(Event::Sent {
+                id: id.clone(),
+                at: self.now,
+            });
+            self.sent.push(id);
+        }
+    }
+
+    fn claim(&mut self, owner: usize, max: usize, window: u64) {
+        let before = self.partition.status(self.now);
+        let request = ClaimRequest {
+            owner: self.owners[owner].0.clone(),
+            max,
+            lease_us: LEASE_US,
+            window,
+            limits: Limits::default(),
+        };
+        let claims = self.partition.claim(self.now, &request);
+        assert!(claims.len() <= max);
+        assert!(
+            claims.is_sorted_by(|a, b| a.position < b.position),
+            "claims ascend: {claims:?}"
+        );
+        self.history.push(Event::Window { size: window });
+        for claim in &claims {
+            let is_new = claim.position >= before.next;
+            assert_eq!(is_new, claim.attempt.0 == 1, "{claim:?}");
+            assert!(!is_new || claim.position.past(before.head) < window, "{claim:?}");
+            self.history.push(Event::Claimed {
+                position: claim.position,
+                attempt: claim.attempt,
+                owner: request.owner.clone(),
+                at: self.now,
+            });
+        }
+        if claims.len() < max || claims.iter().any(|claim| claim.position >= before.next) {
+            let passed_over = (before.head.0..before.next.0)
+                .find(|position| self.partition.state(Position(*position)) == Some(State::Waiting));
+            assert_eq!(passed_over, None, "what is free goes before what is new");
+        }
+        self.owners[owner].1.extend(claims);
+    }
+
+    fn complete(&mut self, owner: usize, pick: usize, ending: &Ending, forget: bool) {
+        let (name, known) = &mut self.owners[owner];
+        if known.is_empty() {
+            return;
+        }
+        let index = pick % known.len();
+        let claim = known[index].clone();
+        if forget {
+            known.remove(index);
+        }
+        let completion = completion(&claim, ending);
+        let answers = self.partition.complete(self.now, name, &[completion]);
+        self.history.push(Event::Completed {
+            position: claim.position,
+            attempt: claim.attempt,
+            owner: name.clone(),
+            accepted: answers == [Completed::Accepted],
+        });
+    }
+
+    fn renew(&mut self, owner: usize, compare: bool) {
+        let (name, known) = &mut self.owners[owner];
+        let held = |claim: &Claim| Held {
+            position: claim.position,
+            attempt: claim.attempt,
+        };
+        let renewed = self.partition.renew(
+            self.now,
+            &RenewRequest {
+                owner: name.clone(),
+                lease_us: LEASE_US,
+                held: compare.then(|| known.iter().map(held).collect()),
+                limits: Limits::default(),
+            },
+        );
+        known.extend(renewed.found);
+    }
+
+    fn campaign(&mut self, leader: usize, lock_us: u64) {
+        let owner = self.leaders[leader].name.clone();
+        let answer = self.partition.campaign(
+            self.now,
+            &CampaignRequest {
+                owner: owner.clone(),
+                lock_us,
+            },
+        );
+        let news = match answer {
+            Campaign::Leader { term } => {
+                if term != self.term {
+                    self.term = term;
+                    self.history.push(Event::Elected { term, owner });
+                }
+                News::Elected { term }
+            }
+            Campaign::Standby { .. } => News::Deposed,
+        };
+        self.leaders[leader].hear(self.now, news);
+    }
+
+    fn follow(&mut self, leader: usize) {
+        let leader = &mut self.leaders[leader];
+        let followed = self.partition.follow(self.now, leader.cursor, 5);
+        leader.hear(self.now, News::Head { head: followed.head });
+        for processed in followed.entries {
+            leader.cursor = processed.cursor;
+            let position = processed.position;
+            let ticket = processed;
+            leader.hear(self.now, News::Processed { position, ticket });
+        }
+    }
+
+    fn emit(&mut self, leader: usize, lost: bool) {
+        let Some(wish) = self.leaders[leader].wish.take() else {
+            return;
+        };
+        let mut answer = self.emit_once(&wish);
+        if lost {
+            let counted = matches!(answer, Emitted::Advanced { .. });
+            answer = self.emit_once(&wish);
+            assert!(
+                !counted || matches!(answer, Emitted::Moved { .. }),
+                "said again: {answer:?}"
+            );
+        }
+        let now = self.now;
+        let leader = &mut self.leaders[leader];
+        match answer {
+            Emitted::Advanced { head } => leader.hear(now, News::Emitted { head }),
+            Emitted::Fenced { .. } => leader.hear(now, News::Deposed),
+            Emitted::Moved { head } => {
+                leader.cursor = Cursor::default();
+                leader.hear(now, News::Reload);
+                leader.hear(now, News::Head { head });
+            }
+        }
+    }
+
+    fn emit_once(&mut self, wish: &EmitRequest) -> Emitted {
+        let answer = self.partition.emit(self.now, wish);
+        self.history.push(Event::Emitted {
+            term: wish.term,
+            from: wish.head,
+            to: wish.head.plus(wish.entries.len() as u64),
+            accepted: matches!(answer, Emitted::Advanced { .. }),
+        });
+        answer
+    }
+
+    fn receive(&mut self, max: usize, acknowledge: bool) {
+        let acknowledge = self
+            .outputs
+            .last()
+            .filter(|_| acknowledge)
+            .map(|(position, _)| *position);
+        for output in self.partition.receive(&ReceiveRequest { acknowledge, max }) {
+            let json: serde_json::Value = serde_json::from_slice(&output).unwrap();
+            let position = Position(json["position"].as_u64().unwrap());
+            if let Some((_, before)) = self.outputs.iter().find(|(at, _)| *at == position) {
+                assert_eq!(*before, output, "an output never changes");
+                continue;
+            }
+            self.history.push(Event::Delivered {
+                position,
+                id: Id::given(json["id"].as_str().unwrap()),
+                at: self.now,
+                dead: json.get("dead").is_some(),
+            });
+            self.outputs.push((position, output));
+        }
+    }
+
+    /// What must hold after every step.
+    fn check(&mut self, claimed: bool) {
+        let status = self.partition.status(self.now);
+        let states: Vec<_> = (1..=self.sent.len() as u64)
+            .map(|position| {
+                self.partition
+                    .state(Position(position))
+                    .expect("a message is somewhere")
+            })
+            .collect();
+        let count = |wanted: &dyn Fn(&State) -> bool| states.iter().filter(|state| wanted(state)).count() as u64;
+        assert_eq!(self.partition.state(Position(states.len() as u64 + 1)), None);
+        assert_eq!(count(&|state| *state == State::Delivered), status.head.0 - 1);
+        assert_eq!(
+            count(&|state| matches!(state, State::Processed | State::Dead)),
+            status.processed
+        );
+        assert_eq!(
+            count(&|state| matches!(state, State::Waiting | State::Delayed | State::Leased)),
+            status.waiting + status.in_flight
+        );
+        assert_eq!(status.next.past(status.head), status.in_flight + status.processed);
+        assert!(status.next.past(status.head) <= WINDOW, "the bound");
+        for (index, (was, is)) in self.states.iter().zip(&states).enumerate() {
+            let through = |middle: State| was.may_become(middle) && middle.may_become(*is);
+            assert!(
+                was == is || was.may_become(*is) || (claimed && through(State::Waiting)),
+                "position {}: {was:?} became {is:?}",
+                index + 1
+            );
+        }
+        self.states = states;
+        for check in [order::check, duplicate::check, fence::check, bound::check] {
+            assert_eq!(check(&self.history), []);
+        }
+    }
+
+    /// Everybody from before is gone. Who comes now finds all there is and brings it out.
+    pub(crate) fn heal_and_drain(&mut self) {
+        self.run(&Op::Advance { us: 10_000_000 });
+        self.owners.push((OwnerId::new("healer"), Vec::new()));
+        self.leaders.push(Leader::new("heir"));
+        let (owner, leader) = (self.owners.len() - 1, self.leaders.len() - 1);
+        for _ in 0..=2 * self.sent.len() {
+            self.claim(owner, 100, WINDOW);
+            self.check(true);
+            while !self.owners[owner].1.is_empty() {
+                self.complete(owner, 0, &Ending::Done, true);
+            }
+            self.check(false);
+            self.campaign(leader, LEASE_US);
+            self.follow(leader);
+            while self.leaders[leader].wish.is_some() {
+                self.emit(leader, false);
+            }
+            self.check(false);
+        }
+        self.receive(usize::MAX, false);
+        assert_eq!(
+            self.partition.status(self.now).head.0,
+            self.sent.len() as u64 + 1,
+            "all of them came out"
+        );
+    }
+
+    /// The whole history, with what stands in the partition at its end.
+    pub(crate) fn finish(&mut self) -> Vec<Event> {
+        let mut history = std::mem::take(&mut self.history);
+        for row in self.partition.browse(Shelf::Record).rows {
+            let json: serde_json::Value = serde_json::from_slice(&row.json).unwrap();
+            let position = Position(json["position"].as_u64().unwrap());
+            history.push(Event::Recorded { id: row.id, position });
+        }
+        let dead = self.partition.browse(Shelf::Dead).rows;
+        history.extend(dead.into_iter().map(|row| Event::DeadLetter { id: row.id }));
+        history.push(Event::Ended { at: self.now });
+        history
+    }
+
+    /// How many different ids were sent.
+    pub(crate) fn sent_ids(&self) -> u64 {
+        self.sent.iter().collect::<std::collections::HashSet<_>>().len() as u64
+    }
+}
+
+fn completion(claim: &Claim, ending: &Ending) -> Completion {
+    let input = parse(&claim.entry, claim.position, Format::Any, u64::MAX).unwrap();
+    let mut record = Record {
+        position: claim.position,
+        id: input.id,
+        sequence: input.sequence,
+        key: input.key,
+        // Which of two attempts or twins it was can be told from the result.
+        body: Body::Result(Payload::string(&format!("{}/{}", claim.position, claim.attempt))),
+        attempts: claim.attempt,
+        created: claim.claimed,
+        processing: claim.claimed,
+    };
+    match ending {
+        Ending::Retry { delay_us } => Completion::Retry {
+            held: Held {
+                position: claim.position,
+                attempt: claim.attempt,
+            },
+            delay_us: u64::from(*delay_us),
+        },
+        Ending::Dead { deliver } if record.id.as_str().starts_with('d') => {
+            record.body = Body::Dead {
+                reason: "planted".to_owned(),
+            };
+            Completion::Dead {
+                tombstone: record,
+                deliver: *deliver,
+            }
+        }
+        Ending::Done | Ending::Dead { .. } => Completion::Done(record),
+    }
+}
