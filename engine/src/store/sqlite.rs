@@ -1,0 +1,172 @@
+//! The SQLite store: lines in one file, shared by the processes of one machine. The default.
+//!
+//! Each store has a thread that owns its connection; a verb is one transaction on it. What a verb acknowledges is on
+//! the disk, by a write-ahead log that is synced with each commit; only leases, deadlines and the lock are not synced
+//! by themselves, for they end with the machine anyway. The file has to be on a local disk.
+//!
+//! Time is the machine's clock, which all processes share. A clock that is set back keeps a deadline that was written
+//! before for that much longer.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conga_core::lease::OwnerId;
+use conga_core::partition::{
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
+    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+};
+use conga_core::term::Campaign;
+
+use self::database::Database;
+use self::worker::Worker;
+use super::{Result, Store};
+use crate::clock::Clock;
+use crate::line::Line;
+use crate::wake::Wakes;
+
+mod bell;
+mod browse;
+mod campaign;
+mod claim;
+mod complete;
+mod convert;
+mod database;
+mod emit;
+mod fault;
+mod follow;
+mod open;
+mod receive;
+mod renew;
+mod send;
+mod sql;
+mod status;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+/// How a store on SQLite works.
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    /// Whose clock tells the time.
+    pub clock: Clock,
+    /// How long a step waits while another process, or another tool, has the file locked. After that it answers
+    /// [`super::StoreError::Unavailable`].
+    pub busy_limit: Duration,
+    /// A claim that finds nothing, and a renewal, spare themselves the write of the owner's deadline as long as that
+    /// would move by no more than this part of the lease: so an idle process that claims every 100 ms does not write
+    /// every 100 ms. The price is that an owner may be taken for gone by so much earlier. In percent; with 0 each
+    /// call moves the deadline.
+    pub owner_slack_percent: u64,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self {
+            clock: Clock::Store,
+            busy_limit: Duration::from_secs(5),
+            owner_slack_percent: 25,
+        }
+    }
+}
+
+/// A partition in a file. Dropping it waits for the step that runs, closes the file and ends the thread.
+#[derive(Debug)]
+pub struct SqliteStore {
+    worker: Worker,
+    wakes: Wakes,
+}
+
+impl SqliteStore {
+    /// Opens `line` in the file at `path`; makes the file, or the line in it, if it is new.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Broken`] if the file can't be used: it is no database, or another program's, or of a newer
+    /// version (all left untouched), or can't be opened or written. [`super::StoreError::Unavailable`] if it stays
+    /// locked, or the disk is full.
+    ///
+    /// # Cancellation
+    /// May be dropped at any time; then a new file may or may not have been set up.
+    pub async fn open(path: &Path, line: &Line, options: SqliteOptions) -> Result<Self> {
+        let wakes = Wakes::default();
+        let (path, line, bells) = (path.to_owned(), line.clone(), wakes.clone());
+        let worker = Worker::start(move || Database::open(&path, &line, options, bells)).await?;
+        Ok(Self { worker, wakes })
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn send(&self, entries: &[Bytes]) -> Result<()> {
+        let entries = entries.to_vec();
+        self.worker.call(move |database| send::send(database, &entries)).await
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
+        let request = request.clone();
+        self.worker.call(move |database| claim::claim(database, &request)).await
+    }
+
+    async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>> {
+        let (owner, completions) = (owner.clone(), completions.to_vec());
+        self.worker
+            .call(move |database| complete::complete(database, &owner, &completions))
+            .await
+    }
+
+    async fn renew(&self, request: &RenewRequest) -> Result<Renewed> {
+        let request = request.clone();
+        self.worker.call(move |database| renew::renew(database, &request)).await
+    }
+
+    async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign> {
+        let request = request.clone();
+        self.worker
+            .call(move |database| campaign::campaign(database, &request))
+            .await
+    }
+
+    async fn follow(&self, cursor: Cursor, max: usize) -> Result<Followed> {
+        self.worker
+            .call(move |database| follow::follow(database, cursor, max))
+            .await
+    }
+
+    async fn emit(&self, request: &EmitRequest) -> Result<Emitted> {
+        let request = request.clone();
+        self.worker.call(move |database| emit::emit(database, &request)).await
+    }
+
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
+        let request = *request;
+        self.worker
+            .call(move |database| receive::receive(database, request))
+            .await
+    }
+
+    async fn status(&self) -> Result<Status> {
+        self.worker.call(|database| status::status(database)).await
+    }
+
+    async fn browse(&self, which: Shelf, from: Option<&str>) -> Result<Page> {
+        let from = from.unwrap_or_default().to_owned();
+        Ok(match which {
+            Shelf::Record => {
+                let sheet = self
+                    .worker
+                    .call(move |database| browse::records(database, &from))
+                    .await?;
+                sheet.write(browse::write_record)
+            }
+            Shelf::Dead => {
+                let sheet = self.worker.call(move |database| browse::dead(database, &from)).await?;
+                sheet.write(browse::write_dead)
+            }
+        })
+    }
+
+    fn wakes(&self) -> &Wakes {
+        &self.wakes
+    }
+}

@@ -1,0 +1,63 @@
+//! Campaign (law 6): take, renew or give up the leadership.
+
+use conga_core::partition::CampaignRequest;
+use conga_core::term::Campaign;
+use conga_core::time::Micros;
+use rusqlite::params;
+
+use super::convert::int;
+use super::database::{Commit, Database, LineRow};
+use super::sql::sql;
+use crate::store::Result;
+use crate::wake::Topic;
+
+/// What a campaign comes to, and what it takes.
+enum Outcome {
+    /// Nothing is to be written.
+    Known(Campaign),
+    /// The lock is to be written, under this term.
+    Take(conga_core::term::Term),
+    /// The lock is to be given up.
+    GiveUp,
+}
+
+pub(super) fn campaign(database: &mut Database, request: &CampaignRequest) -> Result<Campaign> {
+    // A standby asks all the time, and must not write for that.
+    let outlook = database.read(|step| Ok(decide(&step.load()?, step.now, request)))?;
+    if let Outcome::Known(campaign) = outlook {
+        return Ok(campaign);
+    }
+    let (campaign, gave_up) =
+        database.write(Commit::Written, |step| match decide(&step.load()?, step.now, request) {
+            Outcome::Known(campaign) => Ok((campaign, false)),
+            Outcome::Take(term) => {
+                step.prepare(sql!("campaign.sql", "take"))?.execute(params![
+                    step.line,
+                    int(term.0),
+                    request.owner.as_str(),
+                    int((step.now + request.lock_us).0)
+                ])?;
+                Ok((Campaign::Leader { term }, false))
+            }
+            Outcome::GiveUp => {
+                step.prepare(sql!("campaign.sql", "give_up"))?.execute([step.line])?;
+                Ok((Campaign::Standby { leader: None }, true))
+            }
+        })?;
+    if gave_up {
+        database.wake(Topic::Lock);
+    }
+    Ok(campaign)
+}
+
+fn decide(line: &LineRow, now: Micros, request: &CampaignRequest) -> Outcome {
+    match line.lock.as_ref().filter(|lock| lock.holds(now)) {
+        Some(lock) if lock.owner != request.owner => Outcome::Known(Campaign::Standby {
+            leader: Some(lock.owner.clone()),
+        }),
+        Some(_) if request.lock_us == 0 => Outcome::GiveUp,
+        None if request.lock_us == 0 => Outcome::Known(Campaign::Standby { leader: None }),
+        Some(_) => Outcome::Take(line.term),
+        None => Outcome::Take(line.term.next()),
+    }
+}

@@ -1,0 +1,142 @@
+//! Claim (law 1): first what is free again, lowest position first, then new messages from the input.
+
+use conga_core::lease::{Attempt, OwnerId};
+use conga_core::message::{Entry, Position};
+use conga_core::partition::{Claim, ClaimRequest};
+use rusqlite::params;
+
+use super::convert::{attempt_at, entry_at, int, micros_at, position_at};
+use super::database::{Commit, Database, Step};
+use super::renew::{free_leases, keep_alive};
+use super::sql::sql;
+use crate::store::Result;
+
+pub(super) fn claim(database: &mut Database, request: &ClaimRequest) -> Result<Vec<Claim>> {
+    if is_idle(database, request)? {
+        return Ok(Vec::new());
+    }
+    database.write(Commit::Written, |step| {
+        keep_alive(step, &request.owner, request.lease_us)?;
+        free_the_expired(step)?;
+        let mut claims = Claims {
+            request,
+            step,
+            bytes: 0,
+            taken: Vec::new(),
+        };
+        claims.take_free()?;
+        claims.take_new()?;
+        Ok(claims.taken)
+    })
+}
+
+/// Whether there is nothing to do, so that an idle process neither takes the write lock nor writes.
+fn is_idle(database: &Database, request: &ClaimRequest) -> Result<bool> {
+    let (work, stands, now) = database.read(|step| {
+        let line = step.load()?;
+        let (freed, stands) = step.prepare(sql!("claim.sql", "look"))?.query_row(
+            params![step.line, int(step.now.0), request.owner.as_str()],
+            |row| {
+                let stands: Option<i64> = row.get(1)?;
+                Ok((row.get(0)?, stands.map(|_| micros_at(row, 1)).transpose()?))
+            },
+        )?;
+        let new = line.next <= line.last && line.next.past(line.head) < request.window;
+        Ok((freed || new, stands, step.now))
+    })?;
+    Ok(!work && database.is_spared(stands, now + request.lease_us, request.lease_us))
+}
+
+/// Frees what owners held whose time is up, and what has waited out its delay.
+fn free_the_expired(step: &Step<'_>) -> rusqlite::Result<()> {
+    let gone = step
+        .prepare(sql!("claim.sql", "bury_owners"))?
+        .query_map(params![step.line, int(step.now.0)], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
+    for owner in gone {
+        free_leases(step, &OwnerId::new(owner))?;
+    }
+    step.prepare(sql!("claim.sql", "free_due"))?
+        .execute(params![step.line, int(step.now.0)])
+        .map(drop)
+}
+
+struct Claims<'a, 'b> {
+    request: &'a ClaimRequest,
+    step: &'a Step<'b>,
+    bytes: u64,
+    taken: Vec<Claim>,
+}
+
+impl Claims<'_, '_> {
+    fn take_free(&mut self) -> rusqlite::Result<()> {
+        let (step, owner) = (self.step, &self.request.owner);
+        let from = self.taken.len();
+        self.take(sql!("claim.sql", "free_again"), &[])?;
+        let mut lease = step.prepare(sql!("claim.sql", "lease_again"))?;
+        for claim in &self.taken[from..] {
+            lease.execute(params![
+                step.line,
+                int(claim.position.0),
+                owner.as_str(),
+                claim.attempt.0,
+                int(step.now.0)
+            ])?;
+        }
+        Ok(())
+    }
+
+    fn take_new(&mut self) -> rusqlite::Result<()> {
+        let (step, owner) = (self.step, &self.request.owner);
+        let line = step.load()?;
+        let from = self.taken.len();
+        self.take(
+            sql!("claim.sql", "new"),
+            &[line.next, line.head.plus(self.request.window)],
+        )?;
+        let Some(next) = self.taken[from..].last().map(|last| last.position.next()) else {
+            return Ok(());
+        };
+        // They are dense, so one statement leases them all.
+        step.prepare(sql!("claim.sql", "lease_new"))?.execute(params![
+            step.line,
+            int(line.next.0),
+            int(next.0),
+            owner.as_str(),
+            int(step.now.0)
+        ])?;
+        step.prepare(sql!("claim.sql", "advance"))?
+            .execute(params![step.line, int(next.0)])
+            .map(drop)
+    }
+
+    /// Reads messages until there are enough of them or of their bytes.
+    fn take(&mut self, statement: &'static str, range: &[Position]) -> rusqlite::Result<()> {
+        let (step, limits) = (self.step, self.request.limits);
+        let wanted = self.request.max - self.taken.len();
+        if wanted == 0 || self.bytes >= limits.total_bytes {
+            return Ok(());
+        }
+        let mut statement = step.prepare(statement)?;
+        let values = [step.line, int(limits.entry_bytes), int(wanted as u64)]
+            .into_iter()
+            .chain(range.iter().map(|position| int(position.0)));
+        let mut rows = statement.query(rusqlite::params_from_iter(values))?;
+        while self.bytes < limits.total_bytes
+            && let Some(row) = rows.next()?
+        {
+            let entry = entry_at(row, 2, 3)?;
+            if let Entry::Whole(whole) = &entry {
+                self.bytes += whole.len() as u64;
+            }
+            let tried: Attempt = attempt_at(row, 1)?;
+            self.taken.push(Claim {
+                position: position_at(row, 0)?,
+                attempt: tried.next(),
+                claimed: step.now,
+                entry,
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,26 @@
+-- Law 2: the end of a lease, only for the one who still has it.
+
+-- name: end
+DELETE FROM flight WHERE line = ?1 AND position = ?2 AND owner = ?3 AND attempt = ?4;
+
+-- name: give_back
+UPDATE flight SET owner = NULL, due = ?5 WHERE line = ?1 AND position = ?2 AND owner = ?3 AND attempt = ?4;
+
+-- name: record
+INSERT INTO record (line, id, position, sequence, key, attempts, created, processing, processed, dead, payload)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+ON CONFLICT (line, id) DO NOTHING;
+
+-- An id that came in twice keeps the place in which it came first, whichever was done first.
+-- name: recorded
+UPDATE record SET position = min(position, ?3) WHERE line = ?1 AND id = ?2 RETURNING number;
+
+-- name: bury
+INSERT INTO dead (line, position, id, reason, attempts, died, entry)
+SELECT line, position, ?3, ?4, ?5, ?6, body FROM input WHERE line = ?1 AND position = ?2;
+
+-- name: append
+INSERT INTO processed (line, cursor, position, record, open, died) VALUES (?1, ?2, ?3, ?4, ?5, ?6);
+
+-- name: advance
+UPDATE line SET cursor = ?2, processed = processed + ?3, recorded = recorded + ?4, dead = dead + ?5 WHERE line = ?1;

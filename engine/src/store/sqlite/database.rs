@@ -1,0 +1,224 @@
+//! The connection, and the transactions in which every step runs.
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use conga_core::lease::OwnerId;
+use conga_core::message::Position;
+use conga_core::term::{Lock, Term};
+use conga_core::time::Micros;
+use rusqlite::{CachedStatement, Connection, OptionalExtension};
+
+use super::SqliteOptions;
+use super::bell::Bell;
+use super::convert::{micros_at, position_at, uint_at};
+use super::fault::{fault, fault_of_commit};
+use super::open::open;
+use super::sql::sql;
+use crate::line::Line;
+use crate::store::Result;
+use crate::wake::{Topic, Wakes};
+
+/// What a commit waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Commit {
+    /// The disk. For all that somebody relies on once it is acknowledged.
+    Synced,
+    /// Nothing. For leases, deadlines and the lock: a power cut that takes them with it has taken their owners too,
+    /// for all of them are on this machine. What others can see of them (a record, an output) is synced, and the log
+    /// is synced in its order: no synced step outlives an earlier one that it builds on.
+    Written,
+}
+
+/// A line in a file of SQLite.
+#[derive(Debug)]
+pub(super) struct Database {
+    path: PathBuf,
+    line: i64,
+    connection: Connection,
+    options: SqliteOptions,
+    bell: Bell,
+    commit: Option<Commit>,
+}
+
+/// A step on its way: a transaction, and the time at which it happens.
+pub(super) struct Step<'a> {
+    pub(super) line: i64,
+    pub(super) now: Micros,
+    connection: &'a Connection,
+}
+
+/// The line's own row.
+#[derive(Debug)]
+pub(super) struct LineRow {
+    pub(super) head: Position,
+    pub(super) next: Position,
+    pub(super) last: Position,
+    pub(super) cursor: u64,
+    pub(super) term: Term,
+    pub(super) lock: Option<Lock>,
+    pub(super) processed: u64,
+    pub(super) output: u64,
+    pub(super) recorded: u64,
+    pub(super) dead: u64,
+}
+
+impl Database {
+    /// Opens the file, makes it ours if it is new, and finds or adds the line.
+    pub(super) fn open(path: &Path, line: &Line, options: SqliteOptions, wakes: Wakes) -> Result<Self> {
+        let mut connection = open(path, busy_handler(options.busy_limit))?;
+        let line = number_of(&mut connection, line).map_err(|error| fault(path, &error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            line,
+            connection,
+            options,
+            bell: Bell::hang(path, line, wakes),
+            commit: None,
+        })
+    }
+
+    /// A step that changes nothing, on one snapshot.
+    pub(super) fn read<T>(&self, step: impl FnOnce(&Step<'_>) -> rusqlite::Result<T>) -> Result<T> {
+        let done = self.begin("BEGIN").and_then(|()| step(&self.step()));
+        // Only a lock is given back here, so there is nothing to be said about a failure.
+        self.roll_back();
+        done.map_err(|error| fault(&self.path, &error))
+    }
+
+    /// A step that may change something: wholly or not at all. One that finds nothing to change writes nothing.
+    pub(super) fn write<T>(
+        &mut self,
+        commit: Commit,
+        step: impl FnOnce(&Step<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let begun = self.expect(commit).and_then(|()| self.begin("BEGIN IMMEDIATE"));
+        let done = match begun.and_then(|()| step(&self.step())) {
+            Err(error) => Err(fault(&self.path, &error)),
+            Ok(answer) => match self.execute("COMMIT") {
+                Err(error) => Err(fault_of_commit(&self.path, &error)),
+                Ok(()) => Ok(answer),
+            },
+        };
+        if done.is_err() {
+            self.roll_back();
+        }
+        done
+    }
+
+    /// Tells everybody that there is something about `topic`.
+    pub(super) fn wake(&mut self, topic: Topic) {
+        self.bell.ring(topic);
+    }
+
+    /// Whether a new deadline is so near to the one that stands that the write can be spared.
+    pub(super) fn is_spared(&self, stands: Option<Micros>, new: Micros, lease_us: u64) -> bool {
+        let slack = lease_us / 100 * self.options.owner_slack_percent.min(100);
+        stands.is_some_and(|stands| stands <= new && new.since(stands) <= slack)
+    }
+
+    fn step(&self) -> Step<'_> {
+        Step {
+            line: self.line,
+            now: self.options.clock.now(),
+            connection: &self.connection,
+        }
+    }
+
+    fn begin(&self, how: &'static str) -> rusqlite::Result<()> {
+        self.roll_back();
+        self.execute(how)
+    }
+
+    fn roll_back(&self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.execute("ROLLBACK")
+        {
+            // The next step tries it again before it begins.
+            tracing::warn!(path = %self.path.display(), %error, "can't roll back");
+        }
+    }
+
+    fn execute(&self, statement: &'static str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(statement)?.execute([]).map(drop)
+    }
+
+    /// Switches what the next commits wait for. A second connection would do as well, but would have a page cache of
+    /// its own, to be filled anew after each write of the other.
+    fn expect(&mut self, commit: Commit) -> rusqlite::Result<()> {
+        if self.commit != Some(commit) {
+            // Never cached: this pragma works when it is prepared.
+            self.connection.execute_batch(match commit {
+                Commit::Synced => "PRAGMA synchronous = FULL",
+                Commit::Written => "PRAGMA synchronous = NORMAL",
+            })?;
+            self.commit = Some(commit);
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Step<'a> {
+    pub(super) fn prepare(&self, statement: &'static str) -> rusqlite::Result<CachedStatement<'a>> {
+        self.connection.prepare_cached(statement)
+    }
+
+    /// The number of the row inserted last.
+    pub(super) fn inserted(&self) -> i64 {
+        self.connection.last_insert_rowid()
+    }
+
+    pub(super) fn load(&self) -> rusqlite::Result<LineRow> {
+        self.prepare(sql!("line.sql", "load"))?.query_row([self.line], |row| {
+            let owner: Option<String> = row.get(5)?;
+            let deadline = micros_at(row, 6)?;
+            Ok(LineRow {
+                head: position_at(row, 0)?,
+                next: position_at(row, 1)?,
+                last: position_at(row, 2)?,
+                cursor: uint_at(row, 3)?,
+                term: uint_at(row, 4).map(Term)?,
+                lock: owner.map(|owner| Lock {
+                    owner: OwnerId::new(owner),
+                    deadline,
+                }),
+                processed: uint_at(row, 7)?,
+                output: uint_at(row, 8)?,
+                recorded: uint_at(row, 9)?,
+                dead: uint_at(row, 10)?,
+            })
+        })
+    }
+}
+
+fn number_of(connection: &mut Connection, line: &Line) -> rusqlite::Result<i64> {
+    let find = |connection: &Connection| {
+        connection
+            .query_row(sql!("line.sql", "number"), [line.tag()], |row| row.get(0))
+            .optional()
+    };
+    if let Some(number) = find(connection)? {
+        return Ok(number);
+    }
+    connection.execute(sql!("line.sql", "add"), [line.tag()])?;
+    find(connection)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+}
+
+/// Waits for another process's lock. SQLite's own handler sleeps up to 100 ms at a time, and every waiter alike; here
+/// they try every 0.2 to 2 ms, each at times of its own.
+fn busy_handler(limit: Duration) -> impl FnMut(i32) -> bool + Send + 'static {
+    let mut since = Instant::now();
+    let random = RandomState::new();
+    move |count| {
+        if count == 0 {
+            since = Instant::now();
+        }
+        if since.elapsed() >= limit {
+            return false;
+        }
+        thread::sleep(Duration::from_micros(200 + random.hash_one(since.elapsed()) % 1_800));
+        true
+    }
+}

@@ -1,0 +1,125 @@
+//! Renew: an owner says that it is alive, asks what it holds, or leaves.
+
+use std::collections::HashSet;
+
+use conga_core::lease::{Held, OwnerId};
+use conga_core::message::{Entry, Position};
+use conga_core::partition::{Claim, Limits, RenewRequest, Renewed};
+use conga_core::time::Micros;
+use rusqlite::{OptionalExtension, params};
+
+use super::convert::{attempt_at, int, micros_at, position_at, uint_at};
+use super::database::{Commit, Database, Step};
+use super::sql::sql;
+use crate::store::Result;
+use crate::wake::Topic;
+
+pub(super) fn renew(database: &mut Database, request: &RenewRequest) -> Result<Renewed> {
+    if request.lease_us == 0 {
+        return leave(database, &request.owner);
+    }
+    let (deadline, now) = database.read(|step| Ok((deadline(step, &request.owner)?, step.now)))?;
+    let spared = database.is_spared(deadline, now + request.lease_us, request.lease_us);
+    let known = if spared {
+        true
+    } else {
+        database.write(Commit::Written, |step| {
+            let known = self::deadline(step, &request.owner)?.is_some();
+            keep_alive(step, &request.owner, request.lease_us)?;
+            Ok(known)
+        })?
+    };
+    // Two steps that are as good as one: nobody but the owner adds to what it holds, and what it loses between them
+    // it could have lost right after them as well.
+    let (lost, found) = match &request.held {
+        None => Default::default(),
+        Some(believed) => database.read(|step| compare(step, &request.owner, believed, request.limits))?,
+    };
+    Ok(Renewed { known, lost, found })
+}
+
+fn leave(database: &mut Database, owner: &OwnerId) -> Result<Renewed> {
+    let (known, freed) = database.write(Commit::Written, |step| {
+        let gone = step
+            .prepare(sql!("renew.sql", "leave"))?
+            .execute(params![step.line, owner.as_str()])?;
+        Ok((gone > 0, free_leases(step, owner)?))
+    })?;
+    if freed > 0 {
+        database.wake(Topic::Input);
+    }
+    Ok(Renewed {
+        known,
+        ..Renewed::default()
+    })
+}
+
+/// Until when an owner is taken to be alive, if it is known.
+fn deadline(step: &Step<'_>, owner: &OwnerId) -> rusqlite::Result<Option<Micros>> {
+    step.prepare(sql!("renew.sql", "deadline"))?
+        .query_row(params![step.line, owner.as_str()], |row| micros_at(row, 0))
+        .optional()
+}
+
+/// Takes an owner to be alive for so long from now on.
+pub(super) fn keep_alive(step: &Step<'_>, owner: &OwnerId, lease_us: u64) -> rusqlite::Result<()> {
+    let deadline = step.now + lease_us;
+    step.prepare(sql!("renew.sql", "alive"))?
+        .execute(params![step.line, owner.as_str(), int(deadline.0)])
+        .map(drop)
+}
+
+/// Frees what an owner holds; answers how many that were.
+pub(super) fn free_leases(step: &Step<'_>, owner: &OwnerId) -> rusqlite::Result<usize> {
+    step.prepare(sql!("renew.sql", "free_leases"))?
+        .execute(params![step.line, owner.as_str()])
+}
+
+/// What the owner does not hold of what it believes to, and what it holds besides.
+fn compare(
+    step: &Step<'_>,
+    owner: &OwnerId,
+    believed: &[Held],
+    limits: Limits,
+) -> rusqlite::Result<(Vec<Position>, Vec<Claim>)> {
+    let known: HashSet<&Held> = believed.iter().collect();
+    let mut really = HashSet::new();
+    let mut found = Vec::new();
+    let mut bytes = 0;
+    let mut leases = step.prepare(sql!("renew.sql", "leases"))?;
+    let mut rows = leases.query(params![step.line, owner.as_str()])?;
+    while let Some(row) = rows.next()? {
+        let held = Held {
+            position: position_at(row, 0)?,
+            attempt: attempt_at(row, 1)?,
+        };
+        really.insert(held);
+        if known.contains(&held) || bytes >= limits.total_bytes {
+            continue;
+        }
+        let size = uint_at(row, 3)?;
+        let entry = if size > limits.entry_bytes {
+            Entry::Oversize { bytes: size }
+        } else {
+            bytes += size;
+            Entry::Whole(body(step, held.position)?.into())
+        };
+        found.push(Claim {
+            position: held.position,
+            attempt: held.attempt,
+            claimed: micros_at(row, 2)?,
+            entry,
+        });
+    }
+    let lost = believed
+        .iter()
+        .filter(|held| !really.contains(held))
+        .map(|held| held.position)
+        .collect();
+    Ok((lost, found))
+}
+
+fn body(step: &Step<'_>, position: Position) -> rusqlite::Result<Vec<u8>> {
+    step.prepare(sql!("renew.sql", "body"))?
+        .query_row(params![step.line, int(position.0)], |row| row.get(0))
+}

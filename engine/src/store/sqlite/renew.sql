@@ -1,0 +1,24 @@
+-- An owner's leases share its deadline: renewing one message costs the same as ten thousand.
+
+-- name: deadline
+SELECT deadline FROM owner WHERE line = ?1 AND owner = ?2;
+
+-- name: alive
+INSERT INTO owner (line, owner, deadline) VALUES (?1, ?2, ?3)
+ON CONFLICT DO UPDATE SET deadline = excluded.deadline;
+
+-- name: leave
+DELETE FROM owner WHERE line = ?1 AND owner = ?2;
+
+-- This and `leases` read all that is in flight, the window at most. They are for the rare cases that somebody died,
+-- left or lost a reply, and an index for them would make each claim and each complete dearer.
+-- name: free_leases
+UPDATE flight SET owner = NULL WHERE line = ?1 AND owner = ?2;
+
+-- name: leases
+SELECT f.position, f.attempt, f.claimed, length(i.body)
+FROM flight AS f JOIN input AS i ON i.line = f.line AND i.position = f.position
+WHERE f.line = ?1 AND f.owner = ?2 ORDER BY f.position;
+
+-- name: body
+SELECT body FROM input WHERE line = ?1 AND position = ?2;

@@ -1,0 +1,110 @@
+-- Schema version 1. Several lines live in one file; every table carries the line's number. Datetimes are integers:
+-- microseconds since 1970, UTC. The view `records` writes them as text.
+
+-- One row a line: its cursors, its leadership, and the counts that would otherwise need a scan.
+CREATE TABLE line (
+    line INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    head INTEGER NOT NULL DEFAULT 1,      -- the lowest position not yet delivered
+    next INTEGER NOT NULL DEFAULT 1,      -- the lowest position not yet claimed
+    last INTEGER NOT NULL DEFAULT 0,      -- the highest position in the input
+    cursor INTEGER NOT NULL DEFAULT 0,    -- the last cursor of `processed`
+    term INTEGER NOT NULL DEFAULT 0,
+    lock_owner TEXT,
+    lock_deadline INTEGER NOT NULL DEFAULT 0,
+    processed INTEGER NOT NULL DEFAULT 0, -- rows of each of these tables
+    output INTEGER NOT NULL DEFAULT 0,
+    recorded INTEGER NOT NULL DEFAULT 0,
+    dead INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- What producers sent, until it is delivered.
+CREATE TABLE input (
+    line INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (line, position)
+) STRICT, WITHOUT ROWID;
+
+-- Until when each process is taken to be alive.
+CREATE TABLE owner (
+    line INTEGER NOT NULL,
+    owner TEXT NOT NULL,
+    deadline INTEGER NOT NULL,
+    PRIMARY KEY (line, owner)
+) STRICT, WITHOUT ROWID;
+
+-- What is claimed and not yet done: leased where there is an owner, delayed where there is a due, else free.
+CREATE TABLE flight (
+    line INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    owner TEXT,
+    claimed INTEGER NOT NULL,
+    due INTEGER,
+    PRIMARY KEY (line, position)
+) STRICT, WITHOUT ROWID;
+-- Both are empty as long as all goes well, so they cost a claim nothing.
+CREATE INDEX flight_free ON flight (line, position) WHERE owner IS NULL AND due IS NULL;
+CREATE INDEX flight_due ON flight (line, due) WHERE due IS NOT NULL;
+
+-- The system of record. `number` is only where the row is; the identity is (line, id).
+CREATE TABLE record (
+    number INTEGER PRIMARY KEY,
+    line INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    sequence ANY,                         -- an integer; as text from 2^63 on
+    key TEXT,
+    attempts INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    processing INTEGER NOT NULL,
+    processed INTEGER NOT NULL,
+    sequencing INTEGER,
+    sequenced INTEGER,
+    dead TEXT,                            -- the reason, where there is no result
+    payload ANY,                          -- JSON text; a blob for bytes that are no text. Last: it may be long
+    UNIQUE (line, id)
+) STRICT;
+
+-- Done and not yet delivered. `record` is the row's number there; a tombstone has `open` and `died`; a dead letter
+-- that is kept out of the output has none of them.
+CREATE TABLE processed (
+    line INTEGER NOT NULL,
+    cursor INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    record INTEGER,
+    open TEXT,
+    died INTEGER,
+    PRIMARY KEY (line, cursor)
+) STRICT, WITHOUT ROWID;
+
+-- Delivered and not yet received.
+CREATE TABLE output (
+    line INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (line, position)
+) STRICT, WITHOUT ROWID;
+
+-- The dead letters, as they came in.
+CREATE TABLE dead (
+    line INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    died INTEGER NOT NULL,
+    entry BLOB NOT NULL,
+    PRIMARY KEY (line, position)
+) STRICT, WITHOUT ROWID;
+
+-- For people.
+CREATE VIEW records AS
+SELECT line.name AS line, r.position, r.id, r.sequence, r.key, r.payload, r.dead, r.attempts,
+    strftime('%Y-%m-%dT%H:%M:%S', r.created / 1000000, 'unixepoch') || printf('.%06dZ', r.created % 1000000) AS created,
+    strftime('%Y-%m-%dT%H:%M:%S', r.processing / 1000000, 'unixepoch') || printf('.%06dZ', r.processing % 1000000) AS processing,
+    strftime('%Y-%m-%dT%H:%M:%S', r.processed / 1000000, 'unixepoch') || printf('.%06dZ', r.processed % 1000000) AS processed,
+    strftime('%Y-%m-%dT%H:%M:%S', r.sequencing / 1000000, 'unixepoch') || printf('.%06dZ', r.sequencing % 1000000) AS sequencing,
+    strftime('%Y-%m-%dT%H:%M:%S', r.sequenced / 1000000, 'unixepoch') || printf('.%06dZ', r.sequenced % 1000000) AS sequenced
+FROM record AS r JOIN line USING (line);

@@ -1,0 +1,7 @@
+-- The counts are in the line's row; nothing here grows with the backlog or the record.
+
+-- name: blocker
+SELECT attempt, owner, claimed, due FROM flight WHERE line = ?1 AND position = ?2;
+
+-- name: processors
+SELECT owner FROM owner WHERE line = ?1 AND deadline > ?2 ORDER BY owner;

@@ -1,0 +1,76 @@
+//! The thread that owns the connection: SQLite blocks, and its statements are not for sharing.
+
+use std::io;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::oneshot;
+
+use super::database::Database;
+use crate::store::{Result, StoreError};
+
+type Job = Box<dyn FnOnce(&mut Database) + Send>;
+
+/// Ends its thread when it is dropped, after the job that runs.
+#[derive(Debug)]
+pub(super) struct Worker {
+    /// `None` only while it is dropped.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the thread, which opens the database first.
+    pub(super) async fn start(open: impl FnOnce() -> Result<Database> + Send + 'static) -> Result<Self> {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let (opened, answer) = oneshot::channel();
+        let run = move || match open() {
+            Ok(mut database) => {
+                if opened.send(Ok(())).is_ok() {
+                    queue.into_iter().for_each(|job| job(&mut database));
+                }
+            }
+            Err(error) => drop(opened.send(Err(error))),
+        };
+        let refuse = |error: io::Error| StoreError::Unavailable(format!("no thread for the database: {error}"));
+        let thread = thread::Builder::new()
+            .name("conga-sqlite".to_owned())
+            .spawn(run)
+            .map_err(refuse)?;
+        let worker = Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+        };
+        answer.await.unwrap_or(Err(StoreError::Closed))?;
+        Ok(worker)
+    }
+
+    /// Has a step done, and waits for its answer. Dropped before its turn, the step is not done; afterwards it is.
+    pub(super) async fn call<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&mut Database) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |database| {
+            if !reply.is_closed() {
+                // Nobody waits any more: then nobody wants to know.
+                drop(reply.send(step(database)));
+            }
+        });
+        let jobs = self.jobs.as_ref().ok_or(StoreError::Closed)?;
+        jobs.send(job).map_err(|_| StoreError::Closed)?;
+        answer
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unknown("the database's thread ended".to_owned())))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported where it happened.
+            drop(thread.join());
+        }
+    }
+}
