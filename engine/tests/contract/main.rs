@@ -4,37 +4,20 @@
 //! clock, and compares all answers, the status after each step, and in the end everything that can be read. To hold
 //! another store to the contract, write a [`Fixture`] for it and name it in a `contract_suite!`.
 
-use std::any::Any;
-
-use async_trait::async_trait;
-use conga::clock::{Clock, ManualClock};
-use conga::store::SharedStore;
-use conga::store::memory::MemoryStore;
-
 mod broken;
 mod bytes;
 mod claim;
 mod complete;
 mod duplicate;
 mod emit;
+mod fixture;
 mod lead;
 mod pair;
 mod random;
 mod receive;
 mod renew;
 
-/// Makes stores of one kind.
-#[async_trait]
-pub(crate) trait Fixture {
-    /// A fresh, empty store with this clock.
-    async fn open(clock: ManualClock) -> Opened;
-}
-
-/// A store, and what has to live as long as it does: its directory, its server.
-pub(crate) struct Opened {
-    store: SharedStore,
-    keep: Box<dyn Any + Send + Sync>,
-}
+use fixture::{Fixture, MemoryFixture, Opened, SqliteFixture};
 
 /// Every case, as a test of its own, against one kind of store.
 macro_rules! contract_suite {
@@ -136,16 +119,5 @@ macro_rules! contract_suite {
     };
 }
 
-struct MemoryFixture;
-
-#[async_trait]
-impl Fixture for MemoryFixture {
-    async fn open(clock: ManualClock) -> Opened {
-        Opened {
-            store: std::sync::Arc::new(MemoryStore::new(Clock::Manual(clock))),
-            keep: Box::new(()),
-        }
-    }
-}
-
 contract_suite!(memory, MemoryFixture);
+contract_suite!(sqlite, SqliteFixture);
