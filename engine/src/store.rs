@@ -41,6 +41,7 @@ use crate::wake::Wakes;
 
 mod error;
 pub mod memory;
+pub mod redis;
 pub mod sqlite;
 
 pub use error::StoreError;

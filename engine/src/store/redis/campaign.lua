@@ -1,0 +1,33 @@
+-- Campaign (law 6): take, renew or give up the leadership.
+--
+-- KEYS  1 lock  2 meta  3 wake:lock
+-- ARGV  1 time or ''  2 owner  3 lock_us, '0' to give it up  4 expiry of the lock's key in milliseconds, '' for none
+-- Returns { 'leader', term } or { 'standby', the leader or nothing }.
+--
+-- The first write only takes away, which Redis allows even under memory pressure (OOM), and after it the rest of the
+-- script: no leader falls because memory is short.
+
+local owner, lock_us, expiry_ms = ARGV[2], ARGV[3], ARGV[4]
+local term = redis.call('HGET', KEYS[2], 'term') or '0'
+local holder, deadline = string.match(redis.call('GET', KEYS[1]) or '', '^(.*)|(%d+)$')
+if holder and now >= tonumber(deadline) then
+  holder = nil
+end
+if holder and holder ~= owner then
+  return { 'standby', holder }
+end
+redis.call('DEL', KEYS[1])
+if lock_us == '0' then
+  redis.call('PUBLISH', KEYS[3], '')
+  return { 'standby', false }
+end
+if not holder then
+  term = whole(redis.call('HINCRBY', KEYS[2], 'term', 1))
+end
+local value = owner .. '|' .. whole(now + tonumber(lock_us))
+if expiry_ms == '' then
+  redis.call('SET', KEYS[1], value)
+else
+  redis.call('SET', KEYS[1], value, 'PX', expiry_ms)
+end
+return { 'leader', term }

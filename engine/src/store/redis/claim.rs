@@ -1,0 +1,54 @@
+//! Claim: the call of `claim.lua`, and what its claims look like.
+
+use ::redis::Value;
+use conga_core::lease::Attempt;
+use conga_core::message::{Entry, Position};
+use conga_core::partition::{Claim, ClaimRequest};
+use conga_core::time::Micros;
+
+use super::reply::{self, Items};
+use super::{RedisStore, script, whole};
+use crate::store::Result;
+
+impl RedisStore {
+    pub(super) async fn claim_entries(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
+        let keys = &self.keys;
+        let mut call = script::CLAIM.call(&[
+            &keys.input,
+            &keys.meta,
+            &keys.lease,
+            &keys.free,
+            &keys.delayed,
+            &keys.owners,
+        ]);
+        call.arg(self.time())
+            .arg(request.owner.as_str())
+            .arg(whole(request.max as u64))
+            .arg(whole(request.lease_us))
+            .arg(whole(request.window))
+            .arg(whole(request.limits.entry_bytes))
+            .arg(whole(request.limits.total_bytes));
+        let mut reply = Items::of(self.run(&script::CLAIM, &call).await?)?;
+        let claimed = Micros(reply.number()?);
+        let mut claims = Vec::with_capacity(reply.len() / 3);
+        while !reply.is_empty() {
+            claims.push(Claim {
+                position: Position(reply.number()?),
+                attempt: Attempt(reply.number()?),
+                claimed,
+                entry: entry(reply.value()?)?,
+            });
+        }
+        Ok(claims)
+    }
+}
+
+/// An entry, or the size of one that is too large to be handed out.
+pub(super) fn entry(value: Value) -> Result<Entry> {
+    match value {
+        Value::Int(_) => Ok(Entry::Oversize {
+            bytes: reply::number(&value)?,
+        }),
+        value => reply::bytes(value).map(Entry::Whole),
+    }
+}

@@ -1,0 +1,100 @@
+-- Emit (law 3): appends to the output and advances the head, all or nothing.
+--
+-- KEYS  1 meta  2 processed  3 record  4 out  5 in  6 wake:out
+-- ARGV  1 time or ''  2 term  3 head  4 '1' if the entries are dense from the head on  5 the lowest of their cursors
+--       6 the highest, then five for each entry: cursor, sequencing as RFC 3339, kind, a, b
+--         kind  R what the record holds: a id
+--               T a tombstone: a the tombstone as far as it is written, b when it died in microseconds
+--               N nothing
+-- Returns { 'advanced', head }, { 'fenced', term } or { 'moved', head }.
+--
+-- The first write only takes away, which Redis allows even under memory pressure (OOM), and after it the rest of the
+-- script: what is processed can always be delivered.
+
+local meta = redis.call('HMGET', KEYS[1], 'term', 'head')
+local term, head = meta[1] or '0', meta[2] or '1'
+if ARGV[2] ~= term then
+  return { 'fenced', term }
+end
+if ARGV[3] ~= head or ARGV[4] ~= '1' then
+  return { 'moved', head }
+end
+local count = (#ARGV - 6) / 5
+if count == 0 then
+  return { 'advanced', head }
+end
+local first = tonumber(head)
+
+-- What is emitted stands close together in the stream, so that one range mostly has it all.
+local waiting = {}
+for _, entry in ipairs(redis.call('XRANGE', KEYS[2], ARGV[5], ARGV[6], 'COUNT', 2 * count + 16)) do
+  waiting[entry[1]] = entry[2]
+end
+local function waits(position, cursor, kind, a, b)
+  local fields = waiting[cursor]
+  if not fields then
+    local entry = redis.call('XRANGE', KEYS[2], cursor, cursor)[1]
+    fields = entry and entry[2]
+  end
+  if not fields or fields[2] ~= position then
+    return false
+  end
+  if kind == 'R' then
+    return fields[3] == 'id' and fields[4] == a
+  elseif kind == 'T' then
+    return fields[3] == 'open' and fields[4] == a and fields[6] == b
+  end
+  return fields[3] == nil
+end
+
+local positions, cursors, ids = {}, {}, {}
+for i = 1, count do
+  local at = 5 * i + 2
+  local cursor, _, kind, a, b = unpack(ARGV, at, at + 4)
+  local position = whole(first + i - 1)
+  if not waits(position, cursor, kind, a, b) then
+    return { 'moved', head }
+  end
+  positions[i], cursors[i] = position, cursor
+  if kind == 'R' then
+    ids[#ids + 1] = a
+  end
+end
+
+local texts = hmget(KEYS[3], ids)
+local outputs, records, used = {}, {}, 0
+local sequenced = '","sequenced":"' .. rfc3339(now) .. '"}'
+for i = 1, count do
+  local at = 5 * i + 2
+  local _, sequencing, kind, a, b = unpack(ARGV, at, at + 4)
+  local later = ',"sequencing":"' .. sequencing .. sequenced
+  if kind == 'R' then
+    used = used + 1
+    local text = texts[used]
+    if not text then
+      return redis.error_reply('CONGA the record of position ' .. positions[i] .. ' is gone: ' .. KEYS[3] ..
+        ' has no field `' .. a .. '`. Put it back, or the line can not go on')
+    end
+    local opening = '{"position":' .. positions[i] .. ','
+    if string.sub(text, 1, #opening) == opening then
+      local output = string.sub(text, 1, -2) .. later
+      outputs[#outputs + 1] = output
+      local n = #records
+      records[n + 1], records[n + 2] = a, output
+    end
+  elseif kind == 'T' then
+    outputs[#outputs + 1] = a .. ',"processed":"' .. rfc3339(tonumber(b)) .. '"' .. later
+  end
+end
+-- One of a wrong type stops the script here, before it changes anything.
+redis.call('LLEN', KEYS[4])
+redis.call('LLEN', KEYS[5])
+
+call_in_pieces('XDEL', KEYS[2], cursors)
+redis.call('LTRIM', KEYS[5], 0, whole(-count - 1))
+head = whole(first + count)
+redis.call('HSET', KEYS[1], 'head', head)
+call_in_pieces('HSET', KEYS[3], records)
+call_in_pieces('LPUSH', KEYS[4], outputs)
+redis.call('PUBLISH', KEYS[6], '')
+return { 'advanced', head }

@@ -1,0 +1,93 @@
+//! The keyspace: every key and channel of one partition, all behind one hash tag.
+
+use crate::line::Line;
+use crate::wake::Topic;
+
+/// The names of one partition, `{orders}:…` for the line `orders`. Behind one tag they are in one slot of a cluster.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    /// list: the input. Producers LPUSH, so the oldest entry is at the right end. An entry stays until it is
+    /// delivered: that of position p is at index -(p - head + 1).
+    pub(super) input: String,
+    /// hash: `head`, `next`, `term`. What is not there has its initial value: 1, 1, 0.
+    pub(super) meta: String,
+    /// hash: position → `L owner attempt claimed_us` (leased), `F attempt` (free to be claimed again) or
+    /// `D attempt due_us` (delayed). What is processed or dead is not there any more.
+    pub(super) lease: String,
+    /// sorted set: the positions that are free to be claimed again, by themselves.
+    pub(super) free: String,
+    /// sorted set: the positions that are delayed, by when they are due, in microseconds.
+    pub(super) delayed: String,
+    /// sorted set: owners by their deadline, in microseconds.
+    pub(super) owners: String,
+    /// hash: the system of record, id → JSON. Before delivery it ends with `processed`, after it is the output.
+    pub(super) record: String,
+    /// stream: what waits for its turn. `position`, and then `id` (the record has it), or `open` and `died` (a
+    /// tombstone), or nothing more (nothing comes out).
+    pub(super) processed: String,
+    /// list: the output. Consumers RPOP, so the oldest is at the right end.
+    pub(super) output: String,
+    /// stream: the dead letters. `position`, `id`, `reason`, `attempts`, `died`, `entry`.
+    pub(super) dead: String,
+    /// string: the leader's lock, `owner|deadline_us`.
+    pub(super) lock: String,
+    /// channels: the hints, by [`Topic`].
+    wake: [String; 4],
+}
+
+impl Keys {
+    pub(super) fn of(line: &Line) -> Self {
+        let tag = line.tag();
+        let key = |name: &str| format!("{{{tag}}}:{name}");
+        Self {
+            input: key("in"),
+            meta: key("meta"),
+            lease: key("lease"),
+            free: key("free"),
+            delayed: key("delayed"),
+            owners: key("owners"),
+            record: key("record"),
+            processed: key("processed"),
+            output: key("out"),
+            dead: key("dead"),
+            lock: key("lock"),
+            wake: Topic::ALL.map(|topic| key(&format!("wake:{}", topic.name()))),
+        }
+    }
+
+    /// The channel of a topic.
+    pub(super) fn wake(&self, topic: Topic) -> &str {
+        &self.wake[topic as usize]
+    }
+
+    /// Every key with its type as the command TYPE names it.
+    pub(super) fn types(&self) -> [(&str, &'static str); 11] {
+        [
+            (&self.input, "list"),
+            (&self.meta, "hash"),
+            (&self.lease, "hash"),
+            (&self.free, "zset"),
+            (&self.delayed, "zset"),
+            (&self.owners, "zset"),
+            (&self.record, "hash"),
+            (&self.processed, "stream"),
+            (&self.output, "list"),
+            (&self.dead, "stream"),
+            (&self.lock, "string"),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_the_partitions_tag() {
+        let line: Line = "orders".parse().unwrap();
+        let keys = Keys::of(&line.partition(3));
+        assert_eq!(keys.input, "{orders.3}:in");
+        assert_eq!(keys.wake(Topic::Output), "{orders.3}:wake:out");
+        assert!(keys.types().iter().all(|(key, _)| key.starts_with("{orders.3}:")));
+    }
+}

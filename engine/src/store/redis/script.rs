@@ -1,0 +1,51 @@
+//! The scripts: one Lua file a verb, each behind the common prelude.
+
+use std::sync::OnceLock;
+
+use ::redis::Cmd;
+
+/// One verb's script.
+#[derive(Debug)]
+pub(super) struct Script {
+    source: &'static str,
+    sha: OnceLock<String>,
+}
+
+macro_rules! script {
+    ($file:literal) => {
+        Script {
+            source: concat!(include_str!("prelude.lua"), include_str!($file)),
+            sha: OnceLock::new(),
+        }
+    };
+}
+
+pub(super) static CLAIM: Script = script!("claim.lua");
+pub(super) static COMPLETE: Script = script!("complete.lua");
+pub(super) static RENEW: Script = script!("renew.lua");
+pub(super) static CAMPAIGN: Script = script!("campaign.lua");
+pub(super) static EMIT: Script = script!("emit.lua");
+pub(super) static RECEIVE: Script = script!("receive.lua");
+pub(super) static STATUS: Script = script!("status.lua");
+
+/// All of them, to be loaded at once.
+pub(super) static ALL: [&Script; 7] = [&CLAIM, &COMPLETE, &RENEW, &CAMPAIGN, &EMIT, &RECEIVE, &STATUS];
+
+impl Script {
+    /// The beginning of a call with these keys. The script's arguments follow, the time first.
+    pub(super) fn call(&self, keys: &[&str]) -> Cmd {
+        let sha = self
+            .sha
+            .get_or_init(|| ::redis::Script::new(self.source).get_hash().to_owned());
+        let mut call = ::redis::cmd("EVALSHA");
+        call.arg(sha).arg(keys.len()).arg(keys);
+        call
+    }
+
+    /// Makes the script known to the server. A server forgets it when it restarts, or on SCRIPT FLUSH.
+    pub(super) fn load(&self) -> Cmd {
+        let mut load = ::redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(self.source);
+        load
+    }
+}

@@ -1,0 +1,389 @@
+//! What is special about the Redis store. That it keeps the laws like every other is for the contract suite.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "support/redis_server.rs"]
+mod redis_server;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use conga::core::lease::{Attempt, Held, OwnerId};
+use conga::core::message::{Body, Entry, Id, Payload, Position, Record};
+use conga::core::partition::{
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Limits, Processed,
+    Ready, ReceiveRequest, RenewRequest, Shelf, Turn,
+};
+use conga::core::term::{Campaign, Term};
+use conga::core::time::Micros;
+use conga::line::Line;
+use conga::store::redis::{RedisOptions, RedisStore};
+use conga::store::{Store, StoreError};
+use conga::wake::Topic;
+use redis::aio::MultiplexedConnection;
+use redis_server::RedisServer;
+
+const SECOND: u64 = 1_000_000;
+
+async fn open(server: &RedisServer) -> RedisStore {
+    let line: Line = "orders".parse().expect("a name");
+    RedisStore::connect(&server.url(), &line, RedisOptions::default())
+        .await
+        .expect("a store")
+}
+
+/// A client that knows nothing of Conga.
+async fn foreigner(server: &RedisServer) -> MultiplexedConnection {
+    let client = redis::Client::open(server.url()).expect("a client");
+    client.get_multiplexed_async_connection().await.expect("a connection")
+}
+
+async fn run<T: redis::FromRedisValue>(foreigner: &mut MultiplexedConnection, command: &[&str]) -> T {
+    let mut cmd = redis::cmd(command[0]);
+    cmd.arg(&command[1..]);
+    cmd.query_async(foreigner).await.expect("a reply")
+}
+
+fn claim_of(max: usize) -> ClaimRequest {
+    ClaimRequest {
+        owner: OwnerId::new("p1"),
+        max,
+        lease_us: 10 * SECOND,
+        window: 1_000,
+        limits: Limits::default(),
+    }
+}
+
+fn done(claim: &Claim, result: &str) -> Completion {
+    Completion::Done(Record {
+        position: claim.position,
+        id: Id::of_position(claim.position),
+        sequence: None,
+        key: None,
+        body: Body::Result(Payload::string(result)),
+        attempts: claim.attempt,
+        created: claim.claimed,
+        processing: claim.claimed,
+    })
+}
+
+async fn lead(store: &RedisStore) -> Term {
+    let request = CampaignRequest {
+        owner: OwnerId::new("s1"),
+        lock_us: SECOND,
+    };
+    match store.campaign(&request).await {
+        Ok(Campaign::Leader { term }) => term,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Delivers all that is processed, as it stands.
+async fn emit_all(store: &RedisStore) -> Emitted {
+    let term = lead(store).await;
+    let followed = store.follow(Cursor::default(), 1_000).await.unwrap();
+    let mut entries: Vec<Ready> = followed
+        .entries
+        .into_iter()
+        .map(|processed| Ready {
+            processed,
+            sequencing: followed.now,
+        })
+        .collect();
+    entries.sort_by_key(|ready| ready.processed.position);
+    let request = EmitRequest {
+        term,
+        head: followed.head,
+        entries,
+    };
+    store.emit(&request).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_foreign_client_is_a_full_producer_and_consumer() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let mut foreigner = foreigner(&server).await;
+    for payload in ["one", "two", "three"] {
+        let envelope = format!("{{\"payload\":\"{payload}\"}}");
+        run::<u64>(&mut foreigner, &["LPUSH", "{orders}:in", &envelope]).await;
+    }
+
+    let claims = store.claim(&claim_of(10)).await.unwrap();
+    let positions: Vec<u64> = claims.iter().map(|claim| claim.position.0).collect();
+    assert_eq!(positions, [1, 2, 3]);
+    assert_eq!(
+        claims[0].entry,
+        Entry::Whole(Bytes::from_static(b"{\"payload\":\"one\"}"))
+    );
+    let waiting: u64 = run(&mut foreigner, &["LLEN", "{orders}:in"]).await;
+    assert_eq!(waiting, 3, "an entry stays in the input until it is delivered");
+
+    let completions: Vec<_> = claims.iter().rev().map(|claim| done(claim, "x")).collect();
+    let answers = store.complete(&OwnerId::new("p1"), &completions).await.unwrap();
+    assert_eq!(answers, [Completed::Accepted; 3]);
+    assert_eq!(emit_all(&store).await, Emitted::Advanced { head: Position(4) });
+
+    let first: String = run(&mut foreigner, &["RPOP", "{orders}:out"]).await;
+    let first: serde_json::Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(first["position"], 1);
+    assert_eq!(first["payload"], "x");
+    for datetime in ["created", "processing", "processed", "sequencing", "sequenced"] {
+        let text = first[datetime].as_str().unwrap();
+        assert_eq!(Micros::parse(text).unwrap().to_string(), text, "{datetime}");
+    }
+    let rest = store
+        .receive(&ReceiveRequest {
+            acknowledge: Some(Position(2)),
+            max: 10,
+        })
+        .await
+        .unwrap();
+    assert_eq!(rest.len(), 1);
+    assert!(rest[0].starts_with(b"{\"position\":3,"));
+    let left: u64 = run(&mut foreigner, &["LLEN", "{orders}:in"]).await;
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_forgets_the_scripts_is_told_again() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let mut foreigner = foreigner(&server).await;
+    store.send(&[Bytes::from_static(b"1")]).await.unwrap();
+    run::<String>(&mut foreigner, &["SCRIPT", "FLUSH"]).await;
+    let claims = store.claim(&claim_of(1)).await.unwrap();
+    run::<String>(&mut foreigner, &["SCRIPT", "FLUSH"]).await;
+    let answers = store.complete(&OwnerId::new("p1"), &[done(&claims[0], "x")]).await;
+    assert_eq!(answers, Ok(vec![Completed::Accepted]));
+    run::<String>(&mut foreigner, &["SCRIPT", "FLUSH"]).await;
+    assert_eq!(emit_all(&store).await, Emitted::Advanced { head: Position(2) });
+}
+
+#[tokio::test]
+async fn a_key_of_a_wrong_type_is_named_and_nothing_is_changed() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let mut foreigner = foreigner(&server).await;
+    for (key, kind) in [("{orders}:in", "list"), ("{orders}:delayed", "zset")] {
+        run::<String>(&mut foreigner, &["FLUSHALL"]).await;
+        run::<String>(&mut foreigner, &["SET", key, "mine"]).await;
+        let Err(StoreError::Broken(text)) = store.claim(&claim_of(1)).await else {
+            panic!("{key}: not broken");
+        };
+        assert!(text.contains(&format!("`{key}` is a string, not a {kind}")), "{text}");
+        let keys: u64 = run(&mut foreigner, &["DBSIZE"]).await;
+        assert_eq!(keys, 1, "{key}");
+    }
+    run::<String>(&mut foreigner, &["FLUSHALL"]).await;
+    run::<String>(&mut foreigner, &["SET", "{orders}:in", "mine"]).await;
+    let sent = store.send(&[Bytes::from_static(b"1")]).await;
+    assert!(matches!(sent, Err(StoreError::Broken(_))), "{sent:?}");
+    let status = store.status().await;
+    assert!(matches!(status, Err(StoreError::Broken(_))), "{status:?}");
+    let page = store.browse(Shelf::Record, Some("nowhere")).await;
+    assert!(matches!(page, Err(StoreError::Broken(_))), "{page:?}");
+}
+
+#[tokio::test]
+async fn a_hint_reaches_the_other_stores() {
+    let server = RedisServer::start();
+    let sender = open(&server).await;
+    let other = open(&server).await;
+    let mut ready = other.wakes().listen(&Topic::ALL);
+    // Connecting ends with a hint about everything; let it pass.
+    while tokio::time::timeout(Duration::from_millis(200), ready.hinted())
+        .await
+        .is_ok()
+    {}
+    let mut listener = other.wakes().listen(&[Topic::Input]);
+    let mut deaf = other.wakes().listen(&[Topic::Lock]);
+    sender.send(&[Bytes::from_static(b"1")]).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), listener.hinted())
+        .await
+        .expect("a hint about the input");
+    let heard = tokio::time::timeout(Duration::from_millis(50), deaf.hinted()).await;
+    assert!(heard.is_err(), "nothing was said about the lock");
+}
+
+#[tokio::test]
+async fn hints_come_again_after_the_subscriber_was_cut_off() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let mut foreigner = foreigner(&server).await;
+    run::<u64>(&mut foreigner, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    let start = std::time::Instant::now();
+    while run::<u64>(&mut foreigner, &["PUBLISH", "{orders}:wake:in", ""]).await == 0 {
+        assert!(start.elapsed() < Duration::from_secs(5), "no subscriber came back");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(store);
+}
+
+#[tokio::test]
+async fn the_time_is_the_servers() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let mut foreigner = foreigner(&server).await;
+    store.send(&[Bytes::from_static(b"1")]).await.unwrap();
+    let before: (u64, u64) = run_time(&mut foreigner).await;
+    let claims = store.claim(&claim_of(1)).await.unwrap();
+    let after: (u64, u64) = run_time(&mut foreigner).await;
+    let micros = |(seconds, rest): (u64, u64)| Micros(seconds * SECOND + rest);
+    assert!((micros(before)..=micros(after)).contains(&claims[0].claimed));
+
+    let expiry: u64 = {
+        lead(&store).await;
+        run(&mut foreigner, &["PTTL", "{orders}:lock"]).await
+    };
+    assert!((1..=1_000).contains(&expiry), "{expiry}");
+    let machine = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+    let status = store.status().await.unwrap();
+    assert!(u128::from(status.now.0).abs_diff(machine) < 5_000_000);
+    assert_eq!(status.leader, Some(OwnerId::new("s1")));
+}
+
+async fn run_time(foreigner: &mut MultiplexedConnection) -> (u64, u64) {
+    run(foreigner, &["TIME"]).await
+}
+
+#[tokio::test]
+async fn without_memory_nothing_new_begins_and_what_was_begun_ends() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let mut foreigner = foreigner(&server).await;
+    store
+        .send(&[Bytes::from_static(b"1"), Bytes::from_static(b"2")])
+        .await
+        .unwrap();
+    let claims = store.claim(&claim_of(1)).await.unwrap();
+    run::<String>(&mut foreigner, &["CONFIG", "SET", "maxmemory", "1"]).await;
+
+    let sent = store.send(&[Bytes::from_static(b"3")]).await;
+    assert!(matches!(sent, Err(StoreError::Unavailable(_))), "{sent:?}");
+    let claimed = store.claim(&claim_of(1)).await;
+    assert!(matches!(claimed, Err(StoreError::Unavailable(_))), "{claimed:?}");
+    let renewed = store
+        .renew(&RenewRequest {
+            owner: OwnerId::new("p1"),
+            lease_us: SECOND,
+            held: None,
+            limits: Limits::default(),
+        })
+        .await
+        .unwrap();
+    assert!(renewed.known);
+    let answers = store.complete(&OwnerId::new("p1"), &[done(&claims[0], "x")]).await;
+    assert_eq!(answers, Ok(vec![Completed::Accepted]));
+    assert_eq!(emit_all(&store).await, Emitted::Advanced { head: Position(2) });
+
+    run::<String>(&mut foreigner, &["CONFIG", "SET", "maxmemory", "0"]).await;
+    let claims = store.claim(&claim_of(1)).await.unwrap();
+    assert_eq!(claims[0].position, Position(2));
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_told_from_one_that_went_away() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    store.status().await.unwrap();
+    let url = server.url();
+    drop(server);
+    // The first may have been sent into the dying connection, the later ones were not.
+    assert!(store.status().await.is_err_and(|error| error.is_passing()));
+    let again = store.status().await;
+    assert!(matches!(again, Err(StoreError::Unavailable(_))), "{again:?}");
+    let line: Line = "orders".parse().unwrap();
+    let connected = RedisStore::connect(&url, &line, RedisOptions::default()).await;
+    assert!(matches!(connected, Err(StoreError::Unavailable(_))), "{connected:?}");
+}
+
+#[tokio::test]
+async fn a_missing_password_says_where_to_put_it() {
+    let server = RedisServer::start_with(&["--requirepass", "secret"]);
+    let line: Line = "orders".parse().unwrap();
+    let connect = |url: String| RedisStore::connect(Box::leak(url.into_boxed_str()), &line, RedisOptions::default());
+    let Err(StoreError::Broken(text)) = connect(server.url()).await else {
+        panic!("not broken");
+    };
+    assert!(text.contains("redis://user:password@host"), "{text}");
+    let wrong = connect(format!("redis://:wrong@127.0.0.1:{}", server.port())).await;
+    assert!(matches!(wrong, Err(StoreError::Broken(_))), "{wrong:?}");
+    connect(format!("redis://:secret@127.0.0.1:{}", server.port()))
+        .await
+        .expect("the right password");
+}
+
+#[tokio::test]
+async fn a_large_batch_goes_through_in_pieces() {
+    const COUNT: u64 = 5_000;
+    const LAST: usize = 4_999;
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let entries: Vec<Bytes> = (1..=COUNT).map(|n| Bytes::from(n.to_string())).collect();
+    store.send(&entries).await.unwrap();
+    let mut request = claim_of(usize::MAX);
+    request.window = u64::MAX;
+    let claims = store.claim(&request).await.unwrap();
+    assert_eq!(claims.len() as u64, COUNT);
+    // Given back, and claimed again with some neighbours missing.
+    let back: Vec<_> = claims
+        .iter()
+        .filter(|claim| claim.position.0 % 3 != 0)
+        .map(|claim| Completion::Retry {
+            held: Held {
+                position: claim.position,
+                attempt: claim.attempt,
+            },
+            delay_us: 0,
+        })
+        .collect();
+    store.complete(&OwnerId::new("p1"), &back).await.unwrap();
+    let again = store.claim(&request).await.unwrap();
+    assert_eq!(again.len(), back.len());
+    for claim in &again {
+        assert_eq!(claim.attempt, Attempt(2));
+        assert_eq!(claim.entry, Entry::Whole(claim.position.to_string().into()));
+    }
+    let all = claims.iter().filter(|claim| claim.position.0 % 3 == 0).chain(&again);
+    let completions: Vec<_> = all.map(|claim| done(claim, "x")).collect();
+    store.complete(&OwnerId::new("p1"), &completions).await.unwrap();
+    let term = lead(&store).await;
+    let followed = store.follow(Cursor::default(), usize::MAX).await.unwrap();
+    let mut entries: Vec<Ready> = followed
+        .entries
+        .iter()
+        .map(|processed| Ready {
+            processed: processed.clone(),
+            sequencing: followed.now,
+        })
+        .collect();
+    entries.sort_by_key(|ready| ready.processed.position);
+    let mut request = EmitRequest {
+        term,
+        head: Position(1),
+        entries,
+    };
+    let right = request.entries[LAST].clone();
+    request.entries[LAST].processed = Processed {
+        turn: Turn::Nothing,
+        ..right.processed.clone()
+    };
+    assert_eq!(store.emit(&request).await, Ok(Emitted::Moved { head: Position(1) }));
+    request.entries[LAST] = right;
+    let head = Position(COUNT + 1);
+    assert_eq!(store.emit(&request).await, Ok(Emitted::Advanced { head }));
+    assert_eq!(store.emit(&request).await, Ok(Emitted::Moved { head }), "law 4");
+    for last in [0, 1, 700, 701, 4_999, 5_000] {
+        let outputs = store
+            .receive(&ReceiveRequest {
+                acknowledge: Some(Position(last)),
+                max: 2,
+            })
+            .await
+            .unwrap();
+        assert_eq!(outputs.len() as u64, (COUNT - last).min(2));
+        if let Some(first) = outputs.first() {
+            assert!(first.starts_with(format!("{{\"position\":{},", last + 1).as_bytes()));
+        }
+    }
+}
