@@ -2,12 +2,16 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use conga::clock::{Clock, ManualClock};
 use conga::store::SharedStore;
 use conga::store::memory::MemoryStore;
+use conga::store::redis::{RedisOptions, RedisStore};
 use conga::store::sqlite::{SqliteOptions, SqliteStore};
+
+use crate::redis_server::RedisServer;
 
 /// Makes stores of one kind.
 #[async_trait]
@@ -53,6 +57,28 @@ impl Fixture for SqliteFixture {
         Opened {
             store: Arc::new(store.expect("a store")),
             keep: Box::new(directory),
+        }
+    }
+}
+
+/// A server of its own for each store.
+pub(crate) struct RedisFixture;
+
+#[async_trait]
+impl Fixture for RedisFixture {
+    async fn open(clock: ManualClock) -> Opened {
+        let server = RedisServer::start();
+        let options = RedisOptions {
+            clock: Clock::Manual(clock),
+            // The server answers at once, but the machine may be busy.
+            response_timeout: Duration::from_secs(20),
+            ..RedisOptions::default()
+        };
+        let line = "contract".parse().expect("a name");
+        let store = RedisStore::connect(&server.url(), &line, options).await;
+        Opened {
+            store: Arc::new(store.expect("a store")),
+            keep: Box::new(server),
         }
     }
 }

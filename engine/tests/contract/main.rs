@@ -15,9 +15,11 @@ mod lead;
 mod pair;
 mod random;
 mod receive;
+#[path = "../support/redis_server.rs"]
+mod redis_server;
 mod renew;
 
-use fixture::{Fixture, MemoryFixture, Opened, SqliteFixture};
+use fixture::{Fixture, MemoryFixture, Opened, RedisFixture, SqliteFixture};
 
 /// Every case, as a test of its own, against one kind of store.
 macro_rules! contract_suite {
@@ -121,3 +123,4 @@ macro_rules! contract_suite {
 
 contract_suite!(memory, MemoryFixture);
 contract_suite!(sqlite, SqliteFixture);
+contract_suite!(redis, RedisFixture);
