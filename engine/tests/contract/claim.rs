@@ -236,3 +236,20 @@ pub(crate) async fn claiming_nothing_says_that_one_is_alive<F: Fixture>() {
     assert_eq!(pair.status().await.processors.len(), 2);
     pair.finish().await;
 }
+
+pub(crate) async fn thousands_at_once<F: Fixture>() {
+    let mut pair = Pair::open::<F>().await;
+    pair.send_many(2_000).await;
+    let request = ClaimRequest {
+        window: 5_000,
+        ..ask("p", 5_000)
+    };
+    let claims = pair.claim(&request).await;
+    assert_eq!(claims.len(), 2_000);
+    let found = pair.renew(&crate::pair::stay("p", Some(&claims[..1_500]))).await.found;
+    assert_eq!(found.len(), 500);
+    pair.finish_work("p", &claims).await;
+    let term = pair.elect("s").await;
+    assert_eq!(pair.deliver(term).await, Emitted::Advanced { head: Position(2_001) });
+    pair.finish().await;
+}

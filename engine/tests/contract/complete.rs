@@ -3,10 +3,10 @@
 use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::{Entry, Position};
 use conga::core::partition::Completed::{Accepted, Stale};
-use conga::core::partition::{Claim, Emitted, Shelf};
+use conga::core::partition::{Claim, Completion, Emitted, Shelf};
 
 use crate::Fixture;
-use crate::pair::{LEASE_US, Pair, attempts, dead, done, positions, retry};
+use crate::pair::{LEASE_US, Pair, attempts, dead, done, positions, record, retry};
 
 pub(crate) async fn a_lease_that_another_took_is_stale<F: Fixture>() {
     let mut pair = Pair::open::<F>().await;
@@ -201,5 +201,29 @@ pub(crate) async fn nothing_to_complete<F: Fixture>() {
         pair.status().await.processors.is_empty(),
         "completing does not make an owner"
     );
+    pair.finish().await;
+}
+
+pub(crate) async fn what_is_no_result_and_what_is_no_tombstone<F: Fixture>() {
+    let mut pair = Pair::open::<F>().await;
+    pair.send_many(3).await;
+    let claims = pair.take("p", 3).await;
+    let completions = [
+        match dead(&claims[0], true) {
+            Completion::Dead { tombstone, .. } => Completion::Done(tombstone),
+            other => other,
+        },
+        Completion::Dead {
+            tombstone: record(&claims[1]),
+            deliver: true,
+        },
+        Completion::Dead {
+            tombstone: record(&claims[2]),
+            deliver: false,
+        },
+    ];
+    pair.complete(&OwnerId::new("p"), &completions).await;
+    let term = pair.elect("s").await;
+    pair.deliver(term).await;
     pair.finish().await;
 }

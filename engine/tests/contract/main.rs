@@ -40,6 +40,7 @@ macro_rules! contract_suite {
                 an_expired_lease_in_each_state,
                 an_owner_that_claims_keeps_what_it_holds,
                 claiming_nothing_says_that_one_is_alive,
+                thousands_at_once,
             }
             contract_suite! { @file $fixture, complete:
                 a_lease_that_another_took_is_stale,
@@ -53,6 +54,7 @@ macro_rules! contract_suite {
                 a_dead_letter_leaves_a_tombstone,
                 a_dead_letter_without_a_tombstone_leaves_nothing,
                 nothing_to_complete,
+                what_is_no_result_and_what_is_no_tombstone,
             }
             contract_suite! { @file $fixture, renew:
                 a_zombie_learns_what_it_has_lost,

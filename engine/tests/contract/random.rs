@@ -11,12 +11,14 @@ use conga::core::term::{Campaign, Term};
 use crate::Fixture;
 use crate::pair::{LEASE_US, Pair, ask, dead, done, leave, place, retry, stay};
 
+/// How many histories, unless `CONGA_SEEDS` says another number.
 const SEEDS: u64 = 20;
 const STEPS: u64 = 300;
 const WINDOW: u64 = 8;
 
 pub(crate) async fn histories<F: Fixture>() {
-    for seed in 1..=SEEDS {
+    let asked_for = std::env::var("CONGA_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    for seed in 1..=asked_for.unwrap_or(SEEDS) {
         history(Pair::open::<F>().await, seed).await;
     }
 }
