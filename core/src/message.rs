@@ -5,10 +5,12 @@ use std::fmt;
 use bytes::Bytes;
 
 mod input;
+mod output;
 mod payload;
 mod record;
 
 pub use input::{Format, Input, Reject, parse};
+pub use output::{NotAnOutput, Output};
 pub use payload::{NotJson, Payload};
 pub use record::{Body, Record, finish, write_open};
 

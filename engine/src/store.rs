@@ -41,10 +41,12 @@ use crate::wake::Wakes;
 
 mod error;
 pub mod memory;
+mod open;
 pub mod redis;
 pub mod sqlite;
 
 pub use error::StoreError;
+pub use open::{BadStoreUrl, StoreUrl};
 
 /// What a verb answers.
 pub type Result<T> = std::result::Result<T, StoreError>;

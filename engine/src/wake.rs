@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::select_all;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// After this long without a hint everybody looks for themselves.
 pub const FALLBACK: Duration = Duration::from_millis(100);
@@ -62,30 +63,50 @@ impl Wakes {
 
     /// Listens for any of `topics` from now on.
     pub fn listen(&self, topics: &[Topic]) -> Listener {
-        Listener(topics.iter().map(|topic| self.0[*topic as usize].subscribe()).collect())
+        Listener {
+            hints: topics.iter().map(|topic| self.0[*topic as usize].subscribe()).collect(),
+            look_at: None,
+        }
     }
 }
 
 /// Hears hints. One that comes while nobody waits is kept until somebody does.
 #[derive(Debug)]
-pub struct Listener(Vec<watch::Receiver<()>>);
+pub struct Listener {
+    hints: Vec<watch::Receiver<()>>,
+    /// When the wait that began and has not ended is over. A wait that is cancelled and begun again goes on.
+    look_at: Option<Instant>,
+}
 
 impl Listener {
-    /// Returns at the next hint, or after [`FALLBACK`]. Cancel-safe: a hint is not lost.
+    /// Returns at the next hint, or [`FALLBACK`] after the wait began. Cancel-safe: no hint is lost, and a wait that
+    /// is begun again ends when the first one would have.
     pub async fn heard(&mut self) {
-        self.heard_within(FALLBACK).await;
+        let look_at = *self.look_at.get_or_insert_with(|| Instant::now() + FALLBACK);
+        tokio::select! {
+            () = tokio::time::sleep_until(look_at) => {}
+            () = any(&mut self.hints) => {}
+        }
+        self.look_at = None;
     }
 
-    /// Returns at the next hint, or after `limit`. Cancel-safe: a hint is not lost.
-    pub async fn heard_within(&mut self, limit: Duration) {
-        if self.0.is_empty() {
-            return tokio::time::sleep(limit).await;
-        }
-        let hint = select_all(self.0.iter_mut().map(|receiver| Box::pin(receiver.changed())));
-        // An error says that the store is gone: then only the time is left.
-        if let Ok((Err(_), ..)) = tokio::time::timeout(limit, hint).await {
-            tokio::time::sleep(limit).await;
-        }
+    /// Returns at the next hint and not without one. Cancel-safe: no hint is lost.
+    pub async fn hinted(&mut self) {
+        any(&mut self.hints).await;
+    }
+}
+
+/// The next change of any; none ever, if there is nobody left to change them.
+async fn any(hints: &mut [watch::Receiver<()>]) {
+    if hints.is_empty() {
+        return std::future::pending().await;
+    }
+    if select_all(hints.iter_mut().map(|hint| Box::pin(hint.changed())))
+        .await
+        .0
+        .is_err()
+    {
+        std::future::pending().await
     }
 }
 
@@ -104,5 +125,18 @@ mod tests {
         wakes.wake(Topic::Lock);
         listener.heard().await;
         assert_eq!(start.elapsed(), FALLBACK, "that was not for us");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_is_interrupted_again_and_again_ends_in_time() {
+        let mut listener = Wakes::default().listen(&[Topic::Input]);
+        let start = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                () = listener.heard() => break,
+                () = tokio::time::sleep(FALLBACK / 3) => {}
+            }
+        }
+        assert_eq!(start.elapsed(), FALLBACK);
     }
 }

@@ -297,6 +297,36 @@ async fn a_server_that_is_away_is_told_from_one_that_went_away() {
     assert!(matches!(connected, Err(StoreError::Unavailable(_))), "{connected:?}");
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_server_that_falls_silent_is_unknown_and_its_connection_is_replaced() {
+    let server = RedisServer::start();
+    let line: Line = "orders".parse().unwrap();
+    let options = RedisOptions {
+        connection_timeout: Duration::from_millis(400),
+        response_timeout: Duration::from_millis(100),
+        ..RedisOptions::default()
+    };
+    let store = RedisStore::connect(&server.url(), &line, options).await.unwrap();
+    store.status().await.unwrap();
+    let signal = |name: &str| {
+        let kill = std::process::Command::new("kill")
+            .args([name, &server.pid().to_string()])
+            .status();
+        assert!(kill.unwrap().success());
+    };
+    signal("-STOP");
+    let silent = store.status().await;
+    assert!(matches!(silent, Err(StoreError::Unknown(_))), "{silent:?}");
+    let start = std::time::Instant::now();
+    let (one, two) = tokio::join!(store.status(), store.status());
+    assert!(matches!(one, Err(StoreError::Unavailable(_))), "{one:?}");
+    assert_eq!(one, two, "one attempt to connect serves all who wait for it");
+    assert!(start.elapsed() < Duration::from_millis(750), "{:?}", start.elapsed());
+    signal("-CONT");
+    store.status().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_missing_password_says_where_to_put_it() {
     let server = RedisServer::start_with(&["--requirepass", "secret"]);

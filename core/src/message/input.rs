@@ -74,7 +74,7 @@ struct Envelope<'a> {
 }
 
 /// For a payload, `null` is a value; for the other fields it says that there is none.
-fn even_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+pub(super) fn even_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
 }
 

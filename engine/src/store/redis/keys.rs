@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn every_name_has_the_partitions_tag() {
-        let line: Line = "orders".parse().unwrap();
+        let line: Line = "orders".parse().expect("a name");
         let keys = Keys::of(&line.partition(3));
         assert_eq!(keys.input, "{orders.3}:in");
         assert_eq!(keys.wake(Topic::Output), "{orders.3}:wake:out");

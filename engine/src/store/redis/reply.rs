@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn what_is_not_expected_is_an_error_and_no_panic() {
         assert!(Items::of(Value::Okay).is_err());
-        let mut items = Items::of(Value::Array(vec![Value::Int(-1), Value::Nil])).unwrap();
+        let mut items = Items::of(Value::Array(vec![Value::Int(-1), Value::Nil])).expect("an array");
         assert!(items.number::<u64>().is_err());
         assert_eq!(items.optional_text(), Ok(None));
         assert!(items.value().is_err());

@@ -1,0 +1,86 @@
+//! Calls to a store: one that is on its way, and going on trying while the store is away.
+
+use std::future::Future;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+use futures_util::future::BoxFuture;
+
+use crate::store::{Result, StoreError};
+
+/// The answer of a call that is on its way; without one, never. Cancel-safe.
+pub(crate) async fn answer<T>(call: &mut Option<BoxFuture<'static, T>>) -> T {
+    match call {
+        Some(future) => {
+            let value = future.await;
+            *call = None;
+            value
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Repeats `step` until it succeeds or can't any more. Waits 10 ms to 1 s in between, growing, with jitter. Tells
+/// `trouble` of each failure that will be tried again. Only for steps that may be repeated (law 4).
+pub(crate) async fn persist<T, F>(
+    what: &'static str,
+    mut step: impl FnMut() -> F,
+    mut trouble: impl FnMut(&StoreError),
+) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut delays = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(10))
+        .with_max_delay(Duration::from_secs(1))
+        .without_max_times()
+        .with_jitter()
+        .build();
+    let mut failures = 0_u32;
+    loop {
+        match step().await {
+            Ok(value) => {
+                if failures > 0 {
+                    tracing::info!(what, failures, "the store answers again");
+                }
+                return Ok(value);
+            }
+            Err(error) if error.is_passing() => {
+                if failures == 0 {
+                    tracing::warn!(what, %error, "the store does not answer; trying again until it does");
+                }
+                failures += 1;
+                trouble(&error);
+                tokio::time::sleep(delays.next().unwrap_or(Duration::from_secs(1))).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn goes_on_while_it_may_help_and_not_longer() {
+        let mut answers = vec![
+            Err(StoreError::Broken("no".to_owned())),
+            Ok(1),
+            Err(StoreError::Unknown("late".to_owned())),
+            Err(StoreError::Unavailable("away".to_owned())),
+        ];
+        let mut troubles = 0;
+        let mut step = || {
+            let answer = answers.pop().expect("an answer is left");
+            async move { answer }
+        };
+        assert_eq!(persist("test", &mut step, |_| troubles += 1).await, Ok(1));
+        assert_eq!(troubles, 2);
+        assert!(matches!(
+            persist("test", &mut step, |_| ()).await,
+            Err(StoreError::Broken(_))
+        ));
+    }
+}

@@ -1,0 +1,93 @@
+//! The handler: what a message is processed by.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use conga_core::lease::Attempt;
+use conga_core::message::{Id, Payload, Position};
+use conga_core::time::Micros;
+
+/// A message as a handler sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its place in the order.
+    pub position: Position,
+    /// Its identity. A handler with effects of its own uses it to make them idempotent (G5).
+    pub id: Id,
+    /// The producer's own number, if it gave one.
+    pub sequence: Option<u64>,
+    /// The key, if the producer gave one.
+    pub key: Option<String>,
+    /// What is to be processed.
+    pub payload: Payload,
+    /// The how manieth attempt this is.
+    pub attempt: Attempt,
+    /// When the producer made it; where it did not say, when it was claimed.
+    pub created: Micros,
+}
+
+/// Why a handler has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct HandlerError {
+    /// What to tell a person.
+    pub reason: String,
+    /// Whether trying again can't help.
+    pub permanent: bool,
+}
+
+impl HandlerError {
+    /// It may succeed next time.
+    pub fn passing(reason: impl ToString) -> Self {
+        Self {
+            reason: reason.to_string(),
+            permanent: false,
+        }
+    }
+
+    /// It never will.
+    pub fn permanent(reason: impl ToString) -> Self {
+        Self {
+            reason: reason.to_string(),
+            permanent: true,
+        }
+    }
+}
+
+impl From<Infallible> for HandlerError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// What any handler is: an ordinary tower service, cloned for each message. An async closure becomes one by
+/// [`tower::service_fn`]; time-outs, limits and tracing are layers around it.
+pub trait Handler: Clone + Send + 'static {
+    /// Processes one message. May run more than once for the same message, never at the same time for the same
+    /// attempt.
+    fn handle(self, message: Message) -> impl Future<Output = Result<Payload, HandlerError>> + Send;
+}
+
+impl<S> Handler for S
+where
+    S: tower::Service<Message, Response = Payload> + Clone + Send + 'static,
+    S::Error: Into<HandlerError>,
+    S::Future: Send,
+{
+    async fn handle(self, message: Message) -> Result<Payload, HandlerError> {
+        use tower::ServiceExt as _;
+        self.oneshot(message).await.map_err(Into::into)
+    }
+}
+
+/// Answers with the payload as it is, after waiting: 0 is `echo`. For benchmarks and tests.
+pub fn sleep(
+    time: Duration,
+) -> impl tower::Service<Message, Response = Payload, Error = Infallible, Future: Send> + Clone + Send + 'static {
+    tower::service_fn(move |message: Message| async move {
+        if !time.is_zero() {
+            tokio::time::sleep(time).await;
+        }
+        Ok(message.payload)
+    })
+}

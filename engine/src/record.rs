@@ -1,0 +1,41 @@
+//! Record: reading the system of record and the dead letters.
+
+use conga_core::partition::{Row, Shelf};
+
+use crate::persist::persist;
+use crate::store::{Result, SharedStore};
+
+/// Reads a shelf to its end, a page at a time.
+#[derive(Debug)]
+pub struct Rows {
+    store: SharedStore,
+    shelf: Shelf,
+    from: Option<String>,
+    ended: bool,
+}
+
+impl Rows {
+    /// All rows of `shelf` in the line that `store` was opened for.
+    pub fn new(store: SharedStore, shelf: Shelf) -> Self {
+        Self {
+            store,
+            shelf,
+            from: None,
+            ended: false,
+        }
+    }
+
+    /// Some more rows; `None` at the end. While the line runs a row may come twice.
+    ///
+    /// # Errors
+    /// Only what no repetition can help.
+    pub async fn next(&mut self) -> Result<Option<Vec<Row>>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let page = persist("browse", || self.store.browse(self.shelf, self.from.as_deref()), |_| ()).await?;
+        self.ended = page.next.is_none();
+        self.from = page.next;
+        Ok(Some(page.rows))
+    }
+}

@@ -1,0 +1,119 @@
+//! Send: messages into the line.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use conga_core::message::Payload;
+use conga_core::time::Micros;
+
+use crate::store::{Result, SharedStore};
+
+/// A message as a producer gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// What is to be processed.
+    pub payload: Payload,
+    /// Its identity for idempotency. A message sent again under its id counts once.
+    pub id: Option<String>,
+    /// The producer's own number; its identity where there is no id.
+    pub sequence: Option<u64>,
+    /// What messages have in common that must keep their order among them.
+    pub key: Option<String>,
+    /// When it was made.
+    pub created: Option<Micros>,
+}
+
+impl Outgoing {
+    /// A message with nothing but a payload.
+    pub fn new(payload: Payload) -> Self {
+        Self {
+            payload,
+            id: None,
+            sequence: None,
+            key: None,
+            created: None,
+        }
+    }
+
+    /// The entry of the input that stands for it.
+    pub fn to_entry(&self) -> Bytes {
+        let payload = self.payload.text();
+        let mut text = String::with_capacity(payload.len() + 128);
+        text.push('{');
+        let quoted = |value: &str| serde_json::Value::from(value).to_string();
+        // Writing to a String never fails.
+        if let Some(id) = &self.id {
+            let _ = write!(text, "\"id\":{},", quoted(id));
+        }
+        if let Some(sequence) = self.sequence {
+            let _ = write!(text, "\"sequence\":{sequence},");
+        }
+        if let Some(key) = &self.key {
+            let _ = write!(text, "\"key\":{},", quoted(key));
+        }
+        if let Some(created) = self.created {
+            let _ = write!(text, "\"created\":\"{created}\",");
+        }
+        let _ = write!(text, "\"{}\":{payload}}}", self.payload.field());
+        text.into()
+    }
+}
+
+/// Puts messages into a line.
+#[derive(Debug, Clone)]
+pub struct Producer {
+    store: SharedStore,
+}
+
+impl Producer {
+    /// A producer for the line that `store` was opened for.
+    pub fn new(store: SharedStore) -> Self {
+        Self { store }
+    }
+
+    /// Sends a batch: all of it or nothing, in its order.
+    ///
+    /// # Errors
+    /// [`crate::store::StoreError::Unknown`]: it may be in the line or not. Sent again it may be there twice; messages
+    /// with an id or a sequence count once all the same.
+    pub async fn send(&self, batch: &[Outgoing]) -> Result<()> {
+        let entries: Vec<Bytes> = batch.iter().map(Outgoing::to_entry).collect();
+        self.send_entries(&entries).await
+    }
+
+    /// Sends a batch of entries as they are: envelopes, or any bytes, which then are payloads as a whole.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub async fn send_entries(&self, entries: &[Bytes]) -> Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.store.send(entries).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use conga_core::message::{Entry, Format, Position, parse};
+
+    use super::*;
+
+    #[test]
+    fn what_is_sent_is_what_is_read() {
+        let outgoing = Outgoing {
+            payload: Payload::bytes(b"\xff"),
+            id: Some("a\"b\n".to_owned()),
+            sequence: Some(u64::MAX),
+            key: Some("k".to_owned()),
+            created: Some(Micros(1_767_323_045_000_006)),
+        };
+        let entry = Entry::Whole(outgoing.to_entry());
+        let input = parse(&entry, Position(1), Format::Envelope, 1_000).unwrap();
+        assert_eq!(input.id.as_str(), "a\"b\n");
+        assert_eq!(input.sequence, outgoing.sequence);
+        assert_eq!(input.key, outgoing.key);
+        assert_eq!(input.created, outgoing.created);
+        assert_eq!(input.payload, outgoing.payload);
+    }
+}
