@@ -179,12 +179,13 @@ impl Driver {
     fn send(&mut self, count: u8, again: bool) {
         for _ in 0..count {
             self.fresh += 1;
-            let kind = if self.fresh % 4 == 0 { 'd' } else { 'm' };
+            let kind = if self.fresh.is_multiple_of(4) { 'd' } else { 'm' };
             let mut id = Id::given(format!("{kind}{}", self.fresh));
-            if again && let Some(earlier) = self.sent.iter().rev().nth(usize::from(count)) {
-                if earlier.as_str().starts_with('m') {
-                    id = earlier.clone();
-                }
+            if again
+                && let Some(earlier) = self.sent.iter().rev().nth(usize::from(count))
+                && earlier.as_str().starts_with('m')
+            {
+                id = earlier.clone();
             }
             self.partition
                 .send(&[format!("{{\"id\":\"{id}\",\"payload\":{}}}", self.fresh).into()]);
@@ -347,15 +348,15 @@ impl Driver {
             .filter(|_| acknowledge)
             .map(|(position, _)| *position);
         for output in self.partition.receive(&ReceiveRequest { acknowledge, max }) {
-            let json: serde_json::Value = serde_json::from_slice(&output).unwrap();
-            let position = Position(json["position"].as_u64().unwrap());
+            let json: serde_json::Value = serde_json::from_slice(&output).expect("an output is JSON");
+            let position = Position(json["position"].as_u64().expect("a position"));
             if let Some((_, before)) = self.outputs.iter().find(|(at, _)| *at == position) {
                 assert_eq!(*before, output, "an output never changes");
                 continue;
             }
             self.history.push(Event::Delivered {
                 position,
-                id: Id::given(json["id"].as_str().unwrap()),
+                id: Id::given(json["id"].as_str().expect("an id")),
                 at: self.now,
                 dead: json.get("dead").is_some(),
             });
@@ -366,15 +367,15 @@ impl Driver {
     /// What must hold after every step.
     fn check(&mut self, claimed: bool) {
         let status = self.partition.status(self.now);
-        let states: Vec<_> = (1..=self.sent.len() as u64)
+        let now_in: Vec<_> = (1..=self.sent.len() as u64)
             .map(|position| {
                 self.partition
                     .state(Position(position))
                     .expect("a message is somewhere")
             })
             .collect();
-        let count = |wanted: &dyn Fn(&State) -> bool| states.iter().filter(|state| wanted(state)).count() as u64;
-        assert_eq!(self.partition.state(Position(states.len() as u64 + 1)), None);
+        let count = |wanted: &dyn Fn(&State) -> bool| now_in.iter().filter(|state| wanted(state)).count() as u64;
+        assert_eq!(self.partition.state(Position(now_in.len() as u64 + 1)), None);
         assert_eq!(count(&|state| *state == State::Delivered), status.head.0 - 1);
         assert_eq!(
             count(&|state| matches!(state, State::Processed | State::Dead)),
@@ -386,7 +387,7 @@ impl Driver {
         );
         assert_eq!(status.next.past(status.head), status.in_flight + status.processed);
         assert!(status.next.past(status.head) <= WINDOW, "the bound");
-        for (index, (was, is)) in self.states.iter().zip(&states).enumerate() {
+        for (index, (was, is)) in self.states.iter().zip(&now_in).enumerate() {
             let through = |middle: State| was.may_become(middle) && middle.may_become(*is);
             assert!(
                 was == is || was.may_become(*is) || (claimed && through(State::Waiting)),
@@ -394,7 +395,7 @@ impl Driver {
                 index + 1
             );
         }
-        self.states = states;
+        self.states = now_in;
         for check in [order::check, duplicate::check, fence::check, bound::check] {
             assert_eq!(check(&self.history), []);
         }
@@ -432,8 +433,8 @@ impl Driver {
     pub(crate) fn finish(&mut self) -> Vec<Event> {
         let mut history = std::mem::take(&mut self.history);
         for row in self.partition.browse(Shelf::Record).rows {
-            let json: serde_json::Value = serde_json::from_slice(&row.json).unwrap();
-            let position = Position(json["position"].as_u64().unwrap());
+            let json: serde_json::Value = serde_json::from_slice(&row.json).expect("a row is JSON");
+            let position = Position(json["position"].as_u64().expect("a position"));
             history.push(Event::Recorded { id: row.id, position });
         }
         let dead = self.partition.browse(Shelf::Dead).rows;
@@ -449,7 +450,7 @@ impl Driver {
 }
 
 fn completion(claim: &Claim, ending: &Ending) -> Completion {
-    let input = parse(&claim.entry, claim.position, Format::Any, u64::MAX).unwrap();
+    let input = parse(&claim.entry, claim.position, Format::Any, u64::MAX).expect("an envelope");
     let mut record = Record {
         position: claim.position,
         id: input.id,

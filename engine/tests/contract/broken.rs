@@ -1,0 +1,164 @@
+//! The suite itself is tested: a store that breaks a law must not get through.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conga::clock::{Clock, ManualClock};
+use conga::core::lease::OwnerId;
+use conga::core::partition::{
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
+    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+};
+use conga::core::term::Campaign;
+use conga::store::memory::MemoryStore;
+use conga::store::{Result, Store};
+use conga::wake::Wakes;
+use futures_util::FutureExt;
+
+use crate::pair::Pair;
+use crate::{Fixture, Opened, random};
+
+/// Which law is broken.
+const ACCEPTS_STALE: u8 = 0;
+const IGNORES_THE_TERM: u8 = 1;
+const IGNORES_THE_WINDOW: u8 = 2;
+const KEEPS_WHO_LEAVES: u8 = 3;
+const DELIVERS_AGAIN: u8 = 4;
+const FORGETS_A_MESSAGE: u8 = 5;
+
+/// A memory store with one flaw.
+#[derive(Debug)]
+struct Broken<const FLAW: u8>(MemoryStore);
+
+struct BrokenFixture<const FLAW: u8>;
+
+#[async_trait]
+impl<const FLAW: u8> Fixture for BrokenFixture<FLAW> {
+    async fn open(clock: ManualClock) -> Opened {
+        Opened {
+            store: Arc::new(Broken::<FLAW>(MemoryStore::new(Clock::Manual(clock)))),
+            keep: Box::new(()),
+        }
+    }
+}
+
+#[async_trait]
+impl<const FLAW: u8> Store for Broken<FLAW> {
+    async fn send(&self, entries: &[Bytes]) -> Result<()> {
+        match entries {
+            [first, _, ..] if FLAW == FORGETS_A_MESSAGE => self.0.send(std::slice::from_ref(first)).await,
+            _ => self.0.send(entries).await,
+        }
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
+        let mut request = request.clone();
+        if FLAW == IGNORES_THE_WINDOW {
+            request.window = u64::MAX;
+        }
+        self.0.claim(&request).await
+    }
+
+    async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>> {
+        let answers = self.0.complete(owner, completions).await;
+        if FLAW == ACCEPTS_STALE {
+            return answers.map(|answers| vec![Completed::Accepted; answers.len()]);
+        }
+        answers
+    }
+
+    async fn renew(&self, request: &RenewRequest) -> Result<Renewed> {
+        let mut request = request.clone();
+        if FLAW == KEEPS_WHO_LEAVES && request.lease_us == 0 {
+            request.lease_us = 1;
+        }
+        self.0.renew(&request).await
+    }
+
+    async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign> {
+        self.0.campaign(request).await
+    }
+
+    async fn follow(&self, cursor: Cursor, max: usize) -> Result<Followed> {
+        self.0.follow(cursor, max).await
+    }
+
+    async fn emit(&self, request: &EmitRequest) -> Result<Emitted> {
+        let mut request = request.clone();
+        if FLAW == IGNORES_THE_TERM {
+            request.term = self.0.status().await?.term;
+        }
+        self.0.emit(&request).await
+    }
+
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
+        let mut request = *request;
+        if FLAW == DELIVERS_AGAIN {
+            request.acknowledge = None;
+        }
+        self.0.receive(&request).await
+    }
+
+    async fn status(&self) -> Result<Status> {
+        self.0.status().await
+    }
+
+    async fn browse(&self, what: Shelf, from: Option<&str>) -> Result<Page> {
+        self.0.browse(what, from).await
+    }
+
+    fn wakes(&self) -> &Wakes {
+        self.0.wakes()
+    }
+}
+
+/// How many of five random histories find the flaw.
+async fn found<F: Fixture>() -> usize {
+    let mut found = 0;
+    for seed in 1..=5 {
+        let history = random::history(Pair::open::<F>().await, seed);
+        found += usize::from(AssertUnwindSafe(history).catch_unwind().await.is_err());
+    }
+    found
+}
+
+#[tokio::test]
+async fn random_histories_find_each_flaw() {
+    assert_eq!(
+        found::<BrokenFixture<ACCEPTS_STALE>>().await,
+        5,
+        "accepts what is stale"
+    );
+    assert_eq!(
+        found::<BrokenFixture<IGNORES_THE_WINDOW>>().await,
+        5,
+        "ignores the window"
+    );
+    assert_eq!(found::<BrokenFixture<DELIVERS_AGAIN>>().await, 5, "takes nothing off");
+    assert_eq!(
+        found::<BrokenFixture<FORGETS_A_MESSAGE>>().await,
+        5,
+        "forgets a message"
+    );
+    assert_ne!(found::<BrokenFixture<IGNORES_THE_TERM>>().await, 0, "ignores the term");
+    assert_ne!(found::<BrokenFixture<KEEPS_WHO_LEAVES>>().await, 0, "keeps who leaves");
+    assert_eq!(
+        found::<crate::MemoryFixture>().await,
+        0,
+        "and no flaw where there is none"
+    );
+}
+
+#[tokio::test]
+#[should_panic(expected = "complete by p")]
+async fn a_case_finds_stale_completions_that_count() {
+    crate::complete::a_lease_that_another_took_is_stale::<BrokenFixture<ACCEPTS_STALE>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "EmitRequest")]
+async fn a_case_finds_a_leader_that_is_not_fenced() {
+    crate::lead::an_old_term_is_fenced::<BrokenFixture<IGNORES_THE_TERM>>().await;
+}

@@ -1,0 +1,128 @@
+//! The contract: every store keeps the laws of [`conga::store`] just as the reference does.
+//!
+//! Each case runs every verb on the store under test and on the memory store, which is the reference, by the same
+//! clock, and compares all answers, the status after each step, and in the end everything that can be read. To hold
+//! another store to the contract, write a [`Fixture`] for it and name it in a `contract_suite!`.
+
+mod broken;
+mod bytes;
+mod claim;
+mod complete;
+mod duplicate;
+mod emit;
+mod fixture;
+mod lead;
+mod pair;
+mod random;
+mod receive;
+#[path = "../support/redis_server.rs"]
+mod redis_server;
+mod renew;
+
+use fixture::{Fixture, MemoryFixture, Opened, RedisFixture, SqliteFixture};
+
+/// Every case, as a test of its own, against one kind of store.
+macro_rules! contract_suite {
+    ($store:ident, $fixture:ty) => {
+        mod $store {
+            use super::*;
+
+            contract_suite! { @file $fixture, claim:
+                flows_from_send_to_receive,
+                an_empty_line_answers,
+                claims_ascend_and_end_at_the_most_asked_for,
+                an_answer_ends_at_its_bytes,
+                what_is_too_large_is_not_handed_out,
+                no_limit_at_all,
+                a_full_window_hands_out_nothing_new,
+                a_window_smaller_than_what_is_in_flight,
+                what_is_free_again_goes_before_what_is_new,
+                an_expired_lease_in_each_state,
+                an_owner_that_claims_keeps_what_it_holds,
+                claiming_nothing_says_that_one_is_alive,
+                thousands_at_once,
+            }
+            contract_suite! { @file $fixture, complete:
+                a_lease_that_another_took_is_stale,
+                an_older_attempt_of_the_same_owner_is_stale,
+                what_was_never_claimed_is_stale,
+                an_expired_lease_that_nobody_took_counts,
+                said_twice_it_counts_once,
+                a_batch_is_answered_one_by_one,
+                a_retry_waits_out_its_delay,
+                a_retry_without_delay_is_free_at_once,
+                a_dead_letter_leaves_a_tombstone,
+                a_dead_letter_without_a_tombstone_leaves_nothing,
+                nothing_to_complete,
+                what_is_no_result_and_what_is_no_tombstone,
+            }
+            contract_suite! { @file $fixture, renew:
+                a_zombie_learns_what_it_has_lost,
+                a_zombie_that_was_not_missed_keeps_all,
+                the_claim_whose_reply_was_lost_is_found,
+                what_is_found_is_limited,
+                who_leaves_gives_all_back,
+                who_leaves_twice_or_was_never_there,
+                a_lease_lasts_until_its_deadline_and_no_longer,
+                owners_may_have_odd_names,
+            }
+            contract_suite! { @file $fixture, lead:
+                one_leads_and_the_other_waits,
+                a_renewal_keeps_the_term,
+                an_expired_lock_goes_to_the_next_with_a_new_term,
+                an_expired_lock_taken_again_by_its_owner_is_a_new_term,
+                who_resigns_hands_over_at_once,
+                only_the_leader_can_resign,
+                an_old_term_is_fenced,
+                after_the_lock_ran_out_the_term_counts_until_the_next,
+            }
+            contract_suite! { @file $fixture, emit:
+                said_twice_it_counts_once,
+                a_wrong_head_moves,
+                what_is_not_processed_moves,
+                what_does_not_stand_there_moves,
+                a_gap_moves,
+                part_of_what_waits,
+                nothing_at_all,
+                the_stream_is_followed_in_pages,
+            }
+            contract_suite! { @file $fixture, receive:
+                stays_until_it_is_acknowledged,
+                acknowledged_twice_or_beyond,
+            }
+            contract_suite! { @file $fixture, duplicate:
+                the_first_is_done_first,
+                the_second_is_done_first,
+                after_delivery,
+                three_of_them,
+                one_of_two_dies,
+                in_one_batch,
+            }
+            contract_suite! { @file $fixture, bytes:
+                garbage_comes_through_as_it_is,
+                garbage_is_buried_as_it_is,
+                odd_ids_keys_and_numbers,
+                every_payload_comes_out_as_it_went_in,
+            }
+            contract_suite! { @file $fixture, random:
+                histories,
+            }
+        }
+    };
+    (@file $fixture:ty, $file:ident: $($case:ident,)*) => {
+        mod $file {
+            use super::*;
+
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    crate::$file::$case::<$fixture>().await;
+                }
+            )*
+        }
+    };
+}
+
+contract_suite!(memory, MemoryFixture);
+contract_suite!(sqlite, SqliteFixture);
+contract_suite!(redis, RedisFixture);

@@ -1,0 +1,367 @@
+//! A store under test next to the reference: every verb goes to both, and their answers must be the same.
+
+use std::any::Any;
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use conga::clock::{Clock, ManualClock};
+use conga::core::lease::{Held, OwnerId};
+use conga::core::message::{Body, Format, Id, Payload, Position, Record, parse};
+use conga::core::partition::{
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits,
+    Processed, Ready, ReceiveRequest, RenewRequest, Renewed, Row, Shelf, Status,
+};
+use conga::core::term::{Campaign, Term};
+use conga::core::time::Micros;
+use conga::store::memory::MemoryStore;
+use conga::store::{SharedStore, Store};
+
+use crate::{Fixture, Opened};
+
+/// When every case begins: a time that has all its digits.
+pub(crate) const START: Micros = Micros(1_767_323_045_123_456);
+/// How long a lease or a lock lasts where a case does not say.
+pub(crate) const LEASE_US: u64 = 1_000_000;
+
+/// The two of them. Cursors are the reference's outside, and each store's own inside.
+pub(crate) struct Pair {
+    store: SharedStore,
+    reference: MemoryStore,
+    clock: ManualClock,
+    cursors: HashMap<Cursor, Cursor>,
+    /// What every failure says first.
+    pub(crate) context: String,
+    _keep: Box<dyn Any + Send + Sync>,
+}
+
+impl Pair {
+    pub(crate) async fn open<F: Fixture>() -> Self {
+        let clock = ManualClock::new(START);
+        let Opened { store, keep } = F::open(clock.clone()).await;
+        Self {
+            store,
+            reference: MemoryStore::new(Clock::Manual(clock.clone())),
+            clock,
+            cursors: HashMap::new(),
+            context: String::new(),
+            _keep: keep,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Micros {
+        self.clock.now()
+    }
+
+    pub(crate) fn advance(&self, us: u64) {
+        self.clock.advance(us);
+    }
+
+    // The verbs.
+
+    pub(crate) async fn send(&self, entries: &[Bytes]) {
+        let (is, should) = (self.store.send(entries).await, self.reference.send(entries).await);
+        assert_eq!(is, should, "{} send", self.context);
+        self.compare_status().await;
+    }
+
+    pub(crate) async fn claim(&self, request: &ClaimRequest) -> Vec<Claim> {
+        let is = self.store.claim(request).await;
+        let should = self.reference.claim(request).await;
+        assert_eq!(is, should, "{} {request:?}", self.context);
+        self.compare_status().await;
+        should.expect("the reference answers")
+    }
+
+    pub(crate) async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Vec<Completed> {
+        let is = self.store.complete(owner, completions).await;
+        let should = self.reference.complete(owner, completions).await;
+        assert_eq!(is, should, "{} complete by {owner}: {completions:?}", self.context);
+        self.compare_status().await;
+        should.expect("the reference answers")
+    }
+
+    pub(crate) async fn renew(&self, request: &RenewRequest) -> Renewed {
+        let is = self.store.renew(request).await;
+        let should = self.reference.renew(request).await;
+        assert_eq!(is, should, "{} {request:?}", self.context);
+        self.compare_status().await;
+        should.expect("the reference answers")
+    }
+
+    pub(crate) async fn campaign(&self, request: &CampaignRequest) -> Campaign {
+        let is = self.store.campaign(request).await;
+        let should = self.reference.campaign(request).await;
+        assert_eq!(is, should, "{} {request:?}", self.context);
+        self.compare_status().await;
+        should.expect("the reference answers")
+    }
+
+    pub(crate) async fn follow(&mut self, cursor: Cursor, max: usize) -> Followed {
+        let is = self.store.follow(self.translate(cursor), max).await;
+        let should = self.reference.follow(cursor, max).await;
+        let (is, should) = (is.expect("an answer"), should.expect("the reference answers"));
+        let what = |followed: &Followed| -> Vec<_> {
+            let entries = followed.entries.iter();
+            entries.map(|entry| (entry.position, entry.turn.clone())).collect()
+        };
+        let context = format!("{} follow {cursor:?}, at most {max}", self.context);
+        assert_eq!(what(&is), what(&should), "{context}");
+        assert_eq!((is.now, is.head), (should.now, should.head), "{context}");
+        assert!(
+            is.entries.is_sorted_by(|a, b| a.cursor < b.cursor),
+            "{context}: cursors grow: {is:?}"
+        );
+        let pairs = should.entries.iter().zip(&is.entries);
+        self.cursors
+            .extend(pairs.map(|(should, is)| (should.cursor, is.cursor)));
+        should
+    }
+
+    pub(crate) async fn emit(&self, request: &EmitRequest) -> Emitted {
+        let mut translated = request.clone();
+        for ready in &mut translated.entries {
+            ready.processed.cursor = self.translate(ready.processed.cursor);
+        }
+        let is = self.store.emit(&translated).await;
+        let should = self.reference.emit(request).await;
+        assert_eq!(is, should, "{} {request:?}", self.context);
+        self.compare_status().await;
+        should.expect("the reference answers")
+    }
+
+    pub(crate) async fn receive(&self, acknowledge: Option<u64>, max: usize) -> Vec<Bytes> {
+        let request = ReceiveRequest {
+            acknowledge: acknowledge.map(Position),
+            max,
+        };
+        let is = self.store.receive(&request).await;
+        let should = self.reference.receive(&request).await;
+        assert_eq!(is, should, "{} {request:?}", self.context);
+        self.compare_status().await;
+        should.expect("the reference answers")
+    }
+
+    pub(crate) async fn status(&self) -> Status {
+        self.compare_status().await;
+        self.reference.status().await.expect("the reference answers")
+    }
+
+    /// All rows of a shelf, by their ids.
+    pub(crate) async fn browse(&self, what: Shelf) -> Vec<Row> {
+        let is = all_rows(&*self.store, what).await;
+        let should = all_rows(&self.reference, what).await;
+        assert_eq!(is, should, "{} {what:?}", self.context);
+        should
+    }
+
+    /// Compares everything that can be read and that a case may not have looked at.
+    pub(crate) async fn finish(mut self) {
+        self.status().await;
+        self.browse(Shelf::Record).await;
+        self.browse(Shelf::Dead).await;
+        self.follow(Cursor::default(), usize::MAX).await;
+        self.receive(None, usize::MAX).await;
+    }
+
+    async fn compare_status(&self) {
+        let sorted = |mut status: Status| {
+            status.processors.sort();
+            status
+        };
+        let is = self.store.status().await.map(sorted);
+        let should = self.reference.status().await.map(sorted);
+        assert_eq!(is, should, "{} status", self.context);
+    }
+
+    fn translate(&self, cursor: Cursor) -> Cursor {
+        self.cursors.get(&cursor).copied().unwrap_or(cursor)
+    }
+
+    // What cases say often.
+
+    pub(crate) async fn send_ids(&self, ids: &[&str]) {
+        let entries: Vec<_> = ids.iter().map(|id| entry(id)).collect();
+        self.send(&entries).await;
+    }
+
+    /// Sends so many messages `m1`, `m2` … .
+    pub(crate) async fn send_many(&self, count: u64) {
+        let entries: Vec<_> = (1..=count).map(|number| entry(&format!("m{number}"))).collect();
+        self.send(&entries).await;
+    }
+
+    pub(crate) async fn take(&self, name: &str, max: usize) -> Vec<Claim> {
+        self.claim(&ask(name, max)).await
+    }
+
+    /// Completes what `name` has with its results.
+    pub(crate) async fn finish_work(&self, name: &str, claims: &[Claim]) -> Vec<Completed> {
+        let completions: Vec<_> = claims.iter().map(done).collect();
+        self.complete(&OwnerId::new(name), &completions).await
+    }
+
+    pub(crate) async fn lead(&self, name: &str, lock_us: u64) -> Campaign {
+        let owner = OwnerId::new(name);
+        self.campaign(&CampaignRequest { owner, lock_us }).await
+    }
+
+    /// Takes the leadership, which must be free or the caller's.
+    pub(crate) async fn elect(&self, name: &str) -> Term {
+        match self.lead(name, LEASE_US).await {
+            Campaign::Leader { term } => term,
+            Campaign::Standby { leader } => panic!("{leader:?} leads"),
+        }
+    }
+
+    /// What waits from the head on without a gap.
+    pub(crate) async fn ready(&mut self) -> (Position, Vec<Ready>) {
+        let Followed { now, head, entries } = self.follow(Cursor::default(), usize::MAX).await;
+        let mut by_position: HashMap<Position, Processed> =
+            entries.into_iter().map(|entry| (entry.position, entry)).collect();
+        let ready = (head.0..)
+            .map_while(|position| by_position.remove(&Position(position)))
+            .map(|processed| Ready {
+                processed,
+                sequencing: now,
+            })
+            .collect();
+        (head, ready)
+    }
+
+    /// Delivers all that can be.
+    pub(crate) async fn deliver(&mut self, term: Term) -> Emitted {
+        let (head, entries) = self.ready().await;
+        self.advance(7);
+        self.emit(&EmitRequest { term, head, entries }).await
+    }
+
+    /// Claims all there is, completes it and delivers it.
+    pub(crate) async fn drain(&mut self, name: &str, leader: &str) -> Emitted {
+        let claims = self.take(name, usize::MAX).await;
+        self.finish_work(name, &claims).await;
+        let term = self.elect(leader).await;
+        self.deliver(term).await
+    }
+
+    /// Position and id of all that is in the output.
+    pub(crate) async fn outputs(&self) -> Vec<(u64, String)> {
+        let outputs = self.receive(None, usize::MAX).await;
+        outputs.iter().map(|output| place(output)).collect()
+    }
+}
+
+async fn all_rows(store: &dyn Store, shelf: Shelf) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut from: Option<String> = None;
+    for _ in 0..10_000 {
+        let page = store.browse(shelf, from.as_deref()).await.expect("a page");
+        rows.extend(page.rows);
+        from = page.next;
+        if from.is_none() {
+            rows.sort_by(|a, b| (&a.id, &a.json).cmp(&(&b.id, &b.json)));
+            // A row may come on two pages.
+            rows.dedup();
+            return rows;
+        }
+    }
+    panic!("the pages of {shelf:?} have no end");
+}
+
+/// An entry that any producer could have sent.
+pub(crate) fn entry(id: &str) -> Bytes {
+    let id = serde_json::Value::from(id);
+    format!("{{\"id\":{id},\"payload\":{{\"of\":{id}}}}}").into()
+}
+
+pub(crate) fn ask(name: &str, max: usize) -> ClaimRequest {
+    ClaimRequest {
+        owner: OwnerId::new(name),
+        max,
+        lease_us: LEASE_US,
+        window: 1_000,
+        limits: Limits::default(),
+    }
+}
+
+pub(crate) fn stay(name: &str, held: Option<&[Claim]>) -> RenewRequest {
+    RenewRequest {
+        owner: OwnerId::new(name),
+        lease_us: LEASE_US,
+        held: held.map(|claims| claims.iter().map(holding).collect()),
+        limits: Limits::default(),
+    }
+}
+
+pub(crate) fn leave(name: &str) -> RenewRequest {
+    RenewRequest {
+        lease_us: 0,
+        ..stay(name, None)
+    }
+}
+
+pub(crate) fn holding(claim: &Claim) -> Held {
+    Held {
+        position: claim.position,
+        attempt: claim.attempt,
+    }
+}
+
+/// The record of a claim. From its payload can be told which attempt it was.
+pub(crate) fn record(claim: &Claim) -> Record {
+    let input = parse(&claim.entry, claim.position, Format::Any, u64::MAX);
+    let (id, sequence, key) = match input {
+        Ok(input) => (input.id, input.sequence, input.key),
+        Err(_) => (Id::of_position(claim.position), None, None),
+    };
+    Record {
+        position: claim.position,
+        id,
+        sequence,
+        key,
+        body: Body::Result(Payload::string(&format!(
+            "done at {} in attempt {}",
+            claim.position, claim.attempt
+        ))),
+        attempts: claim.attempt,
+        created: START,
+        processing: claim.claimed,
+    }
+}
+
+pub(crate) fn done(claim: &Claim) -> Completion {
+    Completion::Done(record(claim))
+}
+
+pub(crate) fn dead(claim: &Claim, deliver: bool) -> Completion {
+    let body = Body::Dead {
+        reason: "it \"can't\"\nbe done: 100 % {é}".to_owned(),
+    };
+    let tombstone = Record { body, ..record(claim) };
+    Completion::Dead { tombstone, deliver }
+}
+
+pub(crate) fn retry(claim: &Claim, delay_us: u64) -> Completion {
+    let held = holding(claim);
+    Completion::Retry { held, delay_us }
+}
+
+/// The positions of claims.
+pub(crate) fn positions(claims: &[Claim]) -> Vec<u64> {
+    claims.iter().map(|claim| claim.position.0).collect()
+}
+
+/// Position and attempt of claims.
+pub(crate) fn attempts(claims: &[Claim]) -> Vec<(u64, u32)> {
+    claims.iter().map(|claim| (claim.position.0, claim.attempt.0)).collect()
+}
+
+/// Position and id of an output. Its payload may be JSON that nobody's numbers can hold, so it is passed over.
+pub(crate) fn place(output: &[u8]) -> (u64, String) {
+    #[derive(serde::Deserialize)]
+    struct Place {
+        position: u64,
+        id: String,
+    }
+    let Place { position, id } = serde_json::from_slice(output).expect("an output is JSON");
+    (position, id)
+}

@@ -1,0 +1,387 @@
+//! Random histories: three processors and two leaders, none of whom can be trusted to be up to date.
+
+use bytes::Bytes;
+use conga::core::invariant::{Event, Violation, check_all, loss};
+use conga::core::lease::OwnerId;
+use conga::core::message::{Id, Position};
+use conga::core::partition::{Claim, ClaimRequest, Completed, Cursor, EmitRequest, Emitted, Processed, Ready, Shelf};
+use conga::core::sequencer::{Action, Event as News, Sequencer};
+use conga::core::term::{Campaign, Term};
+
+use crate::Fixture;
+use crate::pair::{LEASE_US, Pair, ask, dead, done, leave, place, retry, stay};
+
+/// How many histories, unless `CONGA_SEEDS` says another number.
+const SEEDS: u64 = 20;
+const STEPS: u64 = 300;
+const WINDOW: u64 = 8;
+
+pub(crate) async fn histories<F: Fixture>() {
+    let asked_for = std::env::var("CONGA_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    for seed in 1..=asked_for.unwrap_or(SEEDS) {
+        history(Pair::open::<F>().await, seed).await;
+    }
+}
+
+/// One history, and what must hold of it.
+pub(crate) async fn history(pair: Pair, seed: u64) {
+    let mut driver = Driver::new(pair, seed);
+    for step in 0..STEPS {
+        driver.pair.context = format!("seed {seed}, step {step}:");
+        driver.step().await;
+    }
+    driver.pair.context = format!("seed {seed}, draining:");
+    driver.heal_and_drain().await;
+    driver.judge(seed).await;
+}
+
+/// `SplitMix64`: G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators", 2014.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit.max(1)
+    }
+
+    fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap_or(0)
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// A sequencer process: it believes what it was last told.
+struct Leader {
+    name: &'static str,
+    sequencer: Sequencer<Processed>,
+    cursor: Cursor,
+    wish: Option<EmitRequest>,
+}
+
+impl Leader {
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            sequencer: Sequencer::new(16, 4),
+            cursor: Cursor::default(),
+            wish: None,
+        }
+    }
+
+    fn hear(&mut self, now: conga::core::time::Micros, news: News<Processed>) {
+        match self.sequencer.step(news) {
+            Action::Wait => {}
+            Action::Follow => self.cursor = Cursor::default(),
+            Action::Emit { term, head, count } => {
+                let ready = self.sequencer.ready(count).cloned().map(|processed| Ready {
+                    processed,
+                    sequencing: now,
+                });
+                let entries = ready.collect();
+                self.wish = Some(EmitRequest { term, head, entries });
+            }
+        }
+    }
+}
+
+struct Driver {
+    pair: Pair,
+    random: Random,
+    history: Vec<Event>,
+    /// Everything ever sent, in order: the entry at index i has the position i + 1.
+    sent: Vec<String>,
+    owners: Vec<(&'static str, Vec<Claim>)>,
+    leaders: Vec<Leader>,
+    term: Term,
+    outputs: Vec<(u64, Bytes)>,
+}
+
+impl Driver {
+    fn new(pair: Pair, seed: u64) -> Self {
+        Self {
+            pair,
+            random: Random(seed),
+            history: vec![Event::Window { size: WINDOW }],
+            sent: Vec::new(),
+            owners: ["p0", "p1", "p2"].map(|name| (name, Vec::new())).into(),
+            leaders: ["s0", "s1"].map(Leader::new).into(),
+            term: Term::default(),
+            outputs: Vec::new(),
+        }
+    }
+
+    async fn step(&mut self) {
+        let owner = self.random.index(self.owners.len());
+        let leader = self.random.index(self.leaders.len());
+        match self.random.below(100) {
+            0..8 => self.send().await,
+            8..22 => {
+                let max = 1 + self.random.index(5);
+                let forget = self.random.chance(15);
+                self.claim(owner, max, forget).await;
+            }
+            22..46 => self.complete(owner).await,
+            46..53 => self.renew(owner).await,
+            53..55 => {
+                self.pair.renew(&leave(self.owners[owner].0)).await;
+            }
+            55..64 => self.campaign(leader, LEASE_US).await,
+            64..66 => self.campaign(leader, 0).await,
+            66..76 => self.follow(leader).await,
+            76..88 => {
+                let lost = self.random.chance(25);
+                self.emit(leader, lost).await;
+            }
+            88..92 => {
+                let (max, acknowledge) = (self.random.index(9), self.random.chance(50));
+                self.receive(max, acknowledge).await;
+            }
+            92..93 => {
+                self.pair.browse(Shelf::Record).await;
+                self.pair.browse(Shelf::Dead).await;
+            }
+            _ => {
+                let us = match self.random.below(4) {
+                    0 => 1,
+                    1 => LEASE_US,
+                    _ => self.random.below(LEASE_US / 2),
+                };
+                self.pair.advance(us);
+            }
+        }
+    }
+
+    /// Ids that begin with `m` may be sent again; those with `d` may die.
+    async fn send(&mut self) {
+        let mut entries = Vec::new();
+        for _ in 0..=self.random.below(4) {
+            let number = self.sent.len();
+            let mut id = format!("{}{number}", if number % 4 == 3 { 'd' } else { 'm' });
+            if number > 0 && self.random.chance(15) {
+                let earlier = &self.sent[number - 1 - self.random.index(number.min(10))];
+                if earlier.starts_with('m') {
+                    id.clone_from(earlier);
+                }
+            }
+            entries.push(crate::pair::entry(&id));
+            self.history.push(Event::Sent {
+                id: Id::given(id.as_str()),
+                at: self.pair.now(),
+            });
+            self.sent.push(id);
+        }
+        self.pair.send(&entries).await;
+    }
+
+    /// With `forget` the reply is lost: the owner does not know what it holds.
+    async fn claim(&mut self, owner: usize, max: usize, forget: bool) {
+        let request = ClaimRequest {
+            window: WINDOW,
+            ..ask(self.owners[owner].0, max)
+        };
+        let claims = self.pair.claim(&request).await;
+        for claim in &claims {
+            self.history.push(Event::Claimed {
+                position: claim.position,
+                attempt: claim.attempt,
+                owner: request.owner.clone(),
+                at: self.pair.now(),
+            });
+        }
+        if !forget {
+            self.owners[owner].1.extend(claims);
+        }
+    }
+
+    /// Ends one to three things that the owner has, or once had, and maybe says so twice.
+    async fn complete(&mut self, owner: usize) {
+        let mut claims = Vec::new();
+        for _ in 0..=self.random.below(3) {
+            let known = &mut self.owners[owner].1;
+            if !known.is_empty() {
+                let index = self.random.index(known.len());
+                claims.push(known[index].clone());
+                if self.random.chance(70) {
+                    known.remove(index);
+                }
+            }
+        }
+        let mut completions = Vec::new();
+        for claim in &claims {
+            let may_die = crate::pair::record(claim).id.as_str().starts_with('d');
+            completions.push(match self.random.below(10) {
+                0 => retry(claim, 0),
+                1 => retry(claim, 1 + self.random.below(LEASE_US)),
+                2..6 if may_die => dead(claim, self.random.chance(50)),
+                _ => done(claim),
+            });
+        }
+        let name = OwnerId::new(self.owners[owner].0);
+        for _ in 0..=u64::from(self.random.chance(20)) {
+            let answers = self.pair.complete(&name, &completions).await;
+            for (claim, answer) in claims.iter().zip(answers) {
+                self.history.push(Event::Completed {
+                    position: claim.position,
+                    attempt: claim.attempt,
+                    owner: name.clone(),
+                    accepted: answer == Completed::Accepted,
+                });
+            }
+        }
+    }
+
+    async fn renew(&mut self, owner: usize) {
+        let (name, known) = &mut self.owners[owner];
+        let compare = self.random.chance(70);
+        let renewed = self.pair.renew(&stay(name, compare.then_some(known))).await;
+        if self.random.chance(50) {
+            known.retain(|claim| !renewed.lost.contains(&claim.position));
+        }
+        known.extend(renewed.found);
+    }
+
+    async fn campaign(&mut self, leader: usize, lock_us: u64) {
+        let name = self.leaders[leader].name;
+        let mut answer = self.pair.lead(name, lock_us).await;
+        if self.random.chance(10) {
+            answer = self.pair.lead(name, lock_us).await;
+        }
+        let news = match answer {
+            Campaign::Leader { term } => {
+                if term != self.term {
+                    self.term = term;
+                    let owner = OwnerId::new(name);
+                    self.history.push(Event::Elected { term, owner });
+                }
+                News::Elected { term }
+            }
+            // Some do not hear that they lead no longer.
+            Campaign::Standby { .. } if self.random.chance(50) => return,
+            Campaign::Standby { .. } => News::Deposed,
+        };
+        self.leaders[leader].hear(self.pair.now(), news);
+    }
+
+    async fn follow(&mut self, leader: usize) {
+        let leader = &mut self.leaders[leader];
+        let followed = self.pair.follow(leader.cursor, 5).await;
+        leader.hear(followed.now, News::Head { head: followed.head });
+        for ticket in followed.entries {
+            leader.cursor = ticket.cursor;
+            let position = ticket.position;
+            leader.hear(followed.now, News::Processed { position, ticket });
+        }
+    }
+
+    /// Carries out the leader's last wish; with `lost` the reply is lost and it asks again.
+    async fn emit(&mut self, leader: usize, lost: bool) {
+        let Some(wish) = self.leaders[leader].wish.take() else {
+            return;
+        };
+        let mut answer = self.emit_once(&wish).await;
+        if lost {
+            let counted = matches!(answer, Emitted::Advanced { .. });
+            answer = self.emit_once(&wish).await;
+            assert!(
+                !counted || matches!(answer, Emitted::Moved { .. }),
+                "said again: {answer:?}"
+            );
+        }
+        let now = self.pair.now();
+        let leader = &mut self.leaders[leader];
+        match answer {
+            Emitted::Advanced { head } => leader.hear(now, News::Emitted { head }),
+            Emitted::Fenced { .. } => leader.hear(now, News::Deposed),
+            Emitted::Moved { head } => {
+                leader.cursor = Cursor::default();
+                leader.hear(now, News::Reload);
+                leader.hear(now, News::Head { head });
+            }
+        }
+    }
+
+    async fn emit_once(&mut self, wish: &EmitRequest) -> Emitted {
+        let answer = self.pair.emit(wish).await;
+        self.history.push(Event::Emitted {
+            term: wish.term,
+            from: wish.head,
+            to: wish.head.plus(wish.entries.len() as u64),
+            accepted: matches!(answer, Emitted::Advanced { .. }),
+        });
+        answer
+    }
+
+    async fn receive(&mut self, max: usize, acknowledge: bool) {
+        let acknowledge = self
+            .outputs
+            .last()
+            .filter(|_| acknowledge)
+            .map(|(position, _)| *position);
+        for output in self.pair.receive(acknowledge, max).await {
+            let (position, id) = place(&output);
+            if let Some((_, before)) = self.outputs.iter().find(|(at, _)| *at == position) {
+                assert_eq!(*before, output, "an output never changes");
+                continue;
+            }
+            self.history.push(Event::Delivered {
+                position: Position(position),
+                id: Id::given(id),
+                at: self.pair.now(),
+                dead: output.windows(7).any(|part| part == b"\"dead\":"),
+            });
+            self.outputs.push((position, output));
+        }
+    }
+
+    /// Everybody from before is gone. Who comes now finds all there is and brings it out.
+    async fn heal_and_drain(&mut self) {
+        self.pair.advance(10 * LEASE_US);
+        self.owners.push(("healer", Vec::new()));
+        self.leaders.push(Leader::new("heir"));
+        let (owner, leader) = (self.owners.len() - 1, self.leaders.len() - 1);
+        for _ in 0..=2 * self.sent.len() {
+            self.claim(owner, 100, false).await;
+            let claims = std::mem::take(&mut self.owners[owner].1);
+            self.pair.finish_work("healer", &claims).await;
+            self.campaign(leader, LEASE_US).await;
+            self.follow(leader).await;
+            while self.leaders[leader].wish.is_some() {
+                self.emit(leader, false).await;
+            }
+            if self.pair.status().await.head.0 > self.sent.len() as u64 {
+                break;
+            }
+        }
+        self.receive(usize::MAX, false).await;
+        let head = self.pair.status().await.head.0;
+        assert_eq!(head, self.sent.len() as u64 + 1, "all of them came out");
+    }
+
+    /// Compares what is left with the reference, and judges the whole history.
+    async fn judge(mut self, seed: u64) {
+        for row in self.pair.browse(Shelf::Record).await {
+            let (position, _) = place(&row.json);
+            let position = Position(position);
+            self.history.push(Event::Recorded { id: row.id, position });
+        }
+        for row in self.pair.browse(Shelf::Dead).await {
+            self.history.push(Event::DeadLetter { id: row.id });
+        }
+        let found: Vec<_> = check_all(&self.history).iter().map(Violation::to_string).collect();
+        assert!(found.is_empty(), "seed {seed}: {found:#?}");
+        let ids: std::collections::HashSet<_> = self.sent.iter().collect();
+        let count = loss::count(&self.history);
+        assert_eq!((count.sent, count.lost), (ids.len() as u64, 0), "seed {seed}");
+        self.pair.finish().await;
+    }
+}
