@@ -8,7 +8,7 @@
 //! lowest position not yet delivered, `next` the lowest not yet claimed. So a claim copies nothing, a claim
 //! again finds the entry where it was, and position is arrival.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -45,6 +45,8 @@ pub struct Partition {
     next: Position,
     /// Every claimed position that is not yet delivered: exactly those from head to next.
     flights: BTreeMap<Position, Flight>,
+    /// Those of them that are free to be claimed again.
+    free: BTreeSet<Position>,
     /// Until when each process is taken to be alive.
     owners: BTreeMap<OwnerId, Micros>,
     term: Term,
@@ -110,6 +112,7 @@ impl Default for Partition {
             head: Position::FIRST,
             next: Position::FIRST,
             flights: BTreeMap::new(),
+            free: BTreeSet::new(),
             owners: BTreeMap::new(),
             term: Term::default(),
             lock: None,
@@ -161,6 +164,11 @@ impl Partition {
             "position {position} can't go from {:?} to {flight:?}",
             self.state(position),
         );
+        if matches!(flight, Flight::Free(_)) {
+            self.free.insert(position);
+        } else {
+            self.free.remove(&position);
+        }
         self.flights.insert(position, flight);
     }
 

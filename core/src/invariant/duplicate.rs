@@ -1,4 +1,5 @@
-//! Duplicate (G3): at most one output and one record per id. A tombstone is an output.
+//! Duplicate (G3): at most one record per id, and its result comes out at most once. A tombstone is no result: it stands
+//! for a position, and an id that failed at one may be sent again and succeed at another.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,7 +14,12 @@ pub fn check(history: &[Event]) -> Vec<Violation> {
     history
         .iter()
         .filter_map(|event| match event {
-            Event::Delivered { position, id, .. } => again(&mut delivered, id, *position, "delivered"),
+            Event::Delivered {
+                position,
+                id,
+                dead: false,
+                ..
+            } => again(&mut delivered, id, *position, "delivered"),
             Event::Recorded { position, id } => again(&mut recorded, id, *position, "recorded"),
             _ => None,
         })
@@ -39,6 +45,7 @@ fn again<'a>(seen: &mut HashMap<&'a Id, Position>, id: &'a Id, position: Positio
 mod tests {
     use super::super::tests::plant::delivered;
     use super::*;
+    use crate::time::Micros;
 
     fn recorded(position: u64, id: &str) -> Event {
         Event::Recorded {
@@ -53,6 +60,21 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].position, Some(Position(3)));
         assert_eq!(found[0].id, Some(Id::given("a")));
+    }
+
+    #[test]
+    fn a_tombstone_is_no_result() {
+        let tombstone = |position| Event::Delivered {
+            position: Position(position),
+            id: Id::given("a"),
+            at: Micros(0),
+            dead: true,
+        };
+        assert_eq!(check(&[tombstone(1), tombstone(2), delivered(3, "a", 0)]), []);
+        assert_eq!(
+            check(&[tombstone(1), delivered(2, "a", 0), delivered(3, "a", 0)]).len(),
+            1
+        );
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct ClaimRequest {
     pub owner: OwnerId,
     /// How many messages at most.
     pub max: usize,
-    /// How long the owner is taken to be alive from now, in microseconds.
+    /// How long the owner is taken to be alive from now, in microseconds; 0 counts as 1.
     pub lease_us: u64,
     /// New messages are handed out below head + window.
     pub window: u64,
@@ -54,7 +54,8 @@ pub struct Claim {
 impl Partition {
     /// Hands out messages to `request.owner`, in ascending position.
     pub fn claim(&mut self, now: Micros, request: &ClaimRequest) -> Vec<Claim> {
-        self.owners.insert(request.owner.clone(), now + request.lease_us);
+        let deadline = now + request.lease_us.max(1);
+        self.owners.insert(request.owner.clone(), deadline);
         self.free_the_expired(now);
         let mut claims = Vec::new();
         let mut bytes = 0;
@@ -112,10 +113,11 @@ impl Partition {
     }
 
     fn free_again(&self) -> Option<(Position, Attempt)> {
-        self.flights.iter().find_map(|(position, flight)| match flight {
+        let position = self.free.first()?;
+        match self.flights.get(position)? {
             Flight::Free(attempt) => Some((*position, attempt.next())),
             _ => None,
-        })
+        }
     }
 
     fn take_next(&mut self, window: u64) -> Option<(Position, Attempt)> {

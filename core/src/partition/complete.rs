@@ -12,7 +12,8 @@ use crate::time::Micros;
 pub enum Completion {
     /// With a result, to be recorded and delivered.
     Done(Record),
-    /// In failure for good. The record's body is the reason.
+    /// In failure for good. The record's body is the reason. If its id has a result already, by another position, then
+    /// that stands and this is a duplicate like any other.
     Dead {
         /// The tombstone.
         tombstone: Record,
@@ -67,10 +68,10 @@ impl Partition {
             _ => return Completed::Stale,
         }
         match completion {
-            Completion::Done(record) => {
-                self.record(now, record);
-                self.put(held.position, Flight::Processed);
-                self.append(held.position, Turn::Record(record.id.clone()));
+            Completion::Done(record) => self.record(now, record),
+            // Its id has a result, by another position: that stands, whatever became of this one.
+            Completion::Dead { tombstone, .. } if self.records.contains_key(&tombstone.id) => {
+                self.record(now, tombstone);
             }
             Completion::Dead { tombstone, deliver } => {
                 self.bury(now, tombstone);
@@ -97,9 +98,11 @@ impl Partition {
         Completed::Accepted
     }
 
-    /// Records a result unless its id has one. What the record holds is what gets delivered, at the lowest position
+    /// Takes a result for processed, and records it unless its id has one. What the record holds is what gets delivered, at the lowest position
     /// that asks for it: an id that came in twice keeps the place in which it came first, whichever was done first.
     fn record(&mut self, now: Micros, record: &Record) {
+        self.put(record.position, Flight::Processed);
+        self.append(record.position, Turn::Record(record.id.clone()));
         match self.records.entry(record.id.clone()) {
             hash_map::Entry::Vacant(slot) => {
                 slot.insert(Stored {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Claim, Limits, Partition};
 use crate::lease::{Held, OwnerId};
-use crate::message::Position;
+use crate::message::{Entry, Position};
 use crate::time::Micros;
 
 /// Keeps an owner alive.
@@ -46,12 +46,13 @@ impl Partition {
             .owners
             .insert(request.owner.clone(), now + request.lease_us)
             .is_some();
-        let Some(believed) = &request.held else {
+        let Some(held) = &request.held else {
             return Renewed {
                 known,
                 ..Renewed::default()
             };
         };
+        let believed: HashSet<Held> = held.iter().copied().collect();
         let mut really: HashSet<Held> = HashSet::new();
         let mut found = Vec::new();
         let mut bytes = 0;
@@ -65,7 +66,7 @@ impl Partition {
                 continue;
             }
             if let Some(entry) = self.entry(position, request.limits.entry_bytes) {
-                if let crate::message::Entry::Whole(whole) = &entry {
+                if let Entry::Whole(whole) = &entry {
                     bytes += whole.len() as u64;
                 }
                 found.push(Claim {
@@ -76,7 +77,7 @@ impl Partition {
                 });
             }
         }
-        let lost = believed
+        let lost = held
             .iter()
             .filter(|held| !really.contains(held))
             .map(|held| held.position)

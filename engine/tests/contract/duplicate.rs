@@ -82,6 +82,8 @@ pub(crate) async fn three_of_them<F: Fixture>() {
     pair.finish().await;
 }
 
+/// A result that is recorded stands, whatever becomes of the others with its id. Before there is one, a failure is a
+/// dead letter of its own.
 pub(crate) async fn one_of_two_dies<F: Fixture>() {
     for (first_dies, deliver) in [(true, false), (true, true), (false, false), (false, true)] {
         for second_first in [false, true] {
@@ -99,6 +101,14 @@ pub(crate) async fn one_of_two_dies<F: Fixture>() {
             pair.complete(&OwnerId::new("p"), &completions).await;
             let term = pair.elect("s").await;
             pair.deliver(term).await;
+            let done_first = first_dies == second_first;
+            let places: &[(u64, &str)] = match (done_first, first_dies, deliver) {
+                (true, ..) | (false, false, false) => &[(1, "x")],
+                (false, true, false) => &[(2, "x")],
+                (false, _, true) => &[(1, "x"), (2, "x")],
+            };
+            assert_eq!(pair.outputs().await, named(places));
+            assert_eq!(pair.status().await.dead, u64::from(!done_first));
             pair.finish().await;
         }
     }

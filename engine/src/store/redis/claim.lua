@@ -7,7 +7,7 @@
 --
 -- Under memory pressure (OOM) this is refused at its first write, ZADD: a claim takes on more work.
 
-local owner, max, lease_us, window = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local owner, max, lease_us, window = ARGV[2], tonumber(ARGV[3]), math.max(1, tonumber(ARGV[4])), tonumber(ARGV[5])
 local entry_limit, total_limit = tonumber(ARGV[6]), tonumber(ARGV[7])
 
 -- Every key is read before the first write: one of a wrong type then stops the script before it changes anything.

@@ -42,17 +42,19 @@ for i = 1, count do
 end
 call_in_pieces('HDEL', KEYS[1], accepted)
 
--- What the record holds is what gets delivered, at the lowest position that asks for it.
-local function record(id, position, open, stamp)
-  if redis.call('HSETNX', KEYS[4], id, open .. stamp) == 1 then
-    return
-  end
+-- What the record holds is what gets delivered, at the lowest position that asks for it. Answers whether the record
+-- holds a result for this id.
+local function recorded(id, position)
   local text = redis.call('HGET', KEYS[4], id)
+  if not text then
+    return false
+  end
   local kept = string.match(text, '^{"position":(%d+),')
   if kept and tonumber(position) < tonumber(kept) then
     local rest = string.sub(text, #'{"position":' + #kept + 1)
     redis.call('HSET', KEYS[4], id, '{"position":' .. position .. rest)
   end
+  return true
 end
 
 local stamp = ',"processed":"' .. rfc3339(now) .. '"}'
@@ -73,8 +75,7 @@ for i = 1, count do
       end
     else
       turned = true
-      if kind == 'D' then
-        record(a, position, b, stamp)
+      if kind == 'D' and redis.call('HSETNX', KEYS[4], a, b .. stamp) == 1 or recorded(a, position) then
         redis.call('XADD', KEYS[5], '*', 'position', position, 'id', a)
       else
         local entry = entries(KEYS[7], head, tonumber(position), 1)[1] or ''

@@ -16,7 +16,7 @@ pub(super) fn claim(database: &mut Database, request: &ClaimRequest) -> Result<V
         return Ok(Vec::new());
     }
     database.write(Commit::Written, |step| {
-        keep_alive(step, &request.owner, request.lease_us)?;
+        keep_alive(step, &request.owner, request.lease_us.max(1))?;
         free_the_expired(step)?;
         let mut claims = Claims {
             request,

@@ -3,7 +3,7 @@
 use conga_core::lease::{Held, OwnerId};
 use conga_core::message::{Body, Position, Record, write_open};
 use conga_core::partition::{Completed, Completion};
-use rusqlite::{CachedStatement, params};
+use rusqlite::{CachedStatement, OptionalExtension, params};
 
 use super::convert::{self, int, sequence};
 use super::database::{Commit, Database, Step};
@@ -88,9 +88,13 @@ impl<'a, 'b> Ends<'a, 'b> {
                 self.append(position, Some(number), None)?;
             }
             Completion::Dead { tombstone, deliver } => {
-                self.bury(tombstone)?;
-                let open = deliver.then(|| write_open(tombstone));
-                self.append(position, None, open.as_deref())?;
+                if let Some(number) = self.recorded(tombstone)? {
+                    self.append(position, Some(number), None)?;
+                } else {
+                    self.bury(tombstone)?;
+                    let open = deliver.then(|| write_open(tombstone));
+                    self.append(position, None, open.as_deref())?;
+                }
             }
             Completion::Retry { .. } => {}
         }
@@ -118,9 +122,18 @@ impl<'a, 'b> Ends<'a, 'b> {
             self.recorded += 1;
             return Ok(self.step.inserted());
         }
+        self.recorded(record)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+    }
+
+    /// The number of the row that holds the result of this id, if there is one. It moves to the lower position.
+    fn recorded(&self, record: &Record) -> rusqlite::Result<Option<i64>> {
         self.step
             .prepare(sql!("complete.sql", "recorded"))?
-            .query_row(params![line, id, position], |row| row.get(0))
+            .query_row(
+                params![self.step.line, record.id.as_str(), int(record.position.0)],
+                |row| row.get(0),
+            )
+            .optional()
     }
 
     fn bury(&mut self, tombstone: &Record) -> rusqlite::Result<()> {
