@@ -23,7 +23,9 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let args = Args::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_env("CONGA_LOG").unwrap_or_else(|_| EnvFilter::new("warn,conga=info")))
+        .with_env_filter(
+            EnvFilter::try_from_env("CONGA_LOG").unwrap_or_else(|_| EnvFilter::new(default_log(&args.command))),
+        )
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
@@ -46,6 +48,14 @@ fn main() -> ExitCode {
     // Whoever still reads a terminal or a pipe is not waited for.
     runtime.shutdown_background();
     code.into()
+}
+
+/// Services tell what they do, the others only what goes wrong.
+fn default_log(command: &Command) -> &'static str {
+    match command {
+        Command::Run(_) | Command::Process(_) | Command::Sequence(_) => "warn,conga=info",
+        _ => "warn",
+    }
 }
 
 /// Whether it was done and, where it was a check, passed.

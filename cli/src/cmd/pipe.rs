@@ -12,9 +12,11 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use conga::clock::Clock;
 use conga::core::message::{Body, Output, Payload};
+use conga::core::partition::Status;
 use conga::deliver::Consumer;
 use conga::send::{Outgoing, Producer};
 use conga::store::SharedStore;
+use conga::wake::Topic;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +52,7 @@ pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool>
     let input = open(None).await?;
 
     let bar = text::progress("lines", None, settings.json);
-    let (tell, mut sent) = watch::channel(None);
+    let (tell, sent) = watch::channel(None);
     let stop = CancellationToken::new();
     let services = service::both(&store, &service, stop.clone());
     let sending = async {
@@ -59,7 +61,7 @@ pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool>
         anyhow::Ok(())
     };
     let writing = async {
-        let written = write(&store, &mut sink, &mut sent, |count| bar.inc(count)).await?;
+        let written = write(&store, &mut sink, &sent, |count| bar.inc(count)).await?;
         stop.cancel();
         anyhow::Ok(written)
     };
@@ -138,6 +140,10 @@ fn line_number(output: &Output) -> Option<u64> {
     output.record.id.as_str().split_once('-')?.0.parse().ok()
 }
 
+fn is_at_rest(status: &Status) -> bool {
+    status.waiting + status.in_flight + status.processed == 0
+}
+
 #[derive(Debug, Default)]
 struct Written {
     lines: u64,
@@ -148,27 +154,24 @@ struct Written {
 async fn write(
     store: &SharedStore,
     sink: &mut Sink,
-    sent: &mut watch::Receiver<Option<u64>>,
+    sent: &watch::Receiver<Option<u64>>,
     mut progress: impl FnMut(u64),
 ) -> anyhow::Result<Written> {
     let mut consumer = Consumer::new(store.clone());
+    let mut hints = store.wakes().listen(&[Topic::Output]);
     let mut written = Written::default();
     loop {
-        // Looked at before the output is, so that nothing comes in between.
-        let all_sent = sent.borrow_and_update().is_some();
-        let status = store.status().await?;
-        let at_rest = all_sent && status.waiting + status.in_flight + status.processed == 0;
-        let batch = if at_rest {
-            consumer.try_next(BATCH).await?
-        } else {
-            tokio::select! {
-                batch = consumer.next(BATCH) => batch?,
-                Ok(()) = sent.changed() => continue,
-            }
-        };
+        // Looked at before the output is: what comes in between is then seen in the output.
+        let at_rest = sent.borrow().is_some() && is_at_rest(&store.status().await?);
+        let batch = consumer.try_next(BATCH).await?;
         if batch.outputs.is_empty() {
-            consumer.finish().await?;
-            return Ok(written);
+            if at_rest {
+                consumer.finish().await?;
+                return Ok(written);
+            }
+            // Lines that an earlier run has delivered come to rest without an output, so this is no wait for one.
+            hints.heard().await;
+            continue;
         }
         for line in &batch.outputs {
             let output = Output::parse(line)?;

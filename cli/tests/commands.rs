@@ -1,0 +1,235 @@
+//! The commands as a person uses them: what they say, what they answer, what they refuse.
+
+mod support;
+
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use support::{Place, parse};
+
+/// What a command says when it refuses, and how it ends.
+fn refused(place: &Place, args: &[&str], code: i32) -> String {
+    let output = place.run(args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "conga {args:?}: {said}");
+    said
+}
+
+#[test]
+fn wrong_usage_says_what_to_do() {
+    let place = Place::sqlite();
+    for (args, says) in [
+        (
+            &["status", "--store", "conga.db"][..],
+            "use sqlite:PATH or redis://HOST:PORT",
+        ),
+        (&["status", "--store", "rediss://h"], "not supported yet"),
+        (&["status", "--line", "a b"], "letters, digits"),
+        (&["process", "--handler", "slep:1s"], "sleep:500ms"),
+        (&["process", "--window", "0"], "at least 1"),
+        (&["send", "no-such-file"], "can't read no-such-file"),
+        (&["send", "--rate", "5"], "--count"),
+        (&["status", "--config", "none.toml"], "can't read none.toml"),
+        (&["bench", "soak", "--work", "0s"], "more than 0"),
+        (&["verify", "none"], "can't read none"),
+    ] {
+        let said = refused(&place, args, 2);
+        assert!(said.contains(says), "conga {args:?} says {said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_database_is_left_alone() {
+    let place = Place::sqlite();
+    let file = place.path().join("notes.txt");
+    std::fs::write(&file, "my notes\n".repeat(1_000)).expect("written");
+    let said = refused(&place, &["status", "--store", "sqlite:notes.txt"], 1);
+    assert!(said.contains("notes.txt"), "{said}");
+    assert_eq!(
+        std::fs::read_to_string(&file).expect("read"),
+        "my notes\n".repeat(1_000)
+    );
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    let place = Place::sqlite();
+    let said = refused(&place, &["status", "--store", "redis://127.0.0.1:1"], 1);
+    assert!(said.contains("not available"), "{said}");
+}
+
+#[test]
+fn settings_come_from_the_file_and_the_command_line_goes_first() {
+    let place = Place::sqlite();
+    std::fs::write(place.path().join("conga.toml"), "line = \"orders\"\n").expect("written");
+    assert_eq!(place.json(&["status", "--json"])["line"], "orders");
+    assert_eq!(place.json(&["status", "--json", "--line", "other"])["line"], "other");
+    std::fs::write(place.path().join("conga.toml"), "lien = \"orders\"\n").expect("written");
+    let said = refused(&place, &["status"], 2);
+    assert!(said.contains("conga.toml") && said.contains("lien"), "{said}");
+}
+
+#[test]
+fn a_line_shows_where_its_messages_are() {
+    let place = Place::sqlite();
+    assert_eq!(place.json(&["send", "--count", "10", "--json"])["sent"], 10);
+    let status = place.json(&["status", "--json"]);
+    assert_eq!((&status["waiting"], &status["head"]), (&10.into(), &1.into()));
+    let text = String::from_utf8(place.done(&["status"])).expect("text");
+    assert!(
+        text.contains("waiting 10") && text.contains("waits to be claimed"),
+        "{text}"
+    );
+    let services = [place.service(&["process"]), place.service(&["sequence"])];
+    assert_eq!(
+        place
+            .done(&["receive", "--count", "4"])
+            .split(|byte| *byte == b'\n')
+            .count(),
+        5
+    );
+    services.into_iter().for_each(|service| drop(service.end()));
+    assert_eq!(
+        place.json(&["status", "--json"])["output"],
+        6,
+        "what is not acknowledged stays"
+    );
+    let rest = place.done(&["receive"]);
+    let first = parse(rest.split(|byte| *byte == b'\n').next().expect("a line"));
+    assert_eq!(first["position"], 5);
+    assert!(place.done(&["receive"]).is_empty());
+}
+
+#[test]
+fn run_is_a_processor_and_a_sequencer() {
+    let place = Place::sqlite();
+    let run = place.service(&["run"]);
+    let sent = place.fed(
+        &["send"],
+        b"one\n{\"id\":\"x\",\"payload\":2}\n\n{\"id\":\"x\",\"payload\":2}\nlast",
+    );
+    assert!(sent.status.success());
+    let output = place.done(&["receive", "--payload", "--count", "4"]);
+    assert_eq!(output, b"one\n2\n\nlast\n");
+    let ended = run.end();
+    assert_eq!((&ended["done"], &ended["emitted"]), (&5.into(), &5.into()));
+}
+
+#[test]
+fn verify_goes_red_for_each_fault() {
+    let place = Place::sqlite();
+    let line = |position: u64, id: &str| {
+        let time = "2026-01-02T03:04:05.000006Z";
+        format!(
+            "{{\"position\":{position},\"id\":\"{id}\",\"payload\":0,\"attempts\":1,\"created\":\"{time}\",\"processing\":\"{time}\",\
+             \"processed\":\"{time}\",\"sequencing\":\"{time}\",\"sequenced\":\"{time}\"}}\n"
+        )
+    };
+    let check = |lines: &[String], args: &[&str]| {
+        std::fs::write(place.path().join("out"), lines.concat()).expect("written");
+        let output = place.run(&[&["verify", "out", "--json"], args].concat());
+        (output.status.code(), parse(&output.stdout))
+    };
+    let [a, b, c] = [line(1, "a"), line(2, "b"), line(3, "c")];
+    assert_eq!(check(&[a.clone(), b.clone(), c.clone()], &["--count", "3"]).0, Some(0));
+    let (code, lost) = check(&[a.clone(), c.clone()], &[]);
+    assert_eq!((code, &lost["lost"]), (Some(1), &1.into()));
+    assert_eq!(check(&[a.clone(), c.clone()], &["--gaps"]).0, Some(0));
+    let (code, short) = check(&[a.clone(), b.clone()], &["--count", "3"]);
+    assert_eq!((code, &short["lost"]), (Some(1), &1.into()));
+    let (code, reordered) = check(&[b.clone(), a.clone(), c.clone()], &[]);
+    assert_eq!((code, &reordered["reordered"]), (Some(1), &1.into()));
+    let (code, doubled) = check(&[a.clone(), b.clone(), line(3, "a")], &[]);
+    assert_eq!((code, &doubled["duplicated"]), (Some(1), &1.into()));
+    assert_eq!(check(&[], &[]).0, Some(1), "an empty output proves nothing");
+    std::fs::write(
+        place.path().join("sent"),
+        "{\"id\":\"a\",\"payload\":0}\n{\"id\":\"z\",\"payload\":0}\n",
+    )
+    .expect("written");
+    let (code, missing) = check(&[a], &["--sent", "sent"]);
+    assert_eq!((code, &missing["lost"]), (Some(1), &1.into()));
+    std::fs::write(place.path().join("out"), "nonsense\n").expect("written");
+    assert_eq!(place.run(&["verify", "out"]).status.code(), Some(2));
+}
+
+/// A named job that is killed again and again writes each line once.
+#[test]
+fn a_job_can_be_killed_and_run_again() {
+    let place = Place::sqlite();
+    let input: String = (1..=2_000).map(|number| format!("line {number}\n")).collect();
+    let file = place.path().join("out.txt");
+    let written = || std::fs::read(&file).map_or(0, |bytes| bytes.iter().filter(|byte| **byte == b'\n').count());
+    let args = [
+        "pipe",
+        "--job",
+        "j",
+        "--output",
+        "out.txt",
+        "--handler",
+        "sleep:1ms..20ms",
+        "--concurrency",
+        "20",
+        // What is processed ahead of a message that a kill has orphaned comes out in one go, and must not be all.
+        "--window",
+        "100",
+    ];
+    for kill_at in [100, 700, 1_300] {
+        let mut child = place.conga(&args).stdin(Stdio::piped()).spawn().expect("conga starts");
+        let mut to = child.stdin.take().expect("standard input");
+        to.write_all(input.as_bytes()).expect("fed");
+        let limit = Instant::now() + Duration::from_secs(60);
+        while written() < kill_at {
+            assert!(Instant::now() < limit, "only {} lines", written());
+            std::thread::yield_now();
+        }
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+        assert!(written() < 2_000, "the kill came too late to show anything");
+    }
+    let output = place.fed(&args, input.as_bytes());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(std::fs::read_to_string(&file).expect("read"), input);
+    let output = place.fed(&args, input.as_bytes());
+    assert!(output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("2000 of 2000 lines had been written by an earlier run"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(&file).expect("read"), input);
+}
+
+#[test]
+fn a_burst_is_measured_and_verified() {
+    let place = Place::sqlite();
+    let args = [
+        "bench",
+        "burst",
+        "--json",
+        "--messages",
+        "100",
+        "--work",
+        "20ms",
+        "--processors",
+        "2",
+        "--concurrency",
+        "25",
+    ];
+    let report = place.json(&[&args[..], &["--report", "burst.html"]].concat());
+    assert_eq!(report["ideal_ms"], 40.0);
+    assert_eq!(
+        (&report["verdict"]["delivered"], &report["passed"]),
+        (&100.into(), &true.into())
+    );
+    assert!(
+        report["stages"]["processing"]["p50_ms"].as_f64() >= Some(20.0),
+        "{report}"
+    );
+    let page = std::fs::read_to_string(place.path().join("burst.html")).expect("a page");
+    assert!(
+        page.contains("<svg") && !page.contains("http://") || page.contains("www.w3.org"),
+        "self-contained"
+    );
+}
