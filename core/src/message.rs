@@ -9,7 +9,7 @@ mod output;
 mod payload;
 mod record;
 
-pub use input::{Format, Input, Reject, parse};
+pub use input::{Format, Input, Reject, identify, parse};
 pub use output::{NotAnOutput, Output};
 pub use payload::{NotJson, Payload};
 pub use record::{Body, Record, finish, write_open};

@@ -108,6 +108,8 @@ impl<T> Sequencer<T> {
             }
             Event::Processed { position, ticket } => self.keep(position, ticket),
             Event::Reload => {
+                // A store that came back older than it was has an older head: what is read next tells.
+                self.head = Position::FIRST;
                 self.buffer.clear();
                 self.emitting = false;
                 self.missed = None;
@@ -156,7 +158,7 @@ impl<T> Sequencer<T> {
         Action::Wait
     }
 
-    /// The head never goes back: what is delivered stays delivered.
+    /// The head goes back only by a reload: an answer that was long on its way may tell an older one.
     fn advance(&mut self, head: Position) {
         let by = usize::try_from(head.past(self.head)).unwrap_or(usize::MAX);
         self.buffer.drain(..by.min(self.buffer.len()));
@@ -249,6 +251,16 @@ mod tests {
         assert_eq!(sequencer.head(), Position(5));
         assert_eq!(sequencer.step(processed(4)), Action::Wait, "delivered already");
         assert_eq!(sequencer.step(processed(5)), emit(5, 1));
+    }
+
+    #[test]
+    fn a_reload_believes_an_older_head() {
+        let mut sequencer = leader();
+        sequencer.step(Event::Head { head: Position(9) });
+        assert_eq!(sequencer.step(processed(3)), Action::Wait);
+        sequencer.step(Event::Reload);
+        sequencer.step(Event::Head { head: Position(3) });
+        assert_eq!(sequencer.step(processed(3)), emit(3, 1));
     }
 
     #[test]

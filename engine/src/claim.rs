@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use conga_core::lease::{Attempt, Held, OwnerId};
-use conga_core::message::Position;
+use conga_core::message::{Entry, Position};
 use conga_core::partition::{Claim, ClaimRequest, Limits, RenewRequest, Renewed};
 
 use crate::persist::persist;
@@ -45,8 +45,8 @@ pub(crate) struct Claimer {
 #[derive(Debug)]
 pub(crate) struct Claims {
     pub(crate) claims: Vec<Claim>,
-    /// How many were asked for: fewer claims say that there was nothing more.
-    pub(crate) asked: usize,
+    /// Whether the answer is as large as it was allowed to be.
+    pub(crate) may_be_more: bool,
     /// A reply was lost on the way: this process may hold more than it knows of.
     pub(crate) lost_reply: bool,
 }
@@ -68,9 +68,13 @@ impl Claimer {
             |error| lost_reply |= matches!(error, StoreError::Unknown(_)),
         )
         .await?;
+        let whole = claims.iter().map(|claim| match &claim.entry {
+            Entry::Whole(bytes) => bytes.len() as u64,
+            Entry::Oversize { .. } => 0,
+        });
         Ok(Claims {
+            may_be_more: claims.len() >= max || whole.sum::<u64>() >= self.options.limits.total_bytes,
             claims,
-            asked: max,
             lost_reply,
         })
     }
@@ -137,7 +141,6 @@ impl Holdings {
 
 #[cfg(test)]
 mod tests {
-    use conga_core::message::Entry;
     use conga_core::time::Micros;
 
     use super::*;

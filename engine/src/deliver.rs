@@ -1,5 +1,7 @@
 //! Deliver: the outputs, in their order, to whoever consumes the line.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use conga_core::message::Position;
 use conga_core::partition::ReceiveRequest;
@@ -23,7 +25,15 @@ pub struct Consumer {
     store: SharedStore,
     hints: Listener,
     written: Option<Position>,
+    /// How many outputs are asked for at once: as many as their sizes so far let fit into [`BATCH_BYTES`].
+    fits: usize,
 }
+
+/// About so many bytes in one batch.
+const BATCH_BYTES: usize = 8 << 20;
+/// At first, and at most.
+const FIRST: usize = 100;
+const MOST: usize = 1_000;
 
 /// The position at the beginning of an output.
 pub fn position_of(output: &[u8]) -> Option<Position> {
@@ -39,6 +49,7 @@ impl Consumer {
             hints: store.wakes().listen(&[Topic::Output]),
             store,
             written: None,
+            fits: FIRST,
         }
     }
 
@@ -65,11 +76,20 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::next`].
     pub async fn try_next(&mut self, max: usize) -> Result<Batch> {
-        let request = ReceiveRequest {
-            acknowledge: self.written,
-            max: max.max(1),
+        let (store, acknowledge) = (self.store.clone(), self.written);
+        let fits = Cell::new(self.fits);
+        let ask = || {
+            let request = ReceiveRequest {
+                acknowledge,
+                max: fits.get().min(max).max(1),
+            };
+            let store = store.clone();
+            async move { store.receive(&request).await }
         };
-        let outputs = persist("receive", || self.store.receive(&request), |_| ()).await?;
+        // An answer that does not get through may be too large to.
+        let outputs = persist("receive", ask, |_| fits.set(fits.get().div_ceil(2))).await?;
+        let largest = outputs.iter().map(Bytes::len).max();
+        self.fits = largest.map_or(fits.get(), |bytes| (BATCH_BYTES / bytes.max(1)).clamp(1, MOST));
         let last = outputs.last().and_then(|output| position_of(output));
         Ok(Batch { outputs, last })
     }

@@ -62,11 +62,6 @@ impl Elector {
         self.reign.is_some()
     }
 
-    /// Whether this process can prove by its own clock that the lock is still its own.
-    pub(crate) fn may_emit(&self) -> bool {
-        self.reign.is_some_and(|reign| Instant::now() < reign.until)
-    }
-
     /// Ask at once: somebody said that the lock is free.
     pub(crate) fn hurry(&mut self) {
         if !self.leads() {
@@ -74,9 +69,17 @@ impl Elector {
         }
     }
 
-    /// When to ask, or to give up what can't be proved any more, whichever comes first.
-    pub(crate) fn due(&self) -> Instant {
-        self.reign.map_or(self.ask_at, |reign| reign.until.min(self.ask_at))
+    /// When to ask.
+    pub(crate) fn ask_at(&self) -> Instant {
+        self.ask_at
+    }
+
+    /// Returns when a reign can't be proved any more, by this process's own clock; never, if there is none.
+    pub(crate) async fn outlived(&self) {
+        match self.reign {
+            Some(reign) => tokio::time::sleep_until(reign.until).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// A call for the leadership, to be answered to [`Elector::heard`].
@@ -97,6 +100,11 @@ impl Elector {
     pub(crate) fn heard(&mut self, asked: Instant, answer: Result<Campaign>) -> Result<Option<Change>> {
         let led = self.reign.map(|reign| reign.term);
         match answer {
+            // An answer that was so long on its way proves nothing any more.
+            Ok(Campaign::Leader { .. }) if Instant::now() >= asked + LOCK - MARGIN => {
+                self.ask_at = Instant::now();
+                Ok(self.depose("the answer came too late"))
+            }
             Ok(Campaign::Leader { term }) => {
                 self.ask_at = asked + RENEW;
                 self.reign = Some(Reign {
@@ -130,7 +138,7 @@ impl Elector {
         Some(Change::Deposed)
     }
 
-    /// Gives the lock up, so that a standby has it at once.
+    /// Gives the lock up, if it is this process's, so that a standby has it at once.
     pub(crate) async fn resign(&self) -> Result<()> {
         let request = CampaignRequest {
             owner: self.owner.clone(),
@@ -154,15 +162,28 @@ mod tests {
         let mut elector = Elector::new(Arc::new(MemoryStore::new(Clock::Store)), OwnerId::new("a"));
         let (asked, answer) = elector.ask().await;
         assert_eq!(elector.heard(asked, answer), Ok(Some(Change::Elected(Term(1)))));
-        assert!(elector.may_emit());
         let lost = || Err(StoreError::Unknown("lost".to_owned()));
-        while elector.may_emit() {
-            tokio::time::sleep_until(elector.due()).await;
-            let asked = Instant::now();
-            assert_eq!(elector.heard(asked, lost()), Ok(None));
+        loop {
+            tokio::select! {
+                biased;
+                () = elector.outlived() => break,
+                () = tokio::time::sleep_until(elector.ask_at()) => {}
+            }
+            assert_eq!(elector.heard(Instant::now(), lost()), Ok(None));
+            assert!(elector.leads());
         }
         assert!(asked.elapsed() < LOCK);
         assert_eq!(elector.depose("time is up"), Some(Change::Deposed));
         assert_eq!(elector.depose("time is up"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_comes_too_late_elects_nobody() {
+        let mut elector = Elector::new(Arc::new(MemoryStore::new(Clock::Store)), OwnerId::new("a"));
+        let (asked, answer) = elector.ask().await;
+        tokio::time::sleep(LOCK).await;
+        assert_eq!(elector.heard(asked, answer), Ok(None));
+        assert!(!elector.leads());
+        assert_eq!(elector.ask_at(), Instant::now());
     }
 }

@@ -6,8 +6,12 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 
 use futures_util::future::BoxFuture;
+use uuid::Uuid;
 
 use crate::store::{Result, StoreError};
+
+/// The longest pause between two attempts: what is away for long is found again so soon.
+const LONGEST_DELAY: Duration = Duration::from_millis(500);
 
 /// The answer of a call that is on its way; without one, never. Cancel-safe.
 pub(crate) async fn answer<T>(call: &mut Option<BoxFuture<'static, T>>) -> T {
@@ -21,7 +25,8 @@ pub(crate) async fn answer<T>(call: &mut Option<BoxFuture<'static, T>>) -> T {
     }
 }
 
-/// Repeats `step` until it succeeds or can't any more. Waits 10 ms to 1 s in between, growing, with jitter. Tells
+/// Repeats `step` until it succeeds or can't any more. Waits in between, from some 10 ms growing to half
+/// a second at most, each process at times of its own. Tells
 /// `trouble` of each failure that will be tried again. Only for steps that may be repeated (law 4).
 pub(crate) async fn persist<T, F>(
     what: &'static str,
@@ -33,9 +38,11 @@ where
 {
     let mut delays = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(10))
-        .with_max_delay(Duration::from_secs(1))
+        .with_max_delay(LONGEST_DELAY / 2)
         .without_max_times()
+        // It adds up to the whole delay. Without a seed every process would draw the same.
         .with_jitter()
+        .with_jitter_seed(Uuid::new_v4().as_u64_pair().0)
         .build();
     let mut failures = 0_u32;
     loop {
@@ -52,7 +59,7 @@ where
                 }
                 failures += 1;
                 trouble(&error);
-                tokio::time::sleep(delays.next().unwrap_or(Duration::from_secs(1))).await;
+                tokio::time::sleep(delays.next().unwrap_or(LONGEST_DELAY)).await;
             }
             Err(error) => return Err(error),
         }

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use conga_core::lease::{Held, OwnerId};
-use conga_core::message::{Body, Format, Input, Record, parse};
+use conga_core::message::{Body, Format, Input, Record, Reject, identify, parse};
 use conga_core::partition::{Claim, Completed, Completion};
 use conga_core::retry::Backoff;
 use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -26,6 +26,11 @@ pub use handler::{Handler, HandlerError, Message, sleep};
 
 /// At most so many messages in one claim, and so many results in one complete.
 const BATCH: usize = 1_000;
+/// One complete ends with the result by which its bytes reach this; a single result that is larger is a failure for
+/// good.
+const BATCH_BYTES: usize = 8 << 20;
+/// How long a processor that ends waits for the store.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How a processor works.
 #[derive(Debug, Clone)]
@@ -128,7 +133,7 @@ impl<H: Handler> Processor<H> {
             }
         };
         // What this fails to give back expires.
-        if let Ok(Err(error)) = timeout(Duration::from_secs(1), claimer.leave()).await {
+        if let Ok(Err(error)) = timeout(GOODBYE, claimer.leave()).await {
             tracing::debug!(%error, "could not say good-bye to the store");
         }
         outcome.map(|()| work.processing)
@@ -165,6 +170,8 @@ impl<H: Handler> Work<H> {
         let mut claiming: Option<BoxFuture<'static, Result<Claims>>> = None;
         let mut completing: Option<BoxFuture<'static, Result<(Vec<Completion>, Vec<Completed>)>>> = None;
         let mut renewing: Option<BoxFuture<'static, Result<_>>> = None;
+        // When a claim that has no answer is not waited for any longer.
+        let mut give_up = Instant::now();
         // Whether there may be something to claim.
         let mut hungry = true;
         loop {
@@ -184,13 +191,19 @@ impl<H: Handler> Work<H> {
             }
             tokio::select! {
                 biased;
-                () = shutdown.cancelled(), if !self.draining => self.draining = true,
+                () = shutdown.cancelled(), if !self.draining => {
+                    self.draining = true;
+                    give_up = Instant::now() + GOODBYE;
+                }
+                // What it may have claimed is free when this process leaves.
+                () = sleep_until(give_up), if self.draining && claiming.is_some() => claiming = None,
                 _ = renewal.tick(), if renewing.is_none() => {
                     renewing = Some(Box::pin(self.claimer.clone().renew(None)));
                 }
                 renewed = answer(&mut renewing) => {
                     let renewed = renewed?;
-                    self.compare |= !renewed.known && self.holdings.len() > 0;
+                    // What was found may have been cut at its limit: there may be more.
+                    self.compare |= (!renewed.known && self.holdings.len() > 0) || !renewed.found.is_empty();
                     self.start(renewed.found);
                 }
                 told = answer(&mut completing) => {
@@ -199,7 +212,7 @@ impl<H: Handler> Work<H> {
                 }
                 claims = answer(&mut claiming) => {
                     let claims = claims?;
-                    hungry = claims.claims.len() >= claims.asked;
+                    hungry = claims.may_be_more;
                     self.compare |= claims.lost_reply;
                     self.start(claims.claims);
                 }
@@ -248,7 +261,7 @@ impl<H: Handler> Work<H> {
                 Err(reject) => {
                     self.processing.dead += 1;
                     self.results.push(Completion::Dead {
-                        tombstone: unreadable(&claim, reject.to_string()),
+                        tombstone: unreadable(&claim, &reject),
                         deliver: self.options.mark_dead,
                     });
                 }
@@ -269,7 +282,7 @@ impl<H: Handler> Work<H> {
 
     /// Tells the store what has ended. Repeated until it answers: what counted already is stale then.
     fn complete(&mut self) -> impl Future<Output = Result<(Vec<Completion>, Vec<Completed>)>> + use<H> {
-        let rest = self.results.split_off(self.results.len().min(BATCH));
+        let rest = self.results.split_off(batch_of(&self.results));
         let batch = std::mem::replace(&mut self.results, rest);
         let claimer = self.claimer.clone();
         async move {
@@ -287,6 +300,27 @@ impl<H: Handler> Work<H> {
                 (Completed::Accepted, _) => {}
             }
         }
+    }
+}
+
+/// How many results go together.
+fn batch_of(results: &[Completion]) -> usize {
+    let mut bytes = 0;
+    let fit = results.iter().take(BATCH).take_while(|result| {
+        let fits = bytes < BATCH_BYTES;
+        bytes += match result {
+            Completion::Done(record) => size_of_result(record),
+            Completion::Dead { .. } | Completion::Retry { .. } => 0,
+        };
+        fits
+    });
+    fit.count()
+}
+
+fn size_of_result(record: &Record) -> usize {
+    match &record.body {
+        Body::Result(payload) => payload.text().len(),
+        Body::Dead { .. } => 0,
     }
 }
 
@@ -319,8 +353,13 @@ async fn handle<H: Handler>(handler: H, claim: Claim, input: Input, (backoff, de
         attempt: claim.attempt,
         created,
     };
-    let handled = std::panic::AssertUnwindSafe(handler.handle(message));
+    // The call itself is inside too: it may panic before there is a future.
+    let handled = std::panic::AssertUnwindSafe(async move { handler.handle(message).await });
     let error = match futures_util::FutureExt::catch_unwind(handled).await {
+        Ok(Ok(payload)) if payload.text().len() > BATCH_BYTES => HandlerError::permanent(format!(
+            "the result has {} bytes, the limit is {BATCH_BYTES}",
+            payload.text().len()
+        )),
         Ok(Ok(payload)) => {
             record.body = Body::Result(payload);
             return Ended {
@@ -356,15 +395,17 @@ async fn handle<H: Handler>(handler: H, claim: Claim, input: Input, (backoff, de
     }
 }
 
-/// The tombstone of an entry that is no message.
-fn unreadable(claim: &Claim, reason: String) -> Record {
-    tracing::warn!(position = %claim.position, reason, "not a message; kept as a dead letter");
+/// The tombstone of an entry that is no message, under the id that it has all the same.
+fn unreadable(claim: &Claim, reject: &Reject) -> Record {
+    tracing::warn!(position = %claim.position, reason = %reject, "not a message; kept as a dead letter");
     Record {
         position: claim.position,
-        id: conga_core::message::Id::of_position(claim.position),
+        id: identify(&claim.entry, claim.position),
         sequence: None,
         key: None,
-        body: Body::Dead { reason },
+        body: Body::Dead {
+            reason: reject.to_string(),
+        },
         attempts: claim.attempt,
         created: claim.claimed,
         processing: claim.claimed,

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use conga_core::message::Payload;
 use conga_core::time::Micros;
 
-use crate::store::{Result, SharedStore};
+use crate::persist::persist;
+use crate::store::{Result, SharedStore, StoreError};
 
 /// A message as a producer gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +80,24 @@ impl Producer {
     pub async fn send(&self, batch: &[Outgoing]) -> Result<()> {
         let entries: Vec<Bytes> = batch.iter().map(Outgoing::to_entry).collect();
         self.send_entries(&entries).await
+    }
+
+    /// Sends a batch of messages that each have an id or a sequence, and goes on trying while the store is away. A part
+    /// of the batch that gets there twice counts once.
+    ///
+    /// # Errors
+    /// Only what no repetition can help. [`crate::store::StoreError::Broken`] for a batch with a message that has
+    /// neither: nothing is sent then.
+    pub async fn insist(&self, batch: &[Outgoing]) -> Result<()> {
+        if batch
+            .iter()
+            .any(|message| message.id.is_none() && message.sequence.is_none())
+        {
+            return Err(StoreError::Broken(
+                "only messages with an id or a sequence can be sent again without counting twice".to_owned(),
+            ));
+        }
+        persist("send", || self.send(batch), |_| ()).await
     }
 
     /// Sends a batch of entries as they are: envelopes, or any bytes, which then are payloads as a whole.

@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use conga_core::lease::OwnerId;
-use conga_core::partition::{Cursor, EmitRequest, Emitted, Followed, Processed, Ready};
+use conga_core::message::Position;
+use conga_core::partition::{Cursor, EmitRequest, Emitted, Followed, Ready};
 use conga_core::sequencer::{Action, Event, Sequencer as Machine};
-use conga_core::time::Micros;
 use futures_util::future::BoxFuture;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -87,20 +87,31 @@ impl Sequencer {
             cursor: Cursor::default(),
             following: None,
             emitting: None,
+            pause: None,
+            refusals: 0,
             sequencing: Sequencing::default(),
         };
         let outcome = work.run(&shutdown).await;
-        if work.elector.leads() {
-            // An emit that is still on its way counts or not; the next leader reads the head.
-            match timeout(Duration::from_secs(1), work.elector.resign()).await {
-                Ok(Ok(())) => tracing::info!("handed over"),
-                Ok(Err(error)) => tracing::debug!(%error, "could not hand over; the lock expires"),
-                Err(_) => tracing::debug!("could not hand over in time; the lock expires"),
-            }
+        // Not only as a leader: a call for the leadership that is on its way may still win it.
+        match timeout(GOODBYE, work.elector.resign()).await {
+            Ok(Ok(())) => tracing::debug!("handed over"),
+            Ok(Err(error)) => tracing::debug!(%error, "could not hand over; the lock expires"),
+            Err(_) => tracing::debug!("could not hand over in time; the lock expires"),
         }
         outcome.map(|()| work.sequencing)
     }
 }
+
+/// How long a sequencer that ends waits for the store.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// After an emit that was refused again the next one waits so long, times the number of refusals, up to the limit.
+const PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// An emit that is on its way, from a position on.
+type Emitting = BoxFuture<'static, (Position, Result<Emitted>)>;
+/// A read that is on its way: the head as it was known when it began, and whether the store was away meanwhile.
+type Following = BoxFuture<'static, (Position, bool, Result<Followed>)>;
 
 struct Work {
     machine: Machine<Ready>,
@@ -109,8 +120,12 @@ struct Work {
     batch: usize,
     /// How far the processed stream was read.
     cursor: Cursor,
-    following: Option<BoxFuture<'static, Result<Followed>>>,
-    emitting: Option<BoxFuture<'static, (u64, Result<Emitted>)>>,
+    following: Option<Following>,
+    emitting: Option<Emitting>,
+    /// Nothing is read, and so nothing emitted, before then.
+    pause: Option<Instant>,
+    /// How many emits in a row did not count.
+    refusals: u32,
     sequencing: Sequencing,
 }
 
@@ -122,31 +137,31 @@ impl Work {
         // Whether there may be something to read.
         let mut curious = true;
         loop {
-            if self.following.is_none() && curious {
+            if self.following.is_none() && curious && self.pause.is_none() {
                 self.following = Some(Box::pin(self.follow()));
             }
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return self.settle().await,
-                () = sleep_until(self.elector.due()), if asking.is_none() => {
-                    if self.elector.leads() && !self.elector.may_emit() {
-                        let change = self.elector.depose("could not renew the lock in time");
-                        self.change(change);
-                    }
+                () = self.elector.outlived() => {
+                    let change = self.elector.depose("could not renew the lock in time");
+                    self.change(change);
+                }
+                () = sleep_until(self.elector.ask_at()), if asking.is_none() => {
                     asking = Some(Box::pin(self.elector.ask()));
                 }
                 (asked, campaign) = answer(&mut asking) => {
                     let change = self.elector.heard(asked, campaign)?;
-                    // A new leader reads what its predecessor left, at once.
                     curious |= matches!(change, Some(Change::Elected(_)));
                     self.change(change);
                 }
-                (count, emitted) = answer(&mut self.emitting) => curious |= self.emitted(count, emitted)?,
-                followed = answer(&mut self.following) => {
+                (from, emitted) = answer(&mut self.emitting) => curious |= self.emitted(from, emitted)?,
+                (head, troubled, followed) = answer(&mut self.following) => {
                     let followed = followed?;
                     curious = followed.entries.len() >= self.batch;
-                    curious |= self.read(followed);
+                    curious |= self.read(head, troubled, followed);
                 }
+                () = until(self.pause), if self.pause.is_some() => self.pause = None,
                 () = processed.heard(), if !curious => curious = true,
                 () = lock.hinted(), if !self.elector.leads() => self.elector.hurry(),
             }
@@ -156,22 +171,28 @@ impl Work {
     /// Ends the emit that is on its way, so that it is not left to chance.
     async fn settle(&mut self) -> Result<()> {
         if self.emitting.is_some()
-            && let Ok((count, emitted)) = timeout(Duration::from_secs(1), answer(&mut self.emitting)).await
+            && let Ok((from, emitted)) = timeout(GOODBYE, answer(&mut self.emitting)).await
         {
-            self.emitted(count, emitted)?;
+            self.emitted(from, emitted)?;
         }
         Ok(())
     }
 
-    fn follow(&self) -> impl Future<Output = Result<Followed>> + use<> {
-        let (store, cursor, batch) = (self.store.clone(), self.cursor, self.batch);
-        async move { persist("follow", || store.follow(cursor, batch), |_| ()).await }
+    fn follow(&self) -> impl Future<Output = (Position, bool, Result<Followed>)> + use<> {
+        let (store, cursor, batch, head) = (self.store.clone(), self.cursor, self.batch, self.machine.head());
+        async move {
+            let mut troubled = false;
+            let followed = persist("follow", || store.follow(cursor, batch), |_| troubled = true).await;
+            (head, troubled, followed)
+        }
     }
 
     fn change(&mut self, change: Option<Change>) {
         let event = match change {
             Some(Change::Elected(term)) => {
                 self.sequencing.reigns += 1;
+                // What is in hand goes out at once; what this one has missed, for whatever reason, is read again.
+                self.rewind();
                 Event::Elected { term }
             }
             Some(Change::Deposed) => Event::Deposed,
@@ -180,56 +201,71 @@ impl Work {
         self.step(event);
     }
 
-    /// Takes what was read. True if the stream has to be read again from its beginning.
-    fn read(&mut self, followed: Followed) -> bool {
+    /// Takes what was read by a call that began when the head was at `known`. True if there is more to read.
+    fn read(&mut self, known: Position, troubled: bool, followed: Followed) -> bool {
         let Followed { now, head, entries } = followed;
+        if head < known {
+            tracing::warn!(%head, %known, "the store has come back older than it was; reading anew");
+            self.reload();
+            return true;
+        }
+        // Before anything else: a step may set it back.
+        self.cursor = entries.iter().map(|entry| entry.cursor).fold(self.cursor, Cursor::max);
         let mut again = self.step(Event::Head { head });
         for processed in entries {
-            self.cursor = self.cursor.max(processed.cursor);
-            again |= self.keep(processed, now);
+            again |= self.step(Event::Processed {
+                position: processed.position,
+                ticket: Ready {
+                    processed,
+                    sequencing: now,
+                },
+            });
         }
-        again
-    }
-
-    fn keep(&mut self, processed: Processed, now: Micros) -> bool {
-        self.step(Event::Processed {
-            position: processed.position,
-            ticket: Ready {
-                processed,
-                sequencing: now,
-            },
-        })
+        if troubled {
+            // It may be another server by now, with cursors of its own.
+            self.rewind();
+        }
+        again || troubled
     }
 
     /// Takes the answer to an emit. True if the stream has to be read.
-    fn emitted(&mut self, count: u64, emitted: Result<Emitted>) -> Result<bool> {
+    fn emitted(&mut self, from: Position, emitted: Result<Emitted>) -> Result<bool> {
         match emitted {
             Ok(Emitted::Advanced { head }) => {
-                self.sequencing.emitted += count;
+                self.refusals = 0;
+                self.sequencing.emitted += head.past(from);
                 Ok(self.step(Event::Emitted { head }))
             }
             Ok(Emitted::Moved { head }) => {
-                self.sequencing.refused += 1;
-                self.reload();
-                self.step(Event::Head { head });
+                tracing::debug!(%from, %head, "an emit came too late, or is not what waits there; reading anew");
+                self.refused();
                 Ok(true)
             }
             Ok(Emitted::Fenced { term }) => {
-                self.sequencing.refused += 1;
                 tracing::info!(%term, "an emit was fenced off");
                 let change = self.elector.depose("another term has begun");
                 self.change(change);
-                self.reload();
+                self.refused();
                 Ok(true)
             }
             // Nobody knows whether it counted. What is read next tells.
             Err(error) if error.is_passing() => {
-                tracing::warn!(%error, "an emit has no answer; reading anew");
-                self.reload();
+                if self.refusals == 0 {
+                    tracing::warn!(%error, "an emit has no answer; reading anew, and trying again until there is one");
+                }
+                self.refused();
                 Ok(true)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Reads anew after an emit that did not count. The first time at once, then with growing pauses.
+    fn refused(&mut self) {
+        self.sequencing.refused += 1;
+        self.pause = (self.refusals > 0).then(|| Instant::now() + (PAUSE * self.refusals).min(LONGEST_PAUSE));
+        self.refusals = self.refusals.saturating_add(1);
+        self.reload();
     }
 
     /// Forgets all, to read it anew.
@@ -259,9 +295,16 @@ impl Work {
                     entries: self.machine.ready(count).cloned().collect(),
                 };
                 let store = self.store.clone();
-                self.emitting = Some(Box::pin(async move { (count as u64, store.emit(&request).await) }));
+                self.emitting = Some(Box::pin(async move { (head, store.emit(&request).await) }));
                 false
             }
         }
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }

@@ -77,7 +77,8 @@ pub trait Store: Debug + Send + Sync {
     /// What was processed after `cursor`, at most `max` entries. Changes nothing.
     async fn follow(&self, cursor: Cursor, max: usize) -> Result<Followed>;
 
-    /// Delivers (law 3). Wakes [`crate::wake::Topic::Output`].
+    /// Delivers (law 3). Where the outputs are large, a store may deliver only the first of them: the head that it
+    /// answers tells. Wakes [`crate::wake::Topic::Output`].
     async fn emit(&self, request: &EmitRequest) -> Result<Emitted>;
 
     /// The oldest outputs, in ascending position, after the acknowledged ones are gone.

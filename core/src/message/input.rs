@@ -101,6 +101,20 @@ pub fn parse(entry: &Entry, position: Position, format: Format, limit: u64) -> R
     }
 }
 
+/// The identity of what [`parse`] rejects: its id or its sequence as far as they can be read, else the position.
+pub fn identify(entry: &Entry, position: Position) -> Id {
+    let Entry::Whole(bytes) = entry else {
+        return Id::of_position(position);
+    };
+    let envelope: Option<Envelope<'_>> = serde_json::from_slice(bytes).ok();
+    let id = envelope.and_then(|envelope| match (envelope.id, envelope.sequence) {
+        (Some(id), _) => read_id(id).ok(),
+        (None, Some(sequence)) => Some(Id::given(read_sequence(sequence).ok()?.to_string())),
+        (None, None) => None,
+    });
+    id.unwrap_or_else(|| Id::of_position(position))
+}
+
 /// A message that is payload from end to end: JSON if it is JSON, else a string, else base64.
 fn whole(bytes: &Bytes, position: Position) -> Input {
     Input {
@@ -290,6 +304,17 @@ mod tests {
             let refused = read(text, Format::Any);
             assert!(matches!(refused, Err(Reject::BadField { .. })), "{text}: {refused:?}");
         }
+    }
+
+    #[test]
+    fn what_is_rejected_keeps_the_identity_that_can_be_read() {
+        let id =
+            |text: &'static str| identify(&Entry::Whole(Bytes::from_static(text.as_bytes())), Position(7)).to_string();
+        assert_eq!(id(r#"{"id":"x","created":"noon","payload":0}"#), "x");
+        assert_eq!(id(r#"{"sequence":3,"created":"noon","payload":0}"#), "3");
+        assert_eq!(id(r#"{"id":[],"sequence":3,"payload":0}"#), "@7");
+        assert_eq!(id("plain"), "@7");
+        assert_eq!(identify(&Entry::Oversize { bytes: 9 }, Position(7)).to_string(), "@7");
     }
 
     #[test]

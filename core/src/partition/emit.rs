@@ -71,7 +71,7 @@ pub struct EmitRequest {
 /// What became of an emit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Emitted {
-    /// It counts; this is the head now.
+    /// It counts; this is the head now. A store may stop short of the last entry, where the outputs are large.
     Advanced {
         /// The new head.
         head: Position,

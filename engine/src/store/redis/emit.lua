@@ -1,4 +1,5 @@
--- Emit (law 3): appends to the output and advances the head, all or nothing.
+-- Emit (law 3): appends to the output and advances the head. All of it, or, where the outputs are large, the first
+-- ones: so that no step holds up the server for long. Or nothing.
 --
 -- KEYS  1 meta  2 processed  3 record  4 out  5 in  6 wake:out
 -- ARGV  1 time or ''  2 term  3 head  4 '1' if the entries are dense from the head on  5 the lowest of their cursors
@@ -61,7 +62,16 @@ for i = 1, count do
   end
 end
 
-local texts = hmget(KEYS[3], ids)
+local texts, held = {}, 0
+for first_id = 1, #ids, 64 do
+  if held >= 8388608 then
+    break
+  end
+  for _, text in ipairs(redis.call('HMGET', KEYS[3], unpack(ids, first_id, math.min(first_id + 63, #ids)))) do
+    texts[#texts + 1] = text
+    held = held + (text and #text or 0)
+  end
+end
 local outputs, records, used = {}, {}, 0
 local sequenced = '","sequenced":"' .. rfc3339(now) .. '"}'
 for i = 1, count do
@@ -69,6 +79,10 @@ for i = 1, count do
   local _, sequencing, kind, a, b = unpack(ARGV, at, at + 4)
   local later = ',"sequencing":"' .. sequencing .. sequenced
   if kind == 'R' then
+    if used == #texts then
+      count = i - 1
+      break
+    end
     used = used + 1
     local text = texts[used]
     if not text then
@@ -90,6 +104,9 @@ end
 redis.call('LLEN', KEYS[4])
 redis.call('LLEN', KEYS[5])
 
+for i = #cursors, count + 1, -1 do
+  cursors[i] = nil
+end
 call_in_pieces('XDEL', KEYS[2], cursors)
 redis.call('LTRIM', KEYS[5], 0, whole(-count - 1))
 head = whole(first + count)

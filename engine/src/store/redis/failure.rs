@@ -117,7 +117,7 @@ fn of_reply(error: &RedisError) -> Failure {
             return StoreError::Broken(format!("{advice} ({text})")).into();
         }
     }
-    if text.contains("max number of clients") {
+    if text.contains("max number of clients") || text.contains("killed by user") {
         return StoreError::Unavailable(text).into();
     }
     StoreError::Broken(format!(

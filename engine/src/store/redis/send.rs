@@ -11,13 +11,16 @@ impl RedisStore {
         if entries.is_empty() {
             return Ok(());
         }
-        let mut commands = ::redis::pipe();
         // One command for all of them: all or none.
-        commands.cmd("LPUSH").arg(&self.keys.input);
+        let mut push = ::redis::cmd("LPUSH");
+        push.arg(&self.keys.input);
         for entry in entries {
-            commands.arg(&entry[..]);
+            push.arg(&entry[..]);
         }
-        commands.cmd("PUBLISH").arg(self.keys.wake(Topic::Input)).arg("");
-        self.ask_all(&commands).await.map(drop)
+        let mut hint = ::redis::cmd("PUBLISH");
+        hint.arg(self.keys.wake(Topic::Input)).arg("");
+        // Both go at once. What becomes of the hint is not what became of the messages.
+        let (pushed, _) = tokio::join!(self.ask(&push), self.ask(&hint));
+        pushed.map(drop)
     }
 }

@@ -94,6 +94,7 @@ impl Database {
         commit: Commit,
         step: impl FnOnce(&Step<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
+        self.roll_back();
         let begun = self.expect(commit).and_then(|()| self.begin("BEGIN IMMEDIATE"));
         let done = match begun.and_then(|()| step(&self.step())) {
             Err(error) => Err(fault(&self.path, &error)),
