@@ -63,7 +63,7 @@ impl Naive {
             }
             Event::Reload => {
                 self.kept.clear();
-                (self.emitting, self.missed) = (false, None);
+                (self.head, self.emitting, self.missed) = (1, false, None);
             }
         }
         self.kept.retain(|position, _| *position >= self.head);
@@ -139,6 +139,9 @@ proptest! {
             match trouble {
                 0 => {
                     sequencer.step(Event::Reload);
+                    // Whoever reads anew is told the head first.
+                    let head = Position(out.len() as u64 + 1);
+                    actions.push(sequencer.step(Event::Head { head }));
                     to_read.clone_from(&shown);
                 }
                 1 => {
