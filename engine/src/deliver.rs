@@ -32,7 +32,7 @@ pub struct Consumer {
 /// About so many bytes in one batch.
 const BATCH_BYTES: usize = 8 << 20;
 /// At first, and at most.
-const FIRST: usize = 100;
+const FIRST: usize = 250;
 const MOST: usize = 1_000;
 
 /// The position at the beginning of an output.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::lead::{Change, Elector};
 use crate::persist::{answer, persist};
 use crate::store::{Result, SharedStore};
-use crate::wake::Topic;
+use crate::wake::{Listener, Topic};
 
 /// How a sequencer works.
 #[derive(Debug, Clone, Copy)]
@@ -162,7 +162,7 @@ impl Work {
                     curious |= self.read(head, troubled, followed);
                 }
                 () = until(self.pause), if self.pause.is_some() => self.pause = None,
-                () = processed.heard(), if !curious => curious = true,
+                () = news(&mut processed, self.elector.leads()), if !curious => curious = true,
                 () = lock.hinted(), if !self.elector.leads() => self.elector.hurry(),
             }
         }
@@ -299,6 +299,16 @@ impl Work {
                 false
             }
         }
+    }
+}
+
+/// Returns when there may be something to read. A standby is warm enough if it looks now and then: it reads what it
+/// lacks when it is elected.
+async fn news(processed: &mut Listener, leads: bool) {
+    if leads {
+        processed.heard().await;
+    } else {
+        processed.looked().await;
     }
 }
 

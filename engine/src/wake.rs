@@ -90,6 +90,13 @@ impl Listener {
         self.look_at = None;
     }
 
+    /// Returns [`FALLBACK`] after the wait began, whatever the hints. Cancel-safe, as [`Listener::heard`].
+    pub async fn looked(&mut self) {
+        let look_at = *self.look_at.get_or_insert_with(|| Instant::now() + FALLBACK);
+        tokio::time::sleep_until(look_at).await;
+        self.look_at = None;
+    }
+
     /// Returns at the next hint and not without one. Cancel-safe: no hint is lost.
     pub async fn hinted(&mut self) {
         any(&mut self.hints).await;

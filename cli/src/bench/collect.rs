@@ -47,12 +47,11 @@ pub(crate) async fn collect(
             collected.longest_gap = collected.longest_gap.max(now - last);
         }
         collected.last = Some(now);
-        for line in &batch.outputs {
-            collected.outputs.push(Output::parse(line)?);
-        }
         progress(batch.outputs.len() as u64);
         collected.lines.extend(batch.outputs);
     }
     consumer.finish().await?;
+    // Only now: reading them takes time that would count for the line's.
+    collected.outputs = collected.lines.iter().map(Output::parse).collect::<Result<_, _>>()?;
     Ok(collected)
 }

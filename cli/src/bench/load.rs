@@ -58,7 +58,7 @@ impl Load {
             let batch: Vec<Outgoing> = (sent + 1..=due.min(sent + BATCH))
                 .map(|number| self.message(number))
                 .collect();
-            producer.send(&batch).await?;
+            producer.insist(&batch).await?;
             sent += batch.len() as u64;
             let ids: Vec<String> = batch.into_iter().filter_map(|message| message.id).collect();
             accepted(&ids);
@@ -78,13 +78,26 @@ impl Load {
 
     fn message(&self, number: u64) -> Outgoing {
         let text = format!("message {number} ");
-        let padding = ".".repeat(self.size.saturating_sub(text.len() + 2));
+        let padding = noise(number, self.size.saturating_sub(text.len() + 2));
         Outgoing {
             id: Some(format!("{}-{number}", self.run)),
             created: Some(Clock::Store.now()),
             ..Outgoing::new(Payload::string(&(text + &padding)))
         }
     }
+}
+
+/// Letters without a pattern, others for each number: real payloads don't repeat themselves either.
+fn noise(number: u64, size: usize) -> String {
+    let mut random = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let letters = std::iter::repeat_with(|| {
+        // Source: G. Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8(14), 2003.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        char::from(b'a' + u8::try_from(random % 26).unwrap_or(0))
+    });
+    letters.take(size).collect()
 }
 
 #[cfg(test)]

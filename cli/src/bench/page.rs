@@ -38,9 +38,9 @@ impl Page<'_> {
             .iter()
             .map(|(name, value)| row(&[escape(name), escape(value)]))
             .collect();
-        let stages: String = Stages::NAMES
-            .iter()
-            .zip(self.stages.all())
+        let stages: String = self
+            .stages
+            .named()
             .map(|(name, spread)| {
                 let times = [
                     spread.p50_ms,
@@ -49,7 +49,7 @@ impl Page<'_> {
                     spread.p999_ms,
                     spread.max_ms,
                 ];
-                let cells: Vec<String> = std::iter::once((*name).to_owned())
+                let cells: Vec<String> = std::iter::once(name.to_owned())
                     .chain(times.iter().map(|time| format!("{time:.2}")))
                     .collect();
                 row(&cells)

@@ -62,6 +62,7 @@ pub(crate) fn positions_over_time(outputs: &[Output], marks: &[Mark]) -> anyhow:
             .light_line_style(WHITE)
             .x_desc("seconds since the first message was sent")
             .y_desc("position")
+            .y_label_formatter(&|position| format!("{position:.0}"))
             .draw()
             .map_err(|error| drawn(error.to_string()))?;
         for mark in marks {

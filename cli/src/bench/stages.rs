@@ -32,30 +32,30 @@ pub(crate) struct Stages {
     pub(crate) sequencing: Spread,
     /// From created to delivered.
     pub(crate) total: Spread,
-    /// From created to delivered, without the work.
-    pub(crate) added: Spread,
+    /// From created to delivered, without the work, where all messages take the same.
+    pub(crate) added: Option<Spread>,
 }
 
 impl Stages {
-    pub(crate) const NAMES: [&'static str; 6] = ["waiting", "processing", "noticing", "sequencing", "total", "added"];
-
-    /// The spreads in the order of their names.
-    pub(crate) fn all(&self) -> [Spread; 6] {
+    /// Those that there are, with their names.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&'static str, Spread)> {
         [
-            self.waiting,
-            self.processing,
-            self.noticing,
-            self.sequencing,
-            self.total,
-            self.added,
+            ("waiting", Some(self.waiting)),
+            ("processing", Some(self.processing)),
+            ("noticing", Some(self.noticing)),
+            ("sequencing", Some(self.sequencing)),
+            ("total", Some(self.total)),
+            ("added", self.added),
         ]
+        .into_iter()
+        .filter_map(|(name, spread)| Some((name, spread?)))
     }
 
-    /// Measures outputs whose handler took `work`.
-    pub(crate) fn of(outputs: &[Output], work: Duration) -> anyhow::Result<Self> {
-        let work = u64::try_from(work.as_micros()).unwrap_or(u64::MAX);
+    /// Measures outputs, whose handler took `work` for each where that is known.
+    pub(crate) fn of(outputs: &[Output], work: Option<Duration>) -> anyhow::Result<Self> {
+        let work_us = work.map_or(0, |work| u64::try_from(work.as_micros()).unwrap_or(u64::MAX));
         let mut all = Vec::new();
-        for _ in Self::NAMES {
+        for _ in 0..6 {
             all.push(Histogram::<u64>::new_with_bounds(1, LONGEST_US, 3)?);
         }
         for output in outputs {
@@ -70,7 +70,7 @@ impl Stages {
                 sequencing.since(output.processed),
                 sequenced.since(sequencing),
                 total,
-                total.saturating_sub(work),
+                total.saturating_sub(work_us),
             ];
             for (histogram, time) in all.iter_mut().zip(times) {
                 histogram.saturating_record(time);
@@ -83,7 +83,7 @@ impl Stages {
             noticing: spread(2),
             sequencing: spread(3),
             total: spread(4),
-            added: spread(5),
+            added: work.map(|_| spread(5)),
         })
     }
 
@@ -94,7 +94,7 @@ impl Stages {
             "  {:<12}{:>10}{:>10}{:>10}{:>10}{:>10}\n",
             "stage, ms", "p50", "p90", "p99", "p99.9", "max"
         );
-        for (name, spread) in Self::NAMES.iter().zip(self.all()) {
+        for (name, spread) in self.named() {
             // Writing to a String never fails.
             let _ = writeln!(
                 text,

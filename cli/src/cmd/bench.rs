@@ -225,7 +225,7 @@ impl Run {
             throughput,
             longest_gap_ms: text::millis(*longest_gap),
             more,
-            stages: Stages::of(outputs, self.work)?,
+            stages: Stages::of(outputs, Some(self.work))?,
             passed: verdict.passed(),
             verdict,
         };

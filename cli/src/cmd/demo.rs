@@ -113,7 +113,7 @@ pub(crate) async fn run(settings: &Settings, demo: Demo) -> anyhow::Result<bool>
         .iter()
         .filter(|output| output.record.attempts.0 > 1)
         .count();
-    let stages = Stages::of(&collected.outputs, Duration::ZERO)?;
+    let stages = Stages::of(&collected.outputs, None)?;
     let figures = [
         ("messages", demo.messages.to_string()),
         ("elapsed", format!("{:.2} s", elapsed.as_secs_f64())),

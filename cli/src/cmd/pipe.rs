@@ -8,11 +8,10 @@
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write};
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use conga::clock::Clock;
 use conga::core::message::{Body, Output, Payload};
-use conga::core::partition::Status;
 use conga::deliver::Consumer;
 use conga::send::{Outgoing, Producer};
 use conga::store::SharedStore;
@@ -47,7 +46,10 @@ pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool>
     };
     let store = conga::store::open(&url, &line).await?;
     let mut sink = Sink::open(pipe.output.as_deref())?;
-    let service = settings.service(&pipe.service)?;
+    let mut service = settings.service(&pipe.service)?;
+    // Each line of the input has its line in the output, whatever becomes of it.
+    service.processor.mark_dead = true;
+    let limit = service.processor.claim.limits.entry_bytes;
     let told = signal::shutdown()?;
     let input = open(None).await?;
 
@@ -56,7 +58,7 @@ pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool>
     let stop = CancellationToken::new();
     let services = service::both(&store, &service, stop.clone());
     let sending = async {
-        let count = send(input, &store).await?;
+        let count = send(input, &store, limit).await?;
         tell.send_replace(Some(count));
         anyhow::Ok(())
     };
@@ -107,7 +109,11 @@ pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool>
 }
 
 /// Sends each line under its number and content.
-async fn send(input: Box<dyn tokio::io::AsyncBufRead + Unpin + Send>, store: &SharedStore) -> anyhow::Result<u64> {
+async fn send(
+    input: Box<dyn tokio::io::AsyncBufRead + Unpin + Send>,
+    store: &SharedStore,
+    limit: u64,
+) -> anyhow::Result<u64> {
     let producer = Producer::new(store.clone());
     let mut lines = read_lines(input);
     let mut batch = Vec::with_capacity(BATCH);
@@ -117,13 +123,19 @@ async fn send(input: Box<dyn tokio::io::AsyncBufRead + Unpin + Send>, store: &Sh
         for line in batch.drain(..) {
             let line = line.context("can't read standard input")?;
             sent += 1;
-            messages.push(Outgoing {
+            let message = Outgoing {
                 id: Some(format!("{sent}-{:016x}", fnv1a(&line))),
                 created: Some(Clock::Store.now()),
                 ..Outgoing::new(Payload::bytes(&line))
-            });
+            };
+            let size = message.to_entry().len() as u64;
+            if size > limit {
+                bail!("line {sent} makes a message of {size} bytes, the limit is {limit}: raise it by --max-size");
+            }
+            messages.push(message);
         }
-        producer.send(&messages).await?;
+        // Under its id, a line that is sent twice counts once.
+        producer.insist(&messages).await?;
     }
     Ok(sent)
 }
@@ -140,8 +152,13 @@ fn line_number(output: &Output) -> Option<u64> {
     output.record.id.as_str().split_once('-')?.0.parse().ok()
 }
 
-fn is_at_rest(status: &Status) -> bool {
-    status.waiting + status.in_flight + status.processed == 0
+/// Whether everything in the line has come to its end; not known to be, while the store is away.
+async fn is_at_rest(store: &SharedStore) -> anyhow::Result<bool> {
+    match store.status().await {
+        Ok(status) => Ok(status.waiting + status.in_flight + status.processed == 0),
+        Err(error) if error.is_passing() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[derive(Debug, Default)]
@@ -162,7 +179,7 @@ async fn write(
     let mut written = Written::default();
     loop {
         // Looked at before the output is: what comes in between is then seen in the output.
-        let at_rest = sent.borrow().is_some() && is_at_rest(&store.status().await?);
+        let at_rest = sent.borrow().is_some() && is_at_rest(store).await?;
         let batch = consumer.try_next(BATCH).await?;
         if batch.outputs.is_empty() {
             if at_rest {
@@ -187,6 +204,8 @@ async fn write(
 /// Where the lines go.
 struct Sink {
     to: Box<dyn Write + Send>,
+    /// The same file, to be synced: what is acknowledged must survive a power cut.
+    file: Option<std::fs::File>,
     /// So many lines were there already, from an earlier run.
     there: u64,
 }
@@ -197,6 +216,7 @@ impl Sink {
         let Some(path) = path else {
             return Ok(Self {
                 to: Box::new(std::io::BufWriter::with_capacity(1 << 16, std::io::stdout())),
+                file: None,
                 there: 0,
             });
         };
@@ -221,6 +241,7 @@ impl Sink {
         file.set_len(whole).with_context(cant)?;
         file.seek(SeekFrom::End(0))?;
         Ok(Self {
+            file: Some(file.try_clone().with_context(cant)?),
             to: Box::new(std::io::BufWriter::with_capacity(1 << 16, file)),
             there,
         })
@@ -241,7 +262,11 @@ impl Sink {
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.to.flush()
+        self.to.flush()?;
+        match &self.file {
+            Some(file) => file.sync_data(),
+            None => Ok(()),
+        }
     }
 }
 

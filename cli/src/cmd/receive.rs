@@ -1,6 +1,7 @@
 //! `conga receive`: the output, acknowledged once written.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use conga::core::message::{Body, Output};
@@ -10,6 +11,8 @@ use crate::args::Receive;
 use crate::settings::Settings;
 use crate::{signal, text};
 
+/// How long a command that is told to end waits for the store.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// At most so many outputs in one step.
 const BATCH: usize = 1_000;
 
@@ -45,7 +48,11 @@ pub(crate) async fn run(settings: &Settings, receive: Receive) -> anyhow::Result
         received += batch.outputs.len() as u64;
         bar.inc(batch.outputs.len() as u64);
     }
-    consumer.finish().await?;
+    // Once told to end it does not wait for a store that is away: what is not acknowledged is handed out again.
+    tokio::select! {
+        finished = consumer.finish() => finished?,
+        () = async { shutdown.cancelled().await; tokio::time::sleep(GOODBYE).await } => {}
+    }
     bar.finish_and_clear();
     Ok(receive.count.is_none_or(|count| received == count))
 }

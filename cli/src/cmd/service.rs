@@ -1,5 +1,7 @@
 //! `conga process`, `conga sequence`, and both in one: `conga run`.
 
+use std::time::Duration;
+
 use conga::process::{Handler, Processing, Processor, sleep};
 use conga::sequence::{Sequencer, Sequencing};
 use conga::store::SharedStore;
@@ -10,10 +12,16 @@ use crate::args::Service;
 use crate::settings::{HandlerSpec, ServiceSettings, Settings};
 use crate::{signal, text};
 
+/// How long a service waits before it looks again for a store that is not there.
+const RETRY: Duration = Duration::from_millis(200);
+
 /// `conga process`.
 pub(crate) async fn process(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
     let (service, shutdown) = prepare(settings, given)?;
-    let processor = processor(&settings.open().await?, &service);
+    let Some(store) = connect(settings, &shutdown).await? else {
+        return Ok(true);
+    };
+    let processor = processor(&store, &service);
     announce(settings, processor.owner().as_str())?;
     report(settings, Some(processor.run(shutdown).await?), None)
 }
@@ -21,7 +29,10 @@ pub(crate) async fn process(settings: &Settings, given: &Service) -> anyhow::Res
 /// `conga sequence`.
 pub(crate) async fn sequence(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
     let (service, shutdown) = prepare(settings, given)?;
-    let sequencer = Sequencer::new(settings.open().await?, service.sequencer);
+    let Some(store) = connect(settings, &shutdown).await? else {
+        return Ok(true);
+    };
+    let sequencer = Sequencer::new(store, service.sequencer);
     announce(settings, sequencer.owner().as_str())?;
     report(settings, None, Some(sequencer.run(shutdown).await?))
 }
@@ -29,7 +40,9 @@ pub(crate) async fn sequence(settings: &Settings, given: &Service) -> anyhow::Re
 /// `conga run`.
 pub(crate) async fn run(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
     let (service, shutdown) = prepare(settings, given)?;
-    let store = settings.open().await?;
+    let Some(store) = connect(settings, &shutdown).await? else {
+        return Ok(true);
+    };
     announce(settings, "run")?;
     let (processing, sequencing) = both(&store, &service, shutdown).await?;
     report(settings, Some(processing), Some(sequencing))
@@ -42,7 +55,7 @@ pub(crate) async fn both(
     shutdown: CancellationToken,
 ) -> anyhow::Result<(Processing, Sequencing)> {
     let processor = processor(store, service).run(shutdown.clone());
-    // What was processed in the drain is delivered too.
+    // It leads on while the processor drains. What it does not get to, the next leader delivers.
     let drained = CancellationToken::new();
     let sequencer = Sequencer::new(store.clone(), service.sequencer).run(drained.clone());
     let processing = async {
@@ -71,6 +84,26 @@ fn prepare(settings: &Settings, given: &Service) -> anyhow::Result<(ServiceSetti
         signal::tie(&shutdown);
     }
     Ok((service, shutdown))
+}
+
+/// Opens the line; waits for a store that is away, unless told to end.
+async fn connect(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Result<Option<SharedStore>> {
+    let mut said = false;
+    loop {
+        let error = match conga::store::open(&settings.store(), &settings.line()?).await {
+            Ok(store) => return Ok(Some(store)),
+            Err(error) if error.is_passing() => error,
+            Err(error) => return Err(error.into()),
+        };
+        if !said {
+            tracing::warn!(store = %settings.store(), %error, "can't open the store; trying again until it is there");
+            said = true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = shutdown.cancelled() => return Ok(None),
+        }
+    }
 }
 
 /// Says that the service is connected and works.

@@ -11,7 +11,7 @@ pub(super) struct Keys {
     pub(super) input: String,
     /// hash: `head`, `next`, `term`. What is not there has its initial value: 1, 1, 0.
     pub(super) meta: String,
-    /// hash: position → `L owner attempt claimed_us` (leased), `F attempt` (free to be claimed again) or
+    /// hash: position → `L owner attempt claimed_us` and padding (leased), `F attempt` (free to be claimed again) or
     /// `D attempt due_us` (delayed). What is processed or dead is not there any more.
     pub(super) lease: String,
     /// sorted set: the positions that are free to be claimed again, by themselves.

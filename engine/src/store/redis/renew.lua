@@ -35,7 +35,7 @@ end
 local all = redis.call('HGETALL', KEYS[2])
 local really, unknown = {}, {}
 for i = 1, #all, 2 do
-  local name, attempt, claimed = string.match(all[i + 1], '^L (%S+) (%d+) (%d+)$')
+  local name, attempt, claimed = string.match(all[i + 1], '^L (%S+) (%d+) (%d+) ')
   if name == owner then
     local held = all[i] .. ' ' .. attempt
     really[held] = true
