@@ -1,8 +1,9 @@
 //! The SQLite store: lines in one file, shared by the processes of one machine. The default.
 //!
-//! Each store has a thread that owns its connection; a verb is one transaction on it. What a verb acknowledges is on
-//! the disk, by a write-ahead log that is synced with each commit; only leases, deadlines and the lock are not synced
-//! by themselves, for they end with the machine anyway. The file has to be on a local disk.
+//! Each store has a thread that owns its connection; a verb is one transaction on it. What a verb acknowledges or hands
+//! out is on the disk: a second thread syncs the write-ahead log before the answer goes out, once for all steps that
+//! wait for it. Only leases, deadlines and the lock are not synced by themselves, for they end with the machine anyway.
+//! The file has to be on a local disk.
 //!
 //! Time is the machine's clock, which all processes share. A clock that is set back keeps a deadline that was written
 //! before for that much longer.
@@ -43,6 +44,7 @@ mod renew;
 mod send;
 mod sql;
 mod status;
+mod syncer;
 #[cfg(test)]
 mod tests;
 mod worker;

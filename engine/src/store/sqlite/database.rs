@@ -1,5 +1,6 @@
 //! The connection, and the transactions in which every step runs.
 
+use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -21,14 +22,13 @@ use crate::line::Line;
 use crate::store::Result;
 use crate::wake::{Topic, Wakes};
 
-/// What a commit waits for.
+/// What the answer to a step waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Commit {
-    /// The disk. For all that somebody relies on once it is acknowledged.
+    /// The disk. For what somebody outside relies on once it is acknowledged.
     Synced,
     /// Nothing. For leases, deadlines and the lock: a power cut that takes them with it has taken their owners too,
-    /// for all of them are on this machine. What others can see of them (a record, an output) is synced, and the log
-    /// is synced in its order: no synced step outlives an earlier one that it builds on.
+    /// for all of them are on this machine. And for an emit: what it appends is synced before anybody receives it.
     Written,
 }
 
@@ -40,7 +40,8 @@ pub(super) struct Database {
     connection: Connection,
     options: SqliteOptions,
     bell: Bell,
-    commit: Option<Commit>,
+    /// The answer to the step that runs has to wait for the disk.
+    unsynced: bool,
 }
 
 /// A step on its way: a transaction, and the time at which it happens.
@@ -77,7 +78,7 @@ impl Database {
             connection,
             options,
             bell: Bell::hang(path, number, wakes),
-            commit: None,
+            unsynced: false,
         })
     }
 
@@ -95,8 +96,8 @@ impl Database {
         commit: Commit,
         step: impl FnOnce(&Step<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        self.roll_back();
-        let begun = self.expect(commit).and_then(|()| self.begin("BEGIN IMMEDIATE"));
+        self.unsynced |= commit == Commit::Synced;
+        let begun = self.begin("BEGIN IMMEDIATE");
         let done = match begun.and_then(|()| step(&self.step())) {
             Err(error) => Err(fault(&self.path, &error)),
             Ok(answer) => match self.execute("COMMIT") {
@@ -108,6 +109,23 @@ impl Database {
             self.roll_back();
         }
         done
+    }
+
+    /// What is read from here on is shown to somebody outside, so it must be on the disk first.
+    pub(super) fn expose(&mut self) {
+        self.unsynced = true;
+    }
+
+    /// Whether the answer has to wait for the disk. Asked once for each step.
+    pub(super) fn take_unsynced(&mut self) -> bool {
+        std::mem::take(&mut self.unsynced)
+    }
+
+    /// The write-ahead log.
+    pub(super) fn log(&self) -> PathBuf {
+        let mut name = OsString::from(&self.path);
+        name.push("-wal");
+        name.into()
     }
 
     /// Tells everybody that there is something about `topic`.
@@ -145,20 +163,6 @@ impl Database {
 
     fn execute(&self, statement: &'static str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(statement)?.execute([]).map(drop)
-    }
-
-    /// Switches what the next commits wait for. A second connection would do as well, but would have a page cache of
-    /// its own, to be filled anew after each write of the other.
-    fn expect(&mut self, commit: Commit) -> rusqlite::Result<()> {
-        if self.commit != Some(commit) {
-            // Never cached: this pragma works when it is prepared.
-            self.connection.execute_batch(match commit {
-                Commit::Synced => "PRAGMA synchronous = FULL",
-                Commit::Written => "PRAGMA synchronous = NORMAL",
-            })?;
-            self.commit = Some(commit);
-        }
-        Ok(())
     }
 }
 

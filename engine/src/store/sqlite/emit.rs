@@ -20,7 +20,7 @@ struct Waiting {
 }
 
 pub(super) fn emit(database: &mut Database, request: &EmitRequest) -> Result<Emitted> {
-    let emitted = database.write(Commit::Synced, |step| {
+    let emitted = database.write(Commit::Written, |step| {
         let line = step.load()?;
         if request.term != line.term {
             return Ok(Emitted::Fenced { term: line.term });

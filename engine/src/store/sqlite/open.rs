@@ -45,12 +45,13 @@ pub(super) fn open(path: &Path, busy: impl FnMut(i32) -> bool + Send + 'static) 
         }
         transaction.commit().map_err(failed)?;
     }
+    // A commit does not sync; the thread of `syncer.rs` does. A copy back into the file still syncs both.
     // The log is copied back into the file every 4,000 pages (16 MiB): ids come in no order, so that many pages are
     // written again and again, and SQLite's own 1,000 cost large batches up to half of their speed. A log that grew
     // beyond 64 MiB is cut afterwards.
     connection
         .execute_batch(
-            "PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384; \
+            "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384; \
              PRAGMA temp_store = MEMORY;",
         )
         .map_err(failed)?;

@@ -29,7 +29,11 @@ pub(super) fn receive(database: &mut Database, request: ReceiveRequest) -> Resul
     if request.max == 0 {
         return Ok(Vec::new());
     }
-    database.read(|step| oldest(step, request.max))
+    let outputs = database.read(|step| oldest(step, request.max))?;
+    if !outputs.is_empty() {
+        database.expose();
+    }
+    Ok(outputs)
 }
 
 fn oldest(step: &Step<'_>, max: usize) -> rusqlite::Result<Vec<Bytes>> {

@@ -7,9 +7,10 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::oneshot;
 
 use super::database::Database;
+use super::syncer::Syncer;
 use crate::store::{Result, StoreError};
 
-type Job = Box<dyn FnOnce(&mut Database) + Send>;
+type Job = Box<dyn FnOnce(&mut Database, &Syncer) + Send>;
 
 /// Ends its thread when it is dropped, after the job that runs.
 #[derive(Debug)]
@@ -24,21 +25,20 @@ impl Worker {
     pub(super) async fn start(open: impl FnOnce() -> Result<Database> + Send + 'static) -> Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let (opened, answer) = oneshot::channel();
-        let run = move || match open() {
-            Ok(mut database) => {
+        let run = move || match open().and_then(with_syncer) {
+            Ok((mut database, syncer)) => {
                 if opened.send(Ok(())).is_ok() {
                     for job in queue {
-                        job(&mut database);
+                        job(&mut database, &syncer);
                     }
                 }
             }
             Err(error) => drop(opened.send(Err(error))),
         };
-        let refuse = |error: io::Error| StoreError::Unavailable(format!("no thread for the database: {error}"));
         let thread = thread::Builder::new()
             .name("conga-sqlite".to_owned())
             .spawn(run)
-            .map_err(refuse)?;
+            .map_err(no_thread)?;
         let worker = Self {
             jobs: Some(jobs),
             thread: Some(thread),
@@ -47,16 +47,22 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Has a step done, and waits for its answer. Dropped before its turn, the step is not done; afterwards it is.
+    /// Has a step done, and waits for its answer, and for the disk where the step asks for it. Dropped before its turn, the step is not done; afterwards it is.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         step: impl FnOnce(&mut Database) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |database| {
-            if !reply.is_closed() {
-                // Nobody waits any more: then nobody wants to know.
-                drop(reply.send(step(database)));
+        let job: Job = Box::new(move |database, syncer| {
+            if reply.is_closed() {
+                return;
+            }
+            let answer = step(database);
+            // Where nobody waits any more, nobody wants to know.
+            if database.take_unsynced() && answer.is_ok() {
+                syncer.after(Box::new(move |synced| drop(reply.send(synced.and(answer)))));
+            } else {
+                drop(reply.send(answer));
             }
         });
         let jobs = self.jobs.as_ref().ok_or(StoreError::Closed)?;
@@ -65,6 +71,16 @@ impl Worker {
             .await
             .unwrap_or_else(|_| Err(StoreError::Unknown("the database's thread ended".to_owned())))
     }
+}
+
+fn with_syncer(database: Database) -> Result<(Database, Syncer)> {
+    let syncer = Syncer::start(database.log()).map_err(no_thread)?;
+    Ok((database, syncer))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn no_thread(error: io::Error) -> StoreError {
+    StoreError::Unavailable(format!("no thread for the database: {error}"))
 }
 
 impl Drop for Worker {
