@@ -5,7 +5,9 @@ use std::cell::Cell;
 use bytes::Bytes;
 use conga_core::message::Position;
 use conga_core::partition::ReceiveRequest;
+use tokio::time::sleep_until;
 
+use crate::pace::Pace;
 use crate::persist::persist;
 use crate::store::{Result, SharedStore};
 use crate::wake::{Listener, Topic};
@@ -27,6 +29,7 @@ pub struct Consumer {
     written: Option<Position>,
     /// How many outputs are asked for at once: as many as their sizes so far let fit into [`BATCH_BYTES`].
     fits: usize,
+    pace: Pace,
 }
 
 /// About so many bytes in one batch.
@@ -50,6 +53,7 @@ impl Consumer {
             store,
             written: None,
             fits: FIRST,
+            pace: Pace::new(),
         }
     }
 
@@ -63,7 +67,13 @@ impl Consumer {
     /// Safe: what was not acknowledged is handed out again.
     pub async fn next(&mut self, max: usize) -> Result<Batch> {
         loop {
+            sleep_until(self.pace.due()).await;
+            self.pace.asked();
             let batch = self.try_next(max).await?;
+            self.pace.answered(!batch.outputs.is_empty());
+            if batch.outputs.len() >= max.min(self.fits) {
+                self.pace.hurry();
+            }
             if !batch.outputs.is_empty() {
                 return Ok(batch);
             }

@@ -22,4 +22,5 @@ pub mod line;
 pub mod store;
 pub mod wake;
 
+mod pace;
 mod persist;

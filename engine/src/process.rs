@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::claim::{ClaimOptions, Claimer, Claims, Holdings};
+use crate::pace::Pace;
 use crate::persist::{answer, persist};
 use crate::store::{Result, SharedStore};
 use crate::wake::Topic;
@@ -174,9 +175,12 @@ impl<H: Handler> Work<H> {
         let mut give_up = Instant::now();
         // Whether there may be something to claim.
         let mut hungry = true;
+        let mut pace = Pace::new();
         loop {
             let free = self.free();
-            if claiming.is_none() && hungry && free > 0 && !self.draining && !self.compare {
+            let wants = claiming.is_none() && hungry && free > 0 && !self.draining && !self.compare;
+            if wants && pace.is_due() {
+                pace.asked();
                 claiming = Some(Box::pin(self.claimer.clone().claim(free)));
             }
             if completing.is_none() && !self.results.is_empty() {
@@ -213,10 +217,15 @@ impl<H: Handler> Work<H> {
                 claims = answer(&mut claiming) => {
                     let claims = claims?;
                     hungry = claims.may_be_more;
+                    pace.answered(!claims.claims.is_empty());
+                    if hungry {
+                        pace.hurry();
+                    }
                     self.compare |= claims.lost_reply;
                     self.start(claims.claims);
                 }
                 Some(ended) = self.running.join_next() => self.end(ended),
+                () = sleep_until(pace.due()), if wants && !pace.is_due() => {}
                 () = hints.heard(), if !hungry && !self.draining && free > 0 => hungry = true,
             }
             // Whatever else has ended goes into the same batch.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::lead::{Change, Elector};
+use crate::pace::Pace;
 use crate::persist::{answer, persist};
 use crate::store::{Result, SharedStore};
 use crate::wake::{Listener, Topic};
@@ -136,8 +137,11 @@ impl Work {
         let mut asking: Option<BoxFuture<'static, _>> = None;
         // Whether there may be something to read.
         let mut curious = true;
+        let mut pace = Pace::new();
         loop {
-            if self.following.is_none() && curious && self.pause.is_none() {
+            let wants = self.following.is_none() && curious && self.pause.is_none();
+            if wants && pace.is_due() {
+                pace.asked();
                 self.following = Some(Box::pin(self.follow()));
             }
             tokio::select! {
@@ -159,9 +163,14 @@ impl Work {
                 (head, troubled, followed) = answer(&mut self.following) => {
                     let followed = followed?;
                     curious = followed.entries.len() >= self.batch;
+                    pace.answered(!followed.entries.is_empty());
+                    if curious {
+                        pace.hurry();
+                    }
                     curious |= self.read(head, troubled, followed);
                 }
                 () = until(self.pause), if self.pause.is_some() => self.pause = None,
+                () = sleep_until(pace.due()), if wants && !pace.is_due() => {}
                 () = news(&mut processed, self.elector.leads()), if !curious => curious = true,
                 () = lock.hinted(), if !self.elector.leads() => self.elector.hurry(),
             }

@@ -38,7 +38,7 @@ impl Load {
     /// Sends it all, and tells of each batch that was accepted by its ids.
     pub(crate) async fn run(&self, producer: &Producer, mut accepted: impl FnMut(&[String])) -> anyhow::Result<u64> {
         let started = Instant::now();
-        let mut ticks = interval(Duration::from_millis(1));
+        let mut ticks = interval(Duration::from_millis(2));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut sent = 0;
         loop {
