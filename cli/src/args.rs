@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn durations_have_units() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("1m"), Ok(Duration::from_secs(60)));
+        assert_eq!(duration("1m"), Ok(Duration::from_mins(1)));
         assert!(duration("5").is_err());
         assert!(duration("-5s").is_err());
     }

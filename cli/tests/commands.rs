@@ -179,7 +179,7 @@ fn a_job_can_be_killed_and_run_again() {
         let mut child = place.conga(&args).stdin(Stdio::piped()).spawn().expect("conga starts");
         let mut to = child.stdin.take().expect("standard input");
         to.write_all(input.as_bytes()).expect("fed");
-        let limit = Instant::now() + Duration::from_secs(60);
+        let limit = Instant::now() + Duration::from_mins(1);
         while written() < kill_at {
             assert!(Instant::now() < limit, "only {} lines", written());
             std::thread::yield_now();

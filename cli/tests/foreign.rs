@@ -52,7 +52,7 @@ impl Client {
     /// Takes outputs until there are `count`.
     fn pop(&mut self, count: usize) -> Vec<Value> {
         let mut outputs = Vec::new();
-        let limit = Instant::now() + Duration::from_secs(60);
+        let limit = Instant::now() + Duration::from_mins(1);
         while outputs.len() < count {
             match self.call(&[b"RPOP", b"{orders}:out"]) {
                 Some(output) => outputs.push(parse(&output)),

@@ -1,6 +1,6 @@
 //! Claim: what one processor holds, and how it keeps it.
 //!
-//! The store decides who has a message. [`Holdings`] is what this process believes to hold, so that what a lost
+//! The store decides who has a message. `Holdings` is what this process believes to hold, so that what a lost
 //! reply kept from it can be taken up.
 
 use std::collections::HashMap;
@@ -44,7 +44,7 @@ pub(crate) struct Claimer {
 /// The answer to a claim.
 #[derive(Debug)]
 pub(crate) struct Claims {
-    pub(crate) claims: Vec<Claim>,
+    pub(crate) taken: Vec<Claim>,
     /// Whether the answer is as large as it was allowed to be.
     pub(crate) may_be_more: bool,
     /// A reply was lost on the way: this process may hold more than it knows of.
@@ -74,7 +74,7 @@ impl Claimer {
         });
         Ok(Claims {
             may_be_more: claims.len() >= max || whole.sum::<u64>() >= self.options.limits.total_bytes,
-            claims,
+            taken: claims,
             lost_reply,
         })
     }

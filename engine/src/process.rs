@@ -147,6 +147,9 @@ struct Ended {
     failed: Option<bool>,
 }
 
+/// What the store was told, and what it said to each.
+type Told = (Vec<Completion>, Vec<Completed>);
+
 struct Work<H> {
     concurrency: usize,
     claimer: Claimer,
@@ -169,7 +172,7 @@ impl<H: Handler> Work<H> {
             interval(Duration::from_micros(self.claimer.options.lease_us / 3).max(Duration::from_millis(1)));
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut claiming: Option<BoxFuture<'static, Result<Claims>>> = None;
-        let mut completing: Option<BoxFuture<'static, Result<(Vec<Completion>, Vec<Completed>)>>> = None;
+        let mut completing: Option<BoxFuture<'static, Result<Told>>> = None;
         let mut renewing: Option<BoxFuture<'static, Result<_>>> = None;
         // When a claim that has no answer is not waited for any longer.
         let mut give_up = Instant::now();
@@ -217,12 +220,12 @@ impl<H: Handler> Work<H> {
                 claims = answer(&mut claiming) => {
                     let claims = claims?;
                     hungry = claims.may_be_more;
-                    pace.answered(!claims.claims.is_empty());
+                    pace.answered(!claims.taken.is_empty());
                     if hungry {
                         pace.hurry();
                     }
                     self.compare |= claims.lost_reply;
-                    self.start(claims.claims);
+                    self.start(claims.taken);
                 }
                 Some(ended) = self.running.join_next() => self.end(ended),
                 () = sleep_until(pace.due()), if wants && !pace.is_due() => {}
@@ -290,7 +293,7 @@ impl<H: Handler> Work<H> {
     }
 
     /// Tells the store what has ended. Repeated until it answers: what counted already is stale then.
-    fn complete(&mut self) -> impl Future<Output = Result<(Vec<Completion>, Vec<Completed>)>> + use<H> {
+    fn complete(&mut self) -> impl Future<Output = Result<Told>> + use<H> {
         let rest = self.results.split_off(batch_of(&self.results));
         let batch = std::mem::replace(&mut self.results, rest);
         let claimer = self.claimer.clone();

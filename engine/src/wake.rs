@@ -58,7 +58,9 @@ impl Wakes {
 
     /// Wakes everybody.
     pub fn wake_all(&self) {
-        Topic::ALL.into_iter().for_each(|topic| self.wake(topic));
+        for topic in Topic::ALL {
+            self.wake(topic);
+        }
     }
 
     /// Listens for any of `topics` from now on.
@@ -113,7 +115,7 @@ async fn any(hints: &mut [watch::Receiver<()>]) {
         .0
         .is_err()
     {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

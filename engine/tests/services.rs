@@ -1,5 +1,7 @@
 //! The services over the memory store, on one thread and in paused time.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -218,7 +220,7 @@ async fn a_stuck_head_stops_the_claims_at_the_window() {
     tokio::spawn(Processor::new(store.clone(), handler, work).run(stop.clone()));
     tokio::spawn(Sequencer::new(store.clone(), SequencerOptions::default()).run(stop.clone()));
     send(&store, 200).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let status = store.status().await.unwrap();
     assert_eq!((status.in_flight, status.processed, status.waiting), (1, 49, 150));
     free.cancel();

@@ -1,6 +1,8 @@
 //! The services over a store in trouble: replies that are lost, calls that hang, steps that are refused. On one thread
 //! and in paused time.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -79,7 +81,7 @@ impl Store for Troubled {
 
     async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign> {
         if self.silent_campaigns.load(Ordering::SeqCst) {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
         }
         self.inner.campaign(request).await
     }

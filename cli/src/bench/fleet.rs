@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::place::Place;
 
 /// How long a service may take to start, or to end when it is told to.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a member of the fleet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

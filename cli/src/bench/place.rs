@@ -22,24 +22,23 @@ impl Place {
     pub(crate) fn new(settings: &Settings, name: &str) -> anyhow::Result<Self> {
         let id = Uuid::new_v4().simple().to_string();
         let line = format!("{name}-{}", &id[..8]).parse()?;
-        match settings.given_store() {
-            Some(url) => Ok(Self {
+        if let Some(url) = settings.given_store() {
+            Ok(Self {
                 url: url.clone(),
                 line,
                 folder: None,
-            }),
-            None => {
-                let folder = tempfile::Builder::new()
-                    .prefix("conga-")
-                    .tempdir()
-                    .context("can't make a folder for the embedded store; set TMPDIR or give --store")?;
-                let url = StoreUrl::Sqlite(folder.path().join("conga.db"));
-                Ok(Self {
-                    url,
-                    line,
-                    folder: Some(folder),
-                })
-            }
+            })
+        } else {
+            let folder = tempfile::Builder::new()
+                .prefix("conga-")
+                .tempdir()
+                .context("can't make a folder for the embedded store; set TMPDIR or give --store")?;
+            let url = StoreUrl::Sqlite(folder.path().join("conga.db"));
+            Ok(Self {
+                url,
+                line,
+                folder: Some(folder),
+            })
         }
     }
 

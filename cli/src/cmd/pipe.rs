@@ -31,18 +31,15 @@ use crate::{signal, text};
 const BATCH: usize = 1_000;
 
 pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool> {
-    let (url, line, place) = match &pipe.job {
-        Some(job) => {
-            let line = match settings.given_line() {
-                Some(line) => line.clone(),
-                None => format!("pipe-{job}").parse().map_err(wrong)?,
-            };
-            (settings.store(), line, None)
-        }
-        None => {
-            let place = Place::new(settings, "pipe")?;
-            (place.url.clone(), place.line.clone(), Some(place))
-        }
+    let (url, line, place) = if let Some(job) = &pipe.job {
+        let line = match settings.given_line() {
+            Some(line) => line.clone(),
+            None => format!("pipe-{job}").parse().map_err(wrong)?,
+        };
+        (settings.store(), line, None)
+    } else {
+        let place = Place::new(settings, "pipe")?;
+        (place.url.clone(), place.line.clone(), Some(place))
     };
     let store = conga::store::open(&url, &line).await?;
     let mut sink = Sink::open(pipe.output.as_deref())?;

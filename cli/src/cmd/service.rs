@@ -23,7 +23,8 @@ pub(crate) async fn process(settings: &Settings, given: &Service) -> anyhow::Res
     };
     let processor = processor(&store, &service);
     announce(settings, processor.owner().as_str())?;
-    report(settings, Some(processor.run(shutdown).await?), None)
+    report(settings, Some(processor.run(shutdown).await?), None);
+    Ok(true)
 }
 
 /// `conga sequence`.
@@ -34,7 +35,8 @@ pub(crate) async fn sequence(settings: &Settings, given: &Service) -> anyhow::Re
     };
     let sequencer = Sequencer::new(store, service.sequencer);
     announce(settings, sequencer.owner().as_str())?;
-    report(settings, None, Some(sequencer.run(shutdown).await?))
+    report(settings, None, Some(sequencer.run(shutdown).await?));
+    Ok(true)
 }
 
 /// `conga run`.
@@ -45,7 +47,8 @@ pub(crate) async fn run(settings: &Settings, given: &Service) -> anyhow::Result<
     };
     announce(settings, "run")?;
     let (processing, sequencing) = both(&store, &service, shutdown).await?;
-    report(settings, Some(processing), Some(sequencing))
+    report(settings, Some(processing), Some(sequencing));
+    Ok(true)
 }
 
 /// A processor and a sequencer until they are told to end. If one can't go on the other ends too.
@@ -116,7 +119,7 @@ fn announce(settings: &Settings, owner: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn report(settings: &Settings, processing: Option<Processing>, sequencing: Option<Sequencing>) -> anyhow::Result<bool> {
+fn report(settings: &Settings, processing: Option<Processing>, sequencing: Option<Sequencing>) {
     if settings.json {
         let mut ended = json!({ "event": "ended" });
         if let Some(did) = processing {
@@ -131,7 +134,7 @@ fn report(settings: &Settings, processing: Option<Processing>, sequencing: Optio
             ended["refused"] = did.refused.into();
         }
         println!("{ended}");
-        return Ok(true);
+        return;
     }
     if let Some(did) = processing {
         eprintln!(
@@ -149,5 +152,4 @@ fn report(settings: &Settings, processing: Option<Processing>, sequencing: Optio
             text::count(did.reigns, "reign")
         );
     }
-    Ok(true)
 }

@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(payload(""), Payload::string(""));
         assert_eq!(payload(r#"{"a":1}"#).text(), r#"{"a":1}"#);
         assert_eq!(payload(r#"{"payload":1"#).text(), r#""{\"payload\":1""#);
-        assert_eq!(payload(r#"[1,2,3,4,5,6]"#).text(), "[1,2,3,4,5,6]");
+        assert_eq!(payload(r"[1,2,3,4,5,6]").text(), "[1,2,3,4,5,6]");
     }
 
     #[test]

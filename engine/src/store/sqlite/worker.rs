@@ -78,7 +78,6 @@ fn with_syncer(database: Database) -> Result<(Database, Syncer)> {
     Ok((database, syncer))
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn no_thread(error: io::Error) -> StoreError {
     StoreError::Unavailable(format!("no thread for the database: {error}"))
 }
