@@ -10,8 +10,12 @@ use conga::line::Line;
 use conga::process::ProcessorOptions;
 use conga::sequence::SequencerOptions;
 use conga::store::{SharedStore, StoreUrl};
+use tokio_util::sync::CancellationToken;
 
 use crate::args::{Common, InputFormat, OnDead, Service};
+
+/// How long to wait before looking again for a store that is not there.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// The command can't be carried out as it was given. The text says how to give it.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +100,26 @@ impl Settings {
     /// Opens the line.
     pub(crate) async fn open(&self) -> anyhow::Result<SharedStore> {
         Ok(conga::store::open(&self.store(), &self.line()?).await?)
+    }
+
+    /// Opens the line; waits for a store that is away, unless told to end: then there is none.
+    pub(crate) async fn open_patiently(&self, shutdown: &CancellationToken) -> anyhow::Result<Option<SharedStore>> {
+        let mut said = false;
+        loop {
+            let error = match conga::store::open(&self.store(), &self.line()?).await {
+                Ok(store) => return Ok(Some(store)),
+                Err(error) if error.is_passing() => error,
+                Err(error) => return Err(error.into()),
+            };
+            if !said {
+                tracing::warn!(store = %self.store(), %error, "can't open the store; trying again until it is there");
+                said = true;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = shutdown.cancelled() => return Ok(None),
+            }
+        }
     }
 
     /// What a service was told, completed from the settings file.

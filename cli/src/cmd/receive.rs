@@ -18,7 +18,14 @@ const BATCH: usize = 1_000;
 
 pub(crate) async fn run(settings: &Settings, receive: Receive) -> anyhow::Result<bool> {
     let shutdown = signal::shutdown()?;
-    let mut consumer = Consumer::new(settings.open().await?);
+    let waits = receive.follow || receive.count.is_some();
+    let store = if waits {
+        settings.open_patiently(&shutdown).await?
+    } else {
+        Some(settings.open().await?)
+    };
+    let Some(store) = store else { return Ok(false) };
+    let mut consumer = Consumer::new(store);
     let bar = text::progress("receiving", receive.count, settings.json || receive.count.is_none());
     let mut received = 0;
     loop {
@@ -28,7 +35,6 @@ pub(crate) async fn run(settings: &Settings, receive: Receive) -> anyhow::Result
         if max == 0 {
             break;
         }
-        let waits = receive.follow || receive.count.is_some();
         let batch = tokio::select! {
             batch = async {
                 if waits { consumer.next(max).await } else { consumer.try_next(max).await }

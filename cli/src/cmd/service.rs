@@ -1,7 +1,5 @@
 //! `conga process`, `conga sequence`, and both in one: `conga run`.
 
-use std::time::Duration;
-
 use conga::process::{Handler, Processing, Processor, sleep};
 use conga::sequence::{Sequencer, Sequencing};
 use conga::store::SharedStore;
@@ -12,13 +10,10 @@ use crate::args::Service;
 use crate::settings::{HandlerSpec, ServiceSettings, Settings};
 use crate::{signal, text};
 
-/// How long a service waits before it looks again for a store that is not there.
-const RETRY: Duration = Duration::from_millis(200);
-
 /// `conga process`.
 pub(crate) async fn process(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
     let (service, shutdown) = prepare(settings, given)?;
-    let Some(store) = connect(settings, &shutdown).await? else {
+    let Some(store) = settings.open_patiently(&shutdown).await? else {
         return Ok(true);
     };
     let processor = processor(&store, &service);
@@ -30,7 +25,7 @@ pub(crate) async fn process(settings: &Settings, given: &Service) -> anyhow::Res
 /// `conga sequence`.
 pub(crate) async fn sequence(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
     let (service, shutdown) = prepare(settings, given)?;
-    let Some(store) = connect(settings, &shutdown).await? else {
+    let Some(store) = settings.open_patiently(&shutdown).await? else {
         return Ok(true);
     };
     let sequencer = Sequencer::new(store, service.sequencer);
@@ -42,7 +37,7 @@ pub(crate) async fn sequence(settings: &Settings, given: &Service) -> anyhow::Re
 /// `conga run`.
 pub(crate) async fn run(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
     let (service, shutdown) = prepare(settings, given)?;
-    let Some(store) = connect(settings, &shutdown).await? else {
+    let Some(store) = settings.open_patiently(&shutdown).await? else {
         return Ok(true);
     };
     announce(settings, "run")?;
@@ -87,26 +82,6 @@ fn prepare(settings: &Settings, given: &Service) -> anyhow::Result<(ServiceSetti
         signal::tie(&shutdown);
     }
     Ok((service, shutdown))
-}
-
-/// Opens the line; waits for a store that is away, unless told to end.
-async fn connect(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Result<Option<SharedStore>> {
-    let mut said = false;
-    loop {
-        let error = match conga::store::open(&settings.store(), &settings.line()?).await {
-            Ok(store) => return Ok(Some(store)),
-            Err(error) if error.is_passing() => error,
-            Err(error) => return Err(error.into()),
-        };
-        if !said {
-            tracing::warn!(store = %settings.store(), %error, "can't open the store; trying again until it is there");
-            said = true;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(RETRY) => {}
-            () = shutdown.cancelled() => return Ok(None),
-        }
-    }
 }
 
 /// Says that the service is connected and works.
