@@ -79,7 +79,7 @@ pub struct RedisStore {
     clock: Clock,
     wakes: Wakes,
     /// Ends with the store.
-    _hints: Hints,
+    hints: Hints,
 }
 
 impl fmt::Debug for RedisStore {
@@ -110,13 +110,14 @@ impl RedisStore {
         }
         let wakes = Wakes::default();
         let limit = options.connection_timeout + options.response_timeout;
-        let hints = Hints::start(client, &keys, wakes.clone(), limit).await;
+        let life = keys.life(&uuid::Uuid::new_v4().simple().to_string());
+        let hints = Hints::start(client, &keys, life, wakes.clone(), limit).await;
         Ok(Self {
             connection,
             keys,
             clock: options.clock,
             wakes,
-            _hints: hints,
+            hints,
         })
     }
 
@@ -131,6 +132,15 @@ impl RedisStore {
             unlink.arg(key);
         }
         self.ask(&unlink).await.map(drop)
+    }
+
+    /// The channel by which the server can tell that this process is alive; none, while there is no subscription to it,
+    /// and under a manual clock, where nothing may depend on what time it is.
+    fn presence(&self) -> &str {
+        match self.clock {
+            Clock::Store => self.hints.life(),
+            Clock::Manual(_) => "",
+        }
     }
 
     /// The first argument of every script: nothing for the server's own clock.

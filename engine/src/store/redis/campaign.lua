@@ -2,6 +2,7 @@
 --
 -- KEYS  1 lock  2 meta  3 wake:lock
 -- ARGV  1 time or ''  2 owner  3 lock_us, '0' to give it up  4 expiry of the lock's key in milliseconds, '' for none
+--       5 the channel that the owner's process listens to as long as it lives, or ''
 -- Returns { 'leader', term } or { 'standby', the leader or nothing }.
 --
 -- The first write only takes away, which Redis allows even under memory pressure (OOM), and after it the rest of the
@@ -9,8 +10,11 @@
 
 local owner, lock_us, expiry_ms = ARGV[2], ARGV[3], ARGV[4]
 local term = redis.call('HGET', KEYS[2], 'term') or '0'
-local holder, deadline = string.match(redis.call('GET', KEYS[1]) or '', '^(.*)|(%d+)$')
+local holder, deadline, channel = string.match(redis.call('GET', KEYS[1]) or '', '^([^|]*)|(%d+)|(.*)$')
 if holder and now >= tonumber(deadline) then
+  holder = nil
+end
+if holder and holder ~= owner and channel ~= '' and silent({ channel })[channel] then
   holder = nil
 end
 if holder and holder ~= owner then
@@ -24,7 +28,7 @@ end
 if not holder then
   term = whole(redis.call('HINCRBY', KEYS[2], 'term', 1))
 end
-local value = owner .. '|' .. whole(now + tonumber(lock_us))
+local value = owner .. '|' .. whole(now + tonumber(lock_us)) .. '|' .. ARGV[5]
 if expiry_ms == '' then
   redis.call('SET', KEYS[1], value)
 else

@@ -22,6 +22,7 @@ impl RedisStore {
             Clock::Store => call.arg(whole(request.lock_us).div_ceil(1_000)),
             Clock::Manual(_) => call.arg(""),
         };
+        call.arg(self.presence());
         let mut reply = Items::of(self.run(&script::CAMPAIGN, &call).await?)?;
         if reply.text()? == "leader" {
             let term = Term(reply.number()?);

@@ -1,6 +1,6 @@
 -- Claim (law 1): first what is free again, lowest position first, then new messages from the input.
 --
--- KEYS  1 in  2 meta  3 lease  4 free  5 delayed  6 owners
+-- KEYS  1 in  2 meta  3 lease  4 free  5 delayed  6 owners  7 alive
 -- ARGV  1 time or ''  2 owner  3 max  4 lease_us  5 window  6 limit of an entry's bytes  7 limit of all bytes
 -- Returns { now, position, attempt, entry, position, attempt, entry, ... }, positions ascending. The entry is a
 -- string, or where it is larger than its limit the number of its bytes.
@@ -12,7 +12,7 @@ local entry_limit, total_limit = tonumber(ARGV[6]), tonumber(ARGV[7])
 
 -- Every key is read before the first write: one of a wrong type then stops the script before it changes anything.
 local length = redis.call('LLEN', KEYS[1])
-local meta = redis.call('HMGET', KEYS[2], 'head', 'next')
+local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'looked')
 local head, upcoming = tonumber(meta[1] or '1'), tonumber(meta[2] or '1')
 redis.call('HLEN', KEYS[3])
 redis.call('ZCARD', KEYS[4])
@@ -20,12 +20,30 @@ local due = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', whole(now))
 
 redis.call('ZADD', KEYS[6], whole(now + lease_us), owner)
 local expired = redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', whole(now))
+-- Who is gone is noticed before its time is up (law 7). Looking costs a little, so not every claim does.
+if now - tonumber(meta[3] or '0') >= 20000 or now < tonumber(meta[3] or '0') then
+  local alive = redis.call('HGETALL', KEYS[7])
+  if #alive > 0 then
+    redis.call('HSET', KEYS[2], 'looked', whole(now))
+    local channels = {}
+    for i = 2, #alive, 2 do
+      channels[#channels + 1] = alive[i]
+    end
+    local none = silent(channels)
+    for i = 1, #alive, 2 do
+      if none[alive[i + 1]] and alive[i] ~= owner then
+        expired[#expired + 1] = alive[i]
+      end
+    end
+  end
+end
 if #expired > 0 then
   local gone = {}
   for _, name in ipairs(expired) do
     gone[name] = true
   end
   call_in_pieces('ZREM', KEYS[6], expired)
+  call_in_pieces('HDEL', KEYS[7], expired)
   free_leases(KEYS[3], KEYS[4], gone)
 end
 if #due > 0 then

@@ -20,6 +20,7 @@ impl RedisStore {
             &keys.free,
             &keys.delayed,
             &keys.owners,
+            &keys.alive,
         ]);
         call.arg(self.time())
             .arg(request.owner.as_str())

@@ -1,5 +1,7 @@
 //! Hints from everybody: a subscriber that forwards the line's channels to this store's [`Wakes`].
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::redis::aio::{PubSub, PubSubSink, PubSubStream};
@@ -18,32 +20,58 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// The running subscriber. It ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Hints(JoinHandle<()>);
+pub(super) struct Hints {
+    task: JoinHandle<()>,
+    life: String,
+    /// Whether the subscription stands, as far as is known here.
+    subscribed: Arc<AtomicBool>,
+}
 
 impl Drop for Hints {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
 impl Hints {
     /// Subscribes, and from then on stays subscribed as well as it can. It is no error if that does not work now or
     /// ever: without hints everybody looks every [`crate::wake::FALLBACK`].
-    pub(super) async fn start(client: Client, keys: &Keys, wakes: Wakes, limit: Duration) -> Self {
+    ///
+    /// The subscription includes `life`, a channel of this process's own on which nobody ever says anything: that
+    /// somebody listens to it tells the others that this process is there.
+    pub(super) async fn start(client: Client, keys: &Keys, life: String, wakes: Wakes, limit: Duration) -> Self {
+        let subscribed = Arc::new(AtomicBool::new(false));
         let subscriber = Subscriber {
+            life: life.clone(),
+            subscribed: subscribed.clone(),
             client,
             channels: Topic::ALL.map(|topic| (topic, keys.wake(topic).to_owned())),
             wakes,
             limit,
         };
         let first = subscriber.subscribe().await;
-        Self(tokio::spawn(subscriber.run(first)))
+        Self {
+            task: tokio::spawn(subscriber.run(first)),
+            life,
+            subscribed,
+        }
+    }
+
+    /// The channel of this process's own; none, while there is no subscription to it.
+    pub(super) fn life(&self) -> &str {
+        if self.subscribed.load(Ordering::SeqCst) {
+            &self.life
+        } else {
+            ""
+        }
     }
 }
 
 struct Subscriber {
     client: Client,
     channels: [(Topic, String); 4],
+    life: String,
+    subscribed: Arc<AtomicBool>,
     wakes: Wakes,
     /// How long the server may take to answer.
     limit: Duration,
@@ -59,6 +87,7 @@ impl Subscriber {
                 self.wakes.wake_all();
                 let (sink, stream) = subscribed.split();
                 self.forward(sink, stream).await;
+                self.subscribed.store(false, Ordering::SeqCst);
             }
             sleep(pause).await;
             pause = LONGEST_PAUSE.min(pause * 2);
@@ -68,7 +97,10 @@ impl Subscriber {
 
     async fn subscribe(&self) -> Option<PubSub> {
         match timeout(self.limit, self.try_subscribe()).await {
-            Ok(Ok(subscription)) => Some(subscription),
+            Ok(Ok(subscription)) => {
+                self.subscribed.store(true, Ordering::SeqCst);
+                Some(subscription)
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "no subscription to the line's hints");
                 None
@@ -82,7 +114,8 @@ impl Subscriber {
 
     async fn try_subscribe(&self) -> RedisResult<PubSub> {
         let mut subscription = self.client.get_async_pubsub().await?;
-        let channels: Vec<&str> = self.channels.iter().map(|(_, channel)| channel.as_str()).collect();
+        let mut channels: Vec<&str> = self.channels.iter().map(|(_, channel)| channel.as_str()).collect();
+        channels.push(&self.life);
         subscription.subscribe(&channels).await?;
         Ok(subscription)
     }

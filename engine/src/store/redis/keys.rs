@@ -9,7 +9,7 @@ pub(super) struct Keys {
     /// list: the input. Producers LPUSH, so the oldest entry is at the right end. An entry stays until it is
     /// delivered: that of position p is at index -(p - head + 1).
     pub(super) input: String,
-    /// hash: `head`, `next`, `term`. What is not there has its initial value: 1, 1, 0.
+    /// hash: `head`, `next`, `term`, and `looked`: when a claim last looked who is alive. What is not there has its initial value: 1, 1, 0.
     pub(super) meta: String,
     /// hash: position → `L owner attempt claimed_us` and padding (leased), `F attempt` (free to be claimed again) or
     /// `D attempt due_us` (delayed). What is processed or dead is not there any more.
@@ -20,6 +20,8 @@ pub(super) struct Keys {
     pub(super) delayed: String,
     /// sorted set: owners by their deadline, in microseconds.
     pub(super) owners: String,
+    /// hash: owners by the channel that their process listens to as long as it lives.
+    pub(super) alive: String,
     /// hash: the system of record, id → JSON. Before delivery it ends with `processed`, after it is the output.
     pub(super) record: String,
     /// stream: what waits for its turn. `position`, and then `id` (the record has it), or `open` and `died` (a
@@ -29,7 +31,7 @@ pub(super) struct Keys {
     pub(super) output: String,
     /// stream: the dead letters. `position`, `id`, `reason`, `attempts`, `died`, `entry`.
     pub(super) dead: String,
-    /// string: the leader's lock, `owner|deadline_us`.
+    /// string: the leader's lock, `owner|deadline_us|channel`, the channel as in `alive`.
     pub(super) lock: String,
     /// channels: the hints, by [`Topic`].
     wake: [String; 4],
@@ -46,6 +48,7 @@ impl Keys {
             free: key("free"),
             delayed: key("delayed"),
             owners: key("owners"),
+            alive: key("alive"),
             record: key("record"),
             processed: key("processed"),
             output: key("out"),
@@ -55,13 +58,18 @@ impl Keys {
         }
     }
 
+    /// The channel that one process listens to as long as it lives.
+    pub(super) fn life(&self, process: &str) -> String {
+        format!("{}:{process}", self.alive)
+    }
+
     /// The channel of a topic.
     pub(super) fn wake(&self, topic: Topic) -> &str {
         &self.wake[topic as usize]
     }
 
     /// Every key with its type as the command TYPE names it.
-    pub(super) fn types(&self) -> [(&str, &'static str); 11] {
+    pub(super) fn types(&self) -> [(&str, &'static str); 12] {
         [
             (&self.input, "list"),
             (&self.meta, "hash"),
@@ -69,6 +77,7 @@ impl Keys {
             (&self.free, "zset"),
             (&self.delayed, "zset"),
             (&self.owners, "zset"),
+            (&self.alive, "hash"),
             (&self.record, "hash"),
             (&self.processed, "stream"),
             (&self.output, "list"),

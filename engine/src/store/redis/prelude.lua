@@ -36,6 +36,32 @@ local function rfc3339(us)
     math.floor(of_day / 60) % 60, of_day % 60, micros)
 end
 
+-- Which of these channels nobody listens to any more, as a set: the processes that had subscribed to them are gone, or
+-- have lost their connection, which to take for the same is harmless. A server that has just been started knows nobody
+-- yet, and one that does not answer that question says nothing.
+local function silent(channels)
+  local none = {}
+  local listeners = #channels > 0 and redis.pcall('PUBSUB', 'NUMSUB', unpack(channels, 1, math.min(#channels, 1000))) or {}
+  if listeners.err then
+    return none
+  end
+  local any = false
+  for i = 1, #listeners, 2 do
+    if tonumber(listeners[i + 1]) == 0 then
+      none[listeners[i]] = true
+      any = true
+    end
+  end
+  if any then
+    local info = redis.pcall('INFO', 'server')
+    local uptime = type(info) == 'string' and string.match(info, 'uptime_in_seconds:(%d+)')
+    if not uptime or tonumber(uptime) < 3 then
+      return {}
+    end
+  end
+  return none
+end
+
 -- Lua's stack ends at about 8,000 values, so long commands go out in pieces. 1,000 keeps pairs together.
 local function call_in_pieces(command, key, values)
   for first = 1, #values, 1000 do

@@ -1,8 +1,9 @@
 -- Renew: an owner says that it is alive, asks what it holds, or leaves.
 --
--- KEYS  1 owners  2 lease  3 free  4 in  5 meta  6 wake:in
+-- KEYS  1 owners  2 lease  3 free  4 in  5 meta  6 wake:in  7 alive
 -- ARGV  1 time or ''  2 owner  3 lease_us, '0' to leave  4 limit of an entry's bytes  5 limit of all bytes
---       6 '1' to compare what is held, then for each lease believed to be held: position, attempt
+--       6 the channel that the owner's process listens to as long as it lives, or ''
+--       7 '1' to compare what is held, then for each lease believed to be held: position, attempt
 -- Returns { known 1 or 0, { lost position, ... }, { position, attempt, claimed, entry, ... } }. The entry is a string,
 -- or where it is larger than its limit the number of its bytes.
 --
@@ -19,17 +20,23 @@ local head = tonumber(redis.call('HGET', KEYS[5], 'head') or '1')
 
 local known = redis.call('ZREM', KEYS[1], owner)
 if lease_us == '0' then
+  redis.call('HDEL', KEYS[7], owner)
   free_leases(KEYS[2], KEYS[3], { [owner] = true })
   redis.call('PUBLISH', KEYS[6], '')
   return { known, {}, {} }
 end
 redis.call('ZADD', KEYS[1], whole(now + tonumber(lease_us)), owner)
-if ARGV[6] ~= '1' then
+if ARGV[6] == '' then
+  redis.call('HDEL', KEYS[7], owner)
+else
+  redis.call('HSET', KEYS[7], owner, ARGV[6])
+end
+if ARGV[7] ~= '1' then
   return { known, {}, {} }
 end
 
 local believed = {}
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   believed[ARGV[i] .. ' ' .. ARGV[i + 1]] = true
 end
 local all = redis.call('HGETALL', KEYS[2])
@@ -63,7 +70,7 @@ for _, lease in ipairs(unknown) do
   end
 end
 local lost = {}
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   if not really[ARGV[i] .. ' ' .. ARGV[i + 1]] then
     lost[#lost + 1] = ARGV[i]
   end

@@ -21,12 +21,14 @@ impl RedisStore {
             &keys.input,
             &keys.meta,
             keys.wake(Topic::Input),
+            &keys.alive,
         ]);
         call.arg(self.time())
             .arg(request.owner.as_str())
             .arg(whole(request.lease_us))
             .arg(whole(request.limits.entry_bytes))
             .arg(whole(request.limits.total_bytes))
+            .arg(self.presence())
             .arg(u8::from(request.held.is_some()));
         for held in request.held.iter().flatten() {
             call.arg(held.position.0).arg(held.attempt.0);

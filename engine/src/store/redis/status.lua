@@ -7,7 +7,7 @@
 
 local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'term')
 local head = meta[1] or '1'
-local leader, deadline = string.match(redis.call('GET', KEYS[9]) or '', '^(.*)|(%d+)$')
+local leader, deadline = string.match(redis.call('GET', KEYS[9]) or '', '^([^|]*)|(%d+)|')
 if leader and now >= tonumber(deadline) then
   leader = nil
 end
