@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::line::Line;
 use crate::wake::Wakes;
 
+mod alive;
 mod bell;
 mod browse;
 mod campaign;

@@ -1,5 +1,6 @@
 //! Campaign (law 6): take, renew or give up the leadership.
 
+use conga_core::lease::OwnerId;
 use conga_core::partition::CampaignRequest;
 use conga_core::term::Campaign;
 use conga_core::time::Micros;
@@ -22,13 +23,19 @@ enum Outcome {
 }
 
 pub(super) fn campaign(database: &mut Database, request: &CampaignRequest) -> Result<Campaign> {
+    if request.lock_us > 0 {
+        database.show_alive(&request.owner);
+    }
     // A standby asks all the time, and must not write for that.
-    let outlook = database.read(|step| Ok(decide(&step.load()?, step.now, request)))?;
+    let (line, now) = database.read(|step| Ok((step.load()?, step.now)))?;
+    let holder = line.lock.as_ref().map(|lock| lock.owner.clone());
+    let gone = holder.filter(|holder| *holder != request.owner && database.is_gone(holder));
+    let outlook = decide(&line, now, request, gone.as_ref());
     if let Outcome::Known(campaign) = outlook {
         return Ok(campaign);
     }
-    let (campaign, gave_up) =
-        database.write(Commit::Written, |step| match decide(&step.load()?, step.now, request) {
+    let (campaign, gave_up) = database.write(Commit::Written, |step| {
+        match decide(&step.load()?, step.now, request, gone.as_ref()) {
             Outcome::Known(campaign) => Ok((campaign, false)),
             Outcome::Take(term) => {
                 step.prepare(sql!("campaign.sql", "take"))?.execute(params![
@@ -43,15 +50,20 @@ pub(super) fn campaign(database: &mut Database, request: &CampaignRequest) -> Re
                 step.prepare(sql!("campaign.sql", "give_up"))?.execute([step.line])?;
                 Ok((Campaign::Standby { leader: None }, true))
             }
-        })?;
+        }
+    })?;
     if gave_up {
         database.wake(Topic::Lock);
     }
     Ok(campaign)
 }
 
-fn decide(line: &LineRow, now: Micros, request: &CampaignRequest) -> Outcome {
-    match line.lock.as_ref().filter(|lock| lock.holds(now)) {
+fn decide(line: &LineRow, now: Micros, request: &CampaignRequest, gone: Option<&OwnerId>) -> Outcome {
+    let lock = line
+        .lock
+        .as_ref()
+        .filter(|lock| lock.holds(now) && Some(&lock.owner) != gone);
+    match lock {
         Some(lock) if lock.owner != request.owner => Outcome::Known(Campaign::Standby {
             leader: Some(lock.owner.clone()),
         }),

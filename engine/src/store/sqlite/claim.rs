@@ -7,15 +7,21 @@ use rusqlite::params;
 
 use super::convert::{attempt_at, entry_at, int, micros_at, position_at};
 use super::database::{Commit, Database, Step};
-use super::renew::{free_leases, keep_alive};
+use super::renew::{forget, free_leases, keep_alive};
 use super::sql::sql;
 use crate::store::Result;
 
 pub(super) fn claim(database: &mut Database, request: &ClaimRequest) -> Result<Vec<Claim>> {
-    if is_idle(database, request)? {
+    database.show_alive(&request.owner);
+    let gone = database.look_for_gone()?;
+    if gone.is_empty() && is_idle(database, request)? {
         return Ok(Vec::new());
     }
     database.write(Commit::Written, |step| {
+        for owner in &gone {
+            forget(step, owner)?;
+            free_leases(step, owner)?;
+        }
         keep_alive(step, &request.owner, request.lease_us.max(1))?;
         free_the_expired(step)?;
         let mut claims = Claims {

@@ -13,11 +13,13 @@ use conga_core::time::Micros;
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::SqliteOptions;
+use super::alive::Alive;
 use super::bell::Bell;
 use super::convert::{micros_at, position_at, uint_at};
 use super::fault::{fault, fault_of_commit};
 use super::open::open;
 use super::sql::sql;
+use crate::clock::Clock;
 use crate::line::Line;
 use crate::store::Result;
 use crate::wake::{Topic, Wakes};
@@ -40,6 +42,8 @@ pub(super) struct Database {
     connection: Connection,
     options: SqliteOptions,
     bell: Bell,
+    /// None under a manual clock, where nothing may depend on what time it is.
+    alive: Option<Alive>,
     /// The answer to the step that runs has to wait for the disk.
     unsynced: bool,
 }
@@ -76,6 +80,10 @@ impl Database {
             path: path.to_owned(),
             line: number,
             connection,
+            alive: match options.clock {
+                Clock::Store => Some(Alive::beside(path)),
+                Clock::Manual(_) => None,
+            },
             options,
             bell: Bell::hang(path, number, wakes),
             unsynced: false,
@@ -126,6 +134,42 @@ impl Database {
         let mut name = OsString::from(&self.path);
         name.push("-wal");
         name.into()
+    }
+
+    /// Shows that `owner`'s process is alive.
+    pub(super) fn show_alive(&mut self, owner: &OwnerId) {
+        if let Some(alive) = &mut self.alive {
+            alive.show(owner);
+        }
+    }
+
+    /// Shows it no more.
+    pub(super) fn show_gone(&mut self, owner: &OwnerId) {
+        if let Some(alive) = &mut self.alive {
+            alive.leave(owner);
+        }
+    }
+
+    /// Whether `owner`'s process is known to be gone.
+    pub(super) fn is_gone(&self, owner: &OwnerId) -> bool {
+        self.alive.as_ref().is_some_and(|alive| alive.is_gone(owner))
+    }
+
+    /// The owners whose processes are gone, if it is time to look.
+    pub(super) fn look_for_gone(&mut self) -> Result<Vec<OwnerId>> {
+        if !self.alive.as_mut().is_some_and(Alive::may_look) {
+            return Ok(Vec::new());
+        }
+        let owners = self.read(|step| {
+            step.prepare(sql!("status.sql", "processors"))?
+                .query_map(rusqlite::params![step.line, 0], |row| row.get::<_, String>(0))?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        Ok(owners
+            .into_iter()
+            .map(OwnerId::new)
+            .filter(|owner| self.is_gone(owner))
+            .collect())
     }
 
     /// Tells everybody that there is something about `topic`.

@@ -18,6 +18,7 @@ pub(super) fn renew(database: &mut Database, request: &RenewRequest) -> Result<R
     if request.lease_us == 0 {
         return leave(database, &request.owner);
     }
+    database.show_alive(&request.owner);
     let (deadline, now) = database.read(|step| Ok((deadline(step, &request.owner)?, step.now)))?;
     let spared = database.is_spared(deadline, now + request.lease_us, request.lease_us);
     let known = if spared {
@@ -40,11 +41,9 @@ pub(super) fn renew(database: &mut Database, request: &RenewRequest) -> Result<R
 
 fn leave(database: &mut Database, owner: &OwnerId) -> Result<Renewed> {
     let (known, freed) = database.write(Commit::Written, |step| {
-        let gone = step
-            .prepare(sql!("renew.sql", "leave"))?
-            .execute(params![step.line, owner.as_str()])?;
-        Ok((gone > 0, free_leases(step, owner)?))
+        Ok((forget(step, owner)?, free_leases(step, owner)?))
     })?;
+    database.show_gone(owner);
     if freed > 0 {
         database.wake(Topic::Input);
     }
@@ -52,6 +51,13 @@ fn leave(database: &mut Database, owner: &OwnerId) -> Result<Renewed> {
         known,
         ..Renewed::default()
     })
+}
+
+/// Takes an owner for gone from now on; answers whether it was known.
+pub(super) fn forget(step: &Step<'_>, owner: &OwnerId) -> rusqlite::Result<bool> {
+    step.prepare(sql!("renew.sql", "leave"))?
+        .execute(params![step.line, owner.as_str()])
+        .map(|gone| gone > 0)
 }
 
 /// Until when an owner is taken to be alive, if it is known.
