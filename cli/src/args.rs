@@ -265,10 +265,16 @@ pub(crate) struct Chaos {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Fault {
-    /// kill -9 of a processor, every 300 ms
+    /// kill -9 of a processor, every 300 ms; another one starts
     KillProcessor,
-    /// kill -9 of the leading sequencer, every second
+    /// kill -9 of the leading sequencer, every second; another one starts
     KillLeader,
+    /// SIGSTOP of a processor, every 2 s; SIGCONT after 1.5 s
+    PauseProcessor,
+    /// SIGSTOP of the leading sequencer, every 3 s; SIGCONT after 1.5 s
+    PauseLeader,
+    /// kill -9 of all processes at once, every 5 s; as many start
+    KillAll,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -233,3 +233,21 @@ fn a_burst_is_measured_and_verified() {
         "self-contained"
     );
 }
+
+#[test]
+fn the_demo_tells_its_story() {
+    let place = Place::sqlite();
+    let report = place.json(&["demo", "--json", "--messages", "300"]);
+    let verdict = &report["verdict"];
+    assert_eq!(
+        (&report["passed"], &verdict["delivered"], &verdict["records"]),
+        (&true.into(), &300.into(), &300.into())
+    );
+    assert_eq!(report["terms"], 2, "the leader was killed, and another took over");
+    assert!(
+        report["processed_again"].as_u64() > Some(0),
+        "a processor was killed in mid-work"
+    );
+    let page = std::fs::read_to_string(place.path().join("conga-demo.html")).expect("a page");
+    assert!(page.contains("a processor is killed") && page.contains("the leader is killed"));
+}

@@ -12,7 +12,7 @@ fn survive(place: &Place) {
         let report = place.json(&["bench", "chaos", "--json", "--seed", &seed.to_string()]);
         println!(
             "seed {seed}: {} ms, at most {} ms without a delivery, {}",
-            report["elapsed_ms"], report["longest_gap_ms"], report["injected"]
+            report["elapsed_ms"], report["longest_gap_ms"], report["faults"]
         );
         let verdict = &report["verdict"];
         assert_eq!(report["passed"], true, "{report}");
@@ -22,8 +22,8 @@ fn survive(place: &Place) {
         for wrong in ["lost", "duplicated", "reordered", "differing", "dead"] {
             assert_eq!(verdict[wrong], 0, "{report}");
         }
-        assert!(report["injected"]["kill_processor"].as_u64() > Some(2), "{report}");
-        assert!(report["injected"]["kill_leader"].as_u64() > Some(0), "{report}");
+        assert!(report["faults"][0]["injected"].as_u64() > Some(2), "{report}");
+        assert!(report["faults"][1]["injected"].as_u64() > Some(0), "{report}");
         assert!(report["terms"].as_u64() > Some(1), "{report}");
         assert!(report["processed_again"].as_u64() > Some(0), "{report}");
     }

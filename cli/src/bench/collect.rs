@@ -13,10 +13,30 @@ use tokio::time::{Instant, timeout};
 pub(crate) struct Collected {
     pub(crate) lines: Vec<Bytes>,
     pub(crate) outputs: Vec<Output>,
+    /// When each batch came.
+    pub(crate) arrivals: Vec<Instant>,
+}
+
+impl Collected {
     /// When the last one came.
-    pub(crate) last: Option<Instant>,
+    pub(crate) fn last(&self) -> Option<Instant> {
+        self.arrivals.last().copied()
+    }
+
     /// The longest time without a delivery, once there was one.
-    pub(crate) longest_gap: Duration,
+    pub(crate) fn longest_gap(&self) -> Duration {
+        self.arrivals
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// The longest time without a delivery of those that touch the time from `from` to `to`.
+    pub(crate) fn stall(&self, from: Instant, to: Instant) -> Duration {
+        let gaps = self.arrivals.windows(2).filter(|pair| pair[1] > from && pair[0] < to);
+        gaps.map(|pair| pair[1] - pair[0].max(from)).max().unwrap_or_default()
+    }
 }
 
 /// Collects until `expected` outputs came, or none for `patience`: then the rest is missing, and the judge says so.
@@ -42,11 +62,7 @@ pub(crate) async fn collect(
         let Ok(batch) = batch else { break };
         let batch = batch?;
         consumer.acknowledge(&batch);
-        let now = Instant::now();
-        if let Some(last) = collected.last {
-            collected.longest_gap = collected.longest_gap.max(now - last);
-        }
-        collected.last = Some(now);
+        collected.arrivals.push(Instant::now());
         progress(batch.outputs.len() as u64);
         collected.lines.extend(batch.outputs);
     }

@@ -84,6 +84,15 @@ impl Fleet {
         Ok(Some(member.owner))
     }
 
+    /// Stops a member where it stands, or lets it go on. Whether there is such a member.
+    pub(crate) fn pause(&self, owner: &str, paused: bool) -> anyhow::Result<bool> {
+        let signal = if paused { Signal::STOP } else { Signal::CONT };
+        match self.members.iter().find(|member| member.owner == owner) {
+            Some(member) => member.signal(signal).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// Tells all to end, and requires that they do so cleanly.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         for member in &self.members {

@@ -192,7 +192,9 @@ impl Run {
         };
         bar.finish_and_clear();
         let ids = std::mem::take(&mut *ids.lock().unwrap_or_else(PoisonError::into_inner));
-        let elapsed = collected.last.map_or_else(|| started.elapsed(), |last| last - started);
+        let elapsed = collected
+            .last()
+            .map_or_else(|| started.elapsed(), |last| last - started);
         Ok(Went {
             elapsed,
             ids,
@@ -203,12 +205,7 @@ impl Run {
     /// Ends the fleet, judges, prints, and leaves nothing behind.
     async fn end(self, settings: &Settings, bench: &'static str, went: Went, more: More) -> anyhow::Result<bool> {
         self.fleet.stop().await?;
-        let Collected {
-            lines,
-            outputs,
-            longest_gap,
-            ..
-        } = &went.collected;
+        let Collected { lines, outputs, .. } = &went.collected;
         let verdict = judge_run(&self.store, &went.ids, lines, outputs).await?;
         #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
         let throughput = outputs.len() as f64 / went.elapsed.as_secs_f64();
@@ -223,7 +220,7 @@ impl Run {
             start_ms: text::millis(self.start),
             elapsed_ms: text::millis(went.elapsed),
             throughput,
-            longest_gap_ms: text::millis(*longest_gap),
+            longest_gap_ms: text::millis(went.collected.longest_gap()),
             more,
             stages: Stages::of(outputs, Some(self.work))?,
             passed: verdict.passed(),

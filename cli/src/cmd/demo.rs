@@ -61,7 +61,7 @@ pub(crate) async fn run(settings: &Settings, demo: Demo) -> anyhow::Result<bool>
         ("elapsed", format!("{:.2} s", told.elapsed.as_secs_f64())),
         (
             "longest time without a delivery",
-            format!("{:.0} ms", text::millis(told.collected.longest_gap)),
+            format!("{:.0} ms", text::millis(told.collected.longest_gap())),
         ),
         ("processed again after the kill", again.to_string()),
         ("terms", told.terms.to_string()),
@@ -82,7 +82,7 @@ pub(crate) async fn run(settings: &Settings, demo: Demo) -> anyhow::Result<bool>
             "store": place.url.to_string(),
             "messages": demo.messages,
             "elapsed_ms": text::millis(told.elapsed),
-            "longest_gap_ms": text::millis(told.collected.longest_gap),
+            "longest_gap_ms": text::millis(told.collected.longest_gap()),
             "processed_again": again,
             "terms": told.terms,
             "verdict": verdict,
@@ -172,7 +172,9 @@ async fn tell(teller: &Teller, store: &SharedStore, fleet: &mut Fleet, messages:
     bar.finish_and_clear();
     Ok(Told {
         ids,
-        elapsed: collected.last.map_or_else(|| started.elapsed(), |last| last - started),
+        elapsed: collected
+            .last()
+            .map_or_else(|| started.elapsed(), |last| last - started),
         collected,
         marks,
         terms: store.status().await?.term.0,

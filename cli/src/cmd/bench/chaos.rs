@@ -1,16 +1,18 @@
-//! `conga bench chaos`: kills under load. A process that is killed is followed by another.
+//! `conga bench chaos`: faults under load, by name, until all is delivered; then nothing may be lost, doubled or out of
+//! place. A process that is killed is followed by another.
 
 use std::time::Duration;
 
 use anyhow::bail;
 use conga::send::Producer;
+use conga::store::SharedStore;
 use serde::Serialize;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::verdict_text;
 use crate::args::{Chaos, Fault};
-use crate::bench::collect::collect;
+use crate::bench::collect::{Collected, collect};
 use crate::bench::fleet::{Fleet, Role, Work};
 use crate::bench::judge::{Verdict, judge_run};
 use crate::bench::load::{Load, Until};
@@ -18,9 +20,32 @@ use crate::bench::place::Place;
 use crate::settings::Settings;
 use crate::text;
 
-/// How often a processor is hit, and how often the leader.
-const PROCESSOR_EVERY: Duration = Duration::from_millis(300);
-const LEADER_EVERY: Duration = Duration::from_secs(1);
+/// How long a paused process stands still.
+const PAUSE: Duration = Duration::from_millis(1_500);
+
+impl Fault {
+    /// Its name, as on the command line.
+    fn name(self) -> &'static str {
+        match self {
+            Self::KillProcessor => "kill-processor",
+            Self::KillLeader => "kill-leader",
+            Self::PauseProcessor => "pause-processor",
+            Self::PauseLeader => "pause-leader",
+            Self::KillAll => "kill-all",
+        }
+    }
+
+    /// How often it is injected.
+    fn period(self) -> Duration {
+        Duration::from_millis(match self {
+            Self::KillProcessor => 300,
+            Self::KillLeader => 1_000,
+            Self::PauseProcessor => 2_000,
+            Self::PauseLeader => 3_000,
+            Self::KillAll => 5_000,
+        })
+    }
+}
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -30,8 +55,8 @@ struct Report {
     messages: u64,
     elapsed_ms: f64,
     longest_gap_ms: f64,
-    /// What was really done.
-    injected: Injected,
+    /// What was really done, and the stalls that followed.
+    faults: Vec<Injected>,
     /// Terms at the end: one more than changes of leader.
     terms: u64,
     /// Messages that were delivered after more than one attempt.
@@ -40,10 +65,14 @@ struct Report {
     passed: bool,
 }
 
-#[derive(Debug, Default, Serialize)]
+/// One kind of fault. A stall is the longest time without a delivery from one injection to the next of any kind, or for
+/// five seconds; the time that the handlers take is in it.
+#[derive(Debug, Serialize)]
 struct Injected {
-    kill_processor: u64,
-    kill_leader: u64,
+    fault: &'static str,
+    injected: usize,
+    stall_p50_ms: f64,
+    stall_max_ms: f64,
 }
 
 pub(crate) async fn chaos(settings: &Settings, chaos: &Chaos) -> anyhow::Result<bool> {
@@ -54,7 +83,7 @@ pub(crate) async fn chaos(settings: &Settings, chaos: &Chaos) -> anyhow::Result<
         concurrency: chaos.concurrency,
         window: chaos.window,
     };
-    let mut fleet = Fleet::start(&place, &work, chaos.processors, chaos.sequencers).await?;
+    let fleet = Fleet::start(&place, &work, chaos.processors, chaos.sequencers).await?;
     let bar = text::progress("delivered", Some(chaos.messages), settings.json);
     let started = Instant::now();
     let mut ids = Vec::new();
@@ -64,36 +93,44 @@ pub(crate) async fn chaos(settings: &Settings, chaos: &Chaos) -> anyhow::Result<
 
     let (_known, expected) = watch::channel(Some(chaos.messages));
     let counted = bar.clone();
-    let mut injected = Injected::default();
+    let mut injector = Injector {
+        chaos,
+        place: &place,
+        work: &work,
+        store: &store,
+        fleet,
+        random: chaos.seed,
+        paused: None,
+        done: Vec::new(),
+    };
     let collected = tokio::select! {
         collected = collect(store.clone(), expected, Duration::from_secs(20), |more| counted.inc(more)) => collected?,
-        error = inject(chaos, &place, &work, &store, &mut fleet, &mut injected) => bail!(error),
+        error = injector.run() => bail!(error),
     };
     bar.finish_and_clear();
-    let elapsed = collected.last.map_or_else(|| started.elapsed(), |last| last - started);
-    let terms = store.status().await?.term.0;
-    // What was started while the end came is not waited for to be ready.
-    fleet.stop().await?;
+    let done = injector.heal().await?;
     let verdict = judge_run(&store, &ids, &collected.lines, &collected.outputs).await?;
-    let asked_for = |fault| chaos.faults.contains(&fault);
-    let nothing_done = (asked_for(Fault::KillProcessor) && injected.kill_processor == 0)
-        || (asked_for(Fault::KillLeader) && injected.kill_leader == 0);
+    let faults = count(chaos, &done, &collected);
     let report = Report {
         bench: "chaos",
         store: place.url.to_string(),
         seed: chaos.seed,
         messages: chaos.messages,
-        elapsed_ms: text::millis(elapsed),
-        longest_gap_ms: text::millis(collected.longest_gap),
-        injected,
-        terms,
+        elapsed_ms: text::millis(
+            collected
+                .last()
+                .map_or_else(|| started.elapsed(), |last| last - started),
+        ),
+        longest_gap_ms: text::millis(collected.longest_gap()),
+        terms: store.status().await?.term.0,
         processed_again: collected
             .outputs
             .iter()
             .filter(|output| output.record.attempts.0 > 1)
             .count(),
-        // A run that was over before it was disturbed has shown nothing.
-        passed: verdict.passed() && !nothing_done,
+        // A fault that was asked for and never came has shown nothing.
+        passed: verdict.passed() && faults.iter().all(|fault| fault.injected > 0),
+        faults,
         verdict,
     };
     if settings.json {
@@ -106,79 +143,145 @@ pub(crate) async fn chaos(settings: &Settings, chaos: &Chaos) -> anyhow::Result<
     Ok(report.passed)
 }
 
-/// Hits until it is dropped; returns only what went wrong.
-async fn inject(
-    chaos: &Chaos,
-    place: &Place,
-    work: &Work,
-    store: &conga::store::SharedStore,
-    fleet: &mut Fleet,
-    injected: &mut Injected,
-) -> anyhow::Error {
-    let every = |period| {
-        let mut ticks = interval_at(Instant::now() + period, period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks
-    };
-    let (mut processors, mut leaders) = (every(PROCESSOR_EVERY), every(LEADER_EVERY));
-    let mut random = chaos.seed;
-    loop {
-        let done = tokio::select! {
-            _ = processors.tick(), if chaos.faults.contains(&Fault::KillProcessor) => {
-                random = next(random);
-                kill_processor(random, place, work, fleet, injected).await
+/// Injects faults into a fleet at work.
+struct Injector<'a> {
+    chaos: &'a Chaos,
+    place: &'a Place,
+    work: &'a Work,
+    store: &'a SharedStore,
+    fleet: Fleet,
+    random: u64,
+    /// Who stands still, and until when.
+    paused: Option<(String, Instant)>,
+    done: Vec<(Fault, Instant)>,
+}
+
+impl Injector<'_> {
+    /// Injects until it is dropped; returns only what went wrong.
+    async fn run(&mut self) -> anyhow::Error {
+        let start = Instant::now();
+        let mut due: Vec<(Instant, Fault)> = self
+            .chaos
+            .faults
+            .iter()
+            .map(|fault| (start + fault.period(), *fault))
+            .collect();
+        loop {
+            due.sort_by_key(|(at, _)| *at);
+            let Some(&(at, fault)) = due.first() else {
+                return std::future::pending().await;
+            };
+            let resume = self.paused.as_ref().map(|(_, until)| *until);
+            let step = if resume.is_some_and(|until| until <= at) {
+                sleep_until(resume.unwrap_or(at)).await;
+                self.resume()
+            } else {
+                sleep_until(at).await;
+                due[0].0 = Instant::now() + fault.period();
+                self.inject(fault).await
+            };
+            if let Err(error) = step {
+                return error;
             }
-            _ = leaders.tick(), if chaos.faults.contains(&Fault::KillLeader) => {
-                kill_leader(place, work, store, fleet, injected).await
-            }
-        };
-        if let Err(error) = done {
-            return error;
         }
     }
+
+    async fn inject(&mut self, fault: Fault) -> anyhow::Result<()> {
+        let victim = match fault {
+            Fault::KillProcessor | Fault::PauseProcessor => self.any_processor(),
+            Fault::KillLeader | Fault::PauseLeader => {
+                self.store.status().await?.leader.map(|leader| leader.to_string())
+            }
+            Fault::KillAll => Some(String::new()),
+        };
+        let Some(victim) = victim else { return Ok(()) };
+        let at = Instant::now();
+        let happened = match fault {
+            Fault::KillProcessor => self.replace(&victim, Role::Processor).await?,
+            Fault::KillLeader => self.replace(&victim, Role::Sequencer).await?,
+            Fault::PauseProcessor | Fault::PauseLeader => self.pause(victim)?,
+            Fault::KillAll => self.replace_all().await?,
+        };
+        if happened {
+            self.done.push((fault, at));
+        }
+        Ok(())
+    }
+
+    fn any_processor(&mut self) -> Option<String> {
+        self.random = next(self.random);
+        let owners: Vec<&String> = self
+            .fleet
+            .members
+            .iter()
+            .filter(|member| member.role == Role::Processor)
+            .map(|member| &member.owner)
+            .collect();
+        let at = usize::try_from(self.random >> 33).unwrap_or(0) % owners.len().max(1);
+        owners.get(at).map(|owner| (*owner).clone())
+    }
+
+    async fn replace(&mut self, owner: &str, role: Role) -> anyhow::Result<bool> {
+        let killed = self.fleet.kill(|member| member.owner == owner).await?.is_some();
+        if killed {
+            self.fleet.add(self.place, self.work, role).await?;
+        }
+        Ok(killed)
+    }
+
+    async fn replace_all(&mut self) -> anyhow::Result<bool> {
+        while self.fleet.kill(|_| true).await?.is_some() {}
+        self.fleet = Fleet::start(self.place, self.work, self.chaos.processors, self.chaos.sequencers).await?;
+        Ok(true)
+    }
+
+    /// Stops one process; one at a time.
+    fn pause(&mut self, owner: String) -> anyhow::Result<bool> {
+        if self.paused.is_some() || !self.fleet.pause(&owner, true)? {
+            return Ok(false);
+        }
+        self.paused = Some((owner, Instant::now() + PAUSE));
+        Ok(true)
+    }
+
+    fn resume(&mut self) -> anyhow::Result<()> {
+        match self.paused.take() {
+            // It may have been killed meanwhile.
+            Some((owner, _)) => self.fleet.pause(&owner, false).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends all faults, then the fleet, which must end cleanly. What was injected.
+    async fn heal(mut self) -> anyhow::Result<Vec<(Fault, Instant)>> {
+        self.resume()?;
+        self.fleet.stop().await?;
+        Ok(self.done)
+    }
 }
 
-async fn kill_processor(
-    random: u64,
-    place: &Place,
-    work: &Work,
-    fleet: &mut Fleet,
-    injected: &mut Injected,
-) -> anyhow::Result<()> {
-    let owners: Vec<String> = fleet
-        .members
-        .iter()
-        .filter(|member| member.role == Role::Processor)
-        .map(|member| member.owner.clone())
-        .collect();
-    let Some(victim) = usize::try_from(random >> 33)
-        .ok()
-        .and_then(|at| owners.get(at % owners.len().max(1)))
-    else {
-        return Ok(());
+/// What each fault came to.
+fn count(chaos: &Chaos, done: &[(Fault, Instant)], collected: &Collected) -> Vec<Injected> {
+    let stall_after = |index: usize| {
+        let (_, at) = done[index];
+        let end = at + Duration::from_secs(5);
+        collected.stall(at, done.get(index + 1).map_or(end, |(_, next)| end.min(*next)))
     };
-    if fleet.kill(|member| member.owner == *victim).await?.is_some() {
-        injected.kill_processor += 1;
-        fleet.add(place, work, Role::Processor).await?;
-    }
-    Ok(())
-}
-
-async fn kill_leader(
-    place: &Place,
-    work: &Work,
-    store: &conga::store::SharedStore,
-    fleet: &mut Fleet,
-    injected: &mut Injected,
-) -> anyhow::Result<()> {
-    let Some(leader) = store.status().await?.leader else {
-        return Ok(());
+    let of = |fault: &Fault| {
+        let mut stalls: Vec<Duration> = (0..done.len())
+            .filter(|index| done[*index].0 == *fault)
+            .map(stall_after)
+            .collect();
+        stalls.sort_unstable();
+        let at = |index: usize| stalls.get(index).map_or(0.0, |stall| text::millis(*stall));
+        Injected {
+            fault: fault.name(),
+            injected: stalls.len(),
+            stall_p50_ms: at(stalls.len() / 2),
+            stall_max_ms: at(stalls.len().saturating_sub(1)),
+        }
     };
-    if fleet.kill(|member| member.owner == leader.as_str()).await?.is_some() {
-        injected.kill_leader += 1;
-        fleet.add(place, work, Role::Sequencer).await?;
-    }
-    Ok(())
+    chaos.faults.iter().map(of).collect()
 }
 
 /// The next of a sequence of numbers. Source: D. Knuth, MMIX, linear congruential generator.
@@ -190,18 +293,27 @@ fn next(random: u64) -> u64 {
 
 impl Report {
     fn to_text(&self) -> String {
-        format!(
-            "  store       {}\n  seed        {}\n  injected    {} kills of a processor, {} of the leader\n  \
-             elapsed     {:.1} ms, at most {:.1} ms without a delivery\n  terms       {}\n  again       {} processed more than once\n{}",
+        let mut text = format!(
+            "  store       {}\n  seed        {}\n  elapsed     {:.1} ms, at most {:.1} ms without a delivery\n  \
+             terms       {}\n  again       {} processed more than once\n  {:<18}{:>9}{:>15}{:>15}\n",
             self.store,
             self.seed,
-            self.injected.kill_processor,
-            self.injected.kill_leader,
             self.elapsed_ms,
             self.longest_gap_ms,
             self.terms,
             self.processed_again,
-            verdict_text(&self.verdict),
-        )
+            "fault",
+            "injected",
+            "stall p50, ms",
+            "stall max, ms",
+        );
+        for fault in &self.faults {
+            text.push_str(&format!(
+                "  {:<18}{:>9}{:>15.1}{:>15.1}\n",
+                fault.fault, fault.injected, fault.stall_p50_ms, fault.stall_max_ms
+            ));
+        }
+        text.push_str(&verdict_text(&self.verdict));
+        text
     }
 }

@@ -15,33 +15,47 @@ use conga_core::lease::OwnerId;
 
 /// Looking costs a few system calls for each owner, so not every claim does.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Alive {
     folder: PathBuf,
+    /// What the names of this line's files begin with.
+    prefix: String,
     /// The locks of this process; none for an owner whose file can't be made: then its expiry has to do.
     held: HashMap<OwnerId, Option<File>>,
     looked: Option<Instant>,
+    swept: Instant,
 }
 
 impl Alive {
-    pub(super) fn beside(database: &Path) -> Self {
+    pub(super) fn beside(database: &Path, line: i64) -> Self {
         let mut folder = OsString::from(database);
         folder.push("-alive");
-        let alive = Self {
+        Self {
             folder: folder.into(),
+            prefix: format!("{line}."),
             held: HashMap::new(),
             looked: None,
-        };
-        alive.sweep();
-        alive
+            swept: Instant::now(),
+        }
     }
 
-    /// Removes what the dead have left whom nobody asked for.
-    fn sweep(&self) {
+    /// Now and then removes what the dead have left, but for those who are still known: it is by their files that they
+    /// are found to be dead.
+    pub(super) fn sweep(&mut self, known: &[OwnerId]) {
+        if self.swept.elapsed() < SWEEP_EVERY {
+            return;
+        }
+        self.swept = Instant::now();
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            if let Some(name) = entry.file_name().to_str() {
-                self.is_gone(&OwnerId::new(name));
+            let name = entry.file_name();
+            let owner = name
+                .to_str()
+                .and_then(|name| name.strip_prefix(&self.prefix))
+                .map(OwnerId::new);
+            if owner.is_some_and(|owner| !known.contains(&owner) && self.is_gone(&owner)) {
+                drop(fs::remove_file(entry.path()));
             }
         }
     }
@@ -85,10 +99,7 @@ impl Alive {
             return false;
         };
         match file.try_lock() {
-            Ok(()) => {
-                drop(fs::remove_file(path));
-                true
-            }
+            Ok(()) => true,
             Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
         }
     }
@@ -112,7 +123,7 @@ impl Alive {
             && name
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-        fits.then(|| self.folder.join(name))
+        fits.then(|| self.folder.join(format!("{}{name}", self.prefix)))
     }
 }
 
@@ -134,7 +145,7 @@ mod tests {
     fn one_is_gone_when_its_lock_is_free_and_only_then() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("conga.db");
-        let (mut here, there) = (Alive::beside(&database), Alive::beside(&database));
+        let (mut here, there) = (Alive::beside(&database, 1), Alive::beside(&database, 1));
         let owner = OwnerId::new("a");
         assert!(!there.is_gone(&owner), "never seen");
         here.show(&owner);
@@ -143,7 +154,7 @@ mod tests {
         // As a process dies: its files are closed, and stay.
         here.held.clear();
         assert!(there.is_gone(&owner));
-        assert!(!there.is_gone(&owner), "it was buried");
+        assert!(there.is_gone(&owner), "whoever asks");
         here.show(&owner);
         here.leave(&owner);
         assert!(!there.is_gone(&owner), "it left");
@@ -155,15 +166,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("conga.db");
         let files = || fs::read_dir(folder.path().join("conga.db-alive")).unwrap().count();
-        let mut here = Alive::beside(&database);
-        here.show(&OwnerId::new("alive"));
-        here.show(&OwnerId::new("dead"));
-        here.held.remove(&OwnerId::new("dead"));
+        let (mut here, mut there) = (Alive::beside(&database, 1), Alive::beside(&database, 1));
+        for owner in ["alive", "dead", "known"] {
+            here.show(&OwnerId::new(owner));
+        }
+        here.held.retain(|owner, _| owner.as_str() == "alive");
+        let known = [OwnerId::new("known")];
+        there.sweep(&known);
+        assert_eq!(files(), 3, "it is not time yet");
+        let mut other_line = Alive::beside(&database, 2);
+        other_line.swept = Instant::now().checked_sub(SWEEP_EVERY).unwrap();
+        other_line.sweep(&[]);
+        assert_eq!(files(), 3, "it is not its line");
+        there.swept = Instant::now().checked_sub(SWEEP_EVERY).unwrap();
+        there.sweep(&known);
         assert_eq!(files(), 2);
-        drop(Alive::beside(&database));
+        assert!(there.is_gone(&known[0]), "it can still be found to be dead");
+        there.swept = Instant::now().checked_sub(SWEEP_EVERY).unwrap();
+        there.sweep(&[]);
         assert_eq!(files(), 1);
-        assert!(!Alive::beside(&database).is_gone(&OwnerId::new("alive")));
-        drop(here);
+        drop((here, there, other_line));
         assert!(!folder.path().join("conga.db-alive").exists(), "nothing is left behind");
     }
 }

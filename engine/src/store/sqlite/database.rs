@@ -81,7 +81,7 @@ impl Database {
             line: number,
             connection,
             alive: match options.clock {
-                Clock::Store => Some(Alive::beside(path)),
+                Clock::Store => Some(Alive::beside(path, number)),
                 Clock::Manual(_) => None,
             },
             options,
@@ -160,16 +160,20 @@ impl Database {
         if !self.alive.as_mut().is_some_and(Alive::may_look) {
             return Ok(Vec::new());
         }
-        let owners = self.read(|step| {
-            step.prepare(sql!("status.sql", "processors"))?
-                .query_map(rusqlite::params![step.line, 0], |row| row.get::<_, String>(0))?
-                .collect::<rusqlite::Result<Vec<_>>>()
+        let (owners, leader) = self.read(|step| {
+            let owners = step
+                .prepare(sql!("status.sql", "processors"))?
+                .query_map(rusqlite::params![step.line, 0], |row| {
+                    row.get::<_, String>(0).map(OwnerId::new)
+                })?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok((owners, step.load()?.lock.map(|lock| lock.owner)))
         })?;
-        Ok(owners
-            .into_iter()
-            .map(OwnerId::new)
-            .filter(|owner| self.is_gone(owner))
-            .collect())
+        if let Some(alive) = &mut self.alive {
+            let known: Vec<OwnerId> = owners.iter().cloned().chain(leader).collect();
+            alive.sweep(&known);
+        }
+        Ok(owners.into_iter().filter(|owner| self.is_gone(owner)).collect())
     }
 
     /// Tells everybody that there is something about `topic`.
