@@ -269,6 +269,10 @@ pub(crate) enum Fault {
     KillProcessor,
     /// kill -9 of the leading sequencer, every second; another one starts
     KillLeader,
+    /// SIGTERM of a processor, every 500 ms, which drains; another one starts
+    StopProcessor,
+    /// SIGTERM of the leading sequencer, every second, which hands over; another one starts
+    StopLeader,
     /// SIGSTOP of a processor, every 2 s; SIGCONT after 1.5 s
     PauseProcessor,
     /// SIGSTOP of the leading sequencer, every 3 s; SIGCONT after 1.5 s

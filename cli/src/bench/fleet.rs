@@ -84,6 +84,17 @@ impl Fleet {
         Ok(Some(member.owner))
     }
 
+    /// Tells one member to end, and requires that it does so cleanly. Whether there was such a member.
+    pub(crate) async fn end(&mut self, owner: &str) -> anyhow::Result<bool> {
+        let Some(index) = self.members.iter().position(|member| member.owner == owner) else {
+            return Ok(false);
+        };
+        let mut member = self.members.swap_remove(index);
+        member.signal(Signal::TERM)?;
+        member.ended().await?;
+        Ok(true)
+    }
+
     /// Stops a member where it stands, or lets it go on. Whether there is such a member.
     pub(crate) fn pause(&self, owner: &str, paused: bool) -> anyhow::Result<bool> {
         let signal = if paused { Signal::STOP } else { Signal::CONT };
@@ -99,13 +110,7 @@ impl Fleet {
             member.signal(Signal::TERM)?;
         }
         for member in &mut self.members {
-            let Ok(status) = timeout(PATIENCE, member.child.wait()).await else {
-                bail!("{} did not end in {} s", member.owner, PATIENCE.as_secs());
-            };
-            let status = status?;
-            if !status.success() {
-                bail!("{} ended with {status}", member.owner);
-            }
+            member.ended().await?;
         }
         Ok(())
     }
@@ -158,6 +163,17 @@ impl Member {
             .context("a service without a name")?
             .clone_into(&mut self.owner);
         Ok(self)
+    }
+
+    /// Waits for its end, which must be a clean one.
+    async fn ended(&mut self) -> anyhow::Result<()> {
+        let Ok(status) = timeout(PATIENCE, self.child.wait()).await else {
+            bail!("{} did not end in {} s", self.owner, PATIENCE.as_secs());
+        };
+        match status? {
+            status if status.success() => Ok(()),
+            status => bail!("{} ended with {status}", self.owner),
+        }
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {

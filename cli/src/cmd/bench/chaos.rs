@@ -22,6 +22,8 @@ use crate::text;
 
 /// How long a paused process stands still.
 const PAUSE: Duration = Duration::from_millis(1_500);
+/// How long after a kill another process is started: later than those who are left must have noticed.
+const REPLACE: Duration = Duration::from_millis(250);
 
 impl Fault {
     /// Its name, as on the command line.
@@ -29,6 +31,8 @@ impl Fault {
         match self {
             Self::KillProcessor => "kill-processor",
             Self::KillLeader => "kill-leader",
+            Self::StopProcessor => "stop-processor",
+            Self::StopLeader => "stop-leader",
             Self::PauseProcessor => "pause-processor",
             Self::PauseLeader => "pause-leader",
             Self::KillAll => "kill-all",
@@ -39,7 +43,8 @@ impl Fault {
     fn period(self) -> Duration {
         Duration::from_millis(match self {
             Self::KillProcessor => 300,
-            Self::KillLeader => 1_000,
+            Self::StopProcessor => 500,
+            Self::KillLeader | Self::StopLeader => 1_000,
             Self::PauseProcessor => 2_000,
             Self::PauseLeader => 3_000,
             Self::KillAll => 5_000,
@@ -100,7 +105,7 @@ pub(crate) async fn chaos(settings: &Settings, chaos: &Chaos) -> anyhow::Result<
         store: &store,
         fleet,
         random: chaos.seed,
-        paused: None,
+        later: Vec::new(),
         done: Vec::new(),
     };
     let collected = tokio::select! {
@@ -143,6 +148,13 @@ pub(crate) async fn chaos(settings: &Settings, chaos: &Chaos) -> anyhow::Result<
     Ok(report.passed)
 }
 
+/// What follows a fault.
+#[derive(Debug)]
+enum Later {
+    Start(Role),
+    Resume(String),
+}
+
 /// Injects faults into a fleet at work.
 struct Injector<'a> {
     chaos: &'a Chaos,
@@ -151,8 +163,8 @@ struct Injector<'a> {
     store: &'a SharedStore,
     fleet: Fleet,
     random: u64,
-    /// Who stands still, and until when.
-    paused: Option<(String, Instant)>,
+    /// What has to be done later.
+    later: Vec<(Instant, Later)>,
     done: Vec<(Fault, Instant)>,
 }
 
@@ -160,24 +172,24 @@ impl Injector<'_> {
     /// Injects until it is dropped; returns only what went wrong.
     async fn run(&mut self) -> anyhow::Error {
         let start = Instant::now();
-        let mut due: Vec<(Instant, Fault)> = self
-            .chaos
-            .faults
-            .iter()
-            .map(|fault| (start + fault.period(), *fault))
+        let faults = self.chaos.faults.clone();
+        let mut due: Vec<(Instant, Fault)> = faults
+            .into_iter()
+            .map(|fault| (start + fault.period() + self.jitter(), fault))
             .collect();
         loop {
             due.sort_by_key(|(at, _)| *at);
             let Some(&(at, fault)) = due.first() else {
                 return std::future::pending().await;
             };
-            let resume = self.paused.as_ref().map(|(_, until)| *until);
-            let step = if resume.is_some_and(|until| until <= at) {
-                sleep_until(resume.unwrap_or(at)).await;
-                self.resume()
+            self.later.sort_by_key(|(at, _)| *at);
+            let step = if self.later.first().is_some_and(|(later, _)| *later <= at) {
+                let (at, what) = self.later.remove(0);
+                sleep_until(at).await;
+                self.follow_up(what).await
             } else {
                 sleep_until(at).await;
-                due[0].0 = Instant::now() + fault.period();
+                due[0].0 = Instant::now() + fault.period() + self.jitter();
                 self.inject(fault).await
             };
             if let Err(error) = step {
@@ -187,9 +199,13 @@ impl Injector<'_> {
     }
 
     async fn inject(&mut self, fault: Fault) -> anyhow::Result<()> {
+        // One that stands still can't end by itself.
+        if matches!(fault, Fault::StopProcessor | Fault::StopLeader) && self.is_one_paused() {
+            return Ok(());
+        }
         let victim = match fault {
-            Fault::KillProcessor | Fault::PauseProcessor => self.any_processor(),
-            Fault::KillLeader | Fault::PauseLeader => {
+            Fault::KillProcessor | Fault::StopProcessor | Fault::PauseProcessor => self.any_processor(),
+            Fault::KillLeader | Fault::StopLeader | Fault::PauseLeader => {
                 self.store.status().await?.leader.map(|leader| leader.to_string())
             }
             Fault::KillAll => Some(String::new()),
@@ -199,6 +215,8 @@ impl Injector<'_> {
         let happened = match fault {
             Fault::KillProcessor => self.replace(&victim, Role::Processor).await?,
             Fault::KillLeader => self.replace(&victim, Role::Sequencer).await?,
+            Fault::StopProcessor => self.relieve(&victim, Role::Processor).await?,
+            Fault::StopLeader => self.relieve(&victim, Role::Sequencer).await?,
             Fault::PauseProcessor | Fault::PauseLeader => self.pause(victim)?,
             Fault::KillAll => self.replace_all().await?,
         };
@@ -206,6 +224,13 @@ impl Injector<'_> {
             self.done.push((fault, at));
         }
         Ok(())
+    }
+
+    /// Up to 100 ms: everything here runs in steps of that, and would otherwise be hit at the same point of its step
+    /// again and again.
+    fn jitter(&mut self) -> Duration {
+        self.random = next(self.random);
+        Duration::from_millis((self.random >> 33) % 100)
     }
 
     fn any_processor(&mut self) -> Option<String> {
@@ -224,37 +249,52 @@ impl Injector<'_> {
     async fn replace(&mut self, owner: &str, role: Role) -> anyhow::Result<bool> {
         let killed = self.fleet.kill(|member| member.owner == owner).await?.is_some();
         if killed {
-            self.fleet.add(self.place, self.work, role).await?;
+            self.later.push((Instant::now() + REPLACE, Later::Start(role)));
         }
         Ok(killed)
     }
 
+    /// Starts another, then tells this one to end.
+    async fn relieve(&mut self, owner: &str, role: Role) -> anyhow::Result<bool> {
+        self.fleet.add(self.place, self.work, role).await?;
+        self.fleet.end(owner).await
+    }
+
     async fn replace_all(&mut self) -> anyhow::Result<bool> {
         while self.fleet.kill(|_| true).await?.is_some() {}
+        self.later.clear();
         self.fleet = Fleet::start(self.place, self.work, self.chaos.processors, self.chaos.sequencers).await?;
         Ok(true)
     }
 
+    fn is_one_paused(&self) -> bool {
+        self.later.iter().any(|(_, what)| matches!(what, Later::Resume(_)))
+    }
+
     /// Stops one process; one at a time.
     fn pause(&mut self, owner: String) -> anyhow::Result<bool> {
-        if self.paused.is_some() || !self.fleet.pause(&owner, true)? {
+        if self.is_one_paused() || !self.fleet.pause(&owner, true)? {
             return Ok(false);
         }
-        self.paused = Some((owner, Instant::now() + PAUSE));
+        self.later.push((Instant::now() + PAUSE, Later::Resume(owner)));
         Ok(true)
     }
 
-    fn resume(&mut self) -> anyhow::Result<()> {
-        match self.paused.take() {
+    async fn follow_up(&mut self, what: Later) -> anyhow::Result<()> {
+        match what {
+            Later::Start(role) => self.fleet.add(self.place, self.work, role).await,
             // It may have been killed meanwhile.
-            Some((owner, _)) => self.fleet.pause(&owner, false).map(drop),
-            None => Ok(()),
+            Later::Resume(owner) => self.fleet.pause(&owner, false).map(drop),
         }
     }
 
     /// Ends all faults, then the fleet, which must end cleanly. What was injected.
     async fn heal(mut self) -> anyhow::Result<Vec<(Fault, Instant)>> {
-        self.resume()?;
+        for (_, what) in std::mem::take(&mut self.later) {
+            if matches!(what, Later::Resume(_)) {
+                self.follow_up(what).await?;
+            }
+        }
         self.fleet.stop().await?;
         Ok(self.done)
     }
