@@ -291,7 +291,8 @@ pub(crate) struct Demo {
     pub(crate) messages: u64,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A time with its unit, as in 500ms.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = text
         .parse()
         .map_err(|_| "not a duration: write 500ms, 2s or 1m".to_owned())?;

@@ -12,7 +12,7 @@ use conga::sequence::SequencerOptions;
 use conga::store::{SharedStore, StoreUrl};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Common, InputFormat, OnDead, Service};
+use crate::args::{Common, InputFormat, OnDead, Service, duration};
 
 /// How long to wait before looking again for a store that is not there.
 const RETRY: Duration = Duration::from_millis(200);
@@ -178,10 +178,7 @@ fn read(path: &Path) -> anyhow::Result<File> {
 }
 
 fn parse_duration(text: &str) -> anyhow::Result<Duration> {
-    let span: jiff::SignedDuration = text
-        .parse()
-        .map_err(|_| wrong(format!("`{text}` is not a duration: write 30s")))?;
-    Duration::try_from(span).map_err(|_| wrong("a duration can't be negative"))
+    duration(text).map_err(|error| wrong(format!("`{text}`: {error}")))
 }
 
 /// What a service works with.

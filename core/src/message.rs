@@ -85,3 +85,13 @@ pub enum Entry {
         bytes: u64,
     },
 }
+
+impl Entry {
+    /// How many bytes are handed out with it: what a limit on an answer counts.
+    pub fn handed_out(&self) -> u64 {
+        match self {
+            Self::Whole(bytes) => bytes.len() as u64,
+            Self::Oversize { .. } => 0,
+        }
+    }
+}

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use conga_core::lease::{Attempt, Held, OwnerId};
-use conga_core::message::{Entry, Position};
+use conga_core::message::Position;
 use conga_core::partition::{Claim, ClaimRequest, Limits, RenewRequest, Renewed};
 
 use crate::persist::persist;
@@ -68,12 +68,9 @@ impl Claimer {
             |error| lost_reply |= matches!(error, StoreError::Unknown(_)),
         )
         .await?;
-        let whole = claims.iter().map(|claim| match &claim.entry {
-            Entry::Whole(bytes) => bytes.len() as u64,
-            Entry::Oversize { .. } => 0,
-        });
+        let bytes: u64 = claims.iter().map(|claim| claim.entry.handed_out()).sum();
         Ok(Claims {
-            may_be_more: claims.len() >= max || whole.sum::<u64>() >= self.options.limits.total_bytes,
+            may_be_more: claims.len() >= max || bytes >= self.options.limits.total_bytes,
             taken: claims,
             lost_reply,
         })
@@ -141,6 +138,7 @@ impl Holdings {
 
 #[cfg(test)]
 mod tests {
+    use conga_core::message::Entry;
     use conga_core::time::Micros;
 
     use super::*;

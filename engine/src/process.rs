@@ -141,12 +141,6 @@ impl<H: Handler> Processor<H> {
     }
 }
 
-/// What a handler came to.
-struct Ended {
-    completion: Completion,
-    failed: Option<bool>,
-}
-
 /// What the store was told, and what it said to each.
 type Told = (Vec<Completion>, Vec<Completed>);
 
@@ -156,7 +150,7 @@ struct Work<H> {
     handler: H,
     options: ProcessorOptions,
     holdings: Holdings,
-    running: JoinSet<Ended>,
+    running: JoinSet<Completion>,
     /// Ends of leases that wait to be told to the store.
     results: Vec<Completion>,
     /// What both sides hold has to be compared: a reply was lost, or this process was away.
@@ -281,15 +275,16 @@ impl<H: Handler> Work<H> {
         }
     }
 
-    fn end(&mut self, ended: std::result::Result<Ended, tokio::task::JoinError>) {
+    /// Takes what a handler came to.
+    fn end(&mut self, ended: std::result::Result<Completion, tokio::task::JoinError>) {
         // A handler's panic is caught inside of its task; here only a cancelled one is left, which nobody waits for.
-        let Ok(ended) = ended else { return };
-        match ended.failed {
-            Some(true) => self.processing.dead += 1,
-            Some(false) => self.processing.retried += 1,
-            None => {}
+        let Ok(completion) = ended else { return };
+        match completion {
+            Completion::Dead { .. } => self.processing.dead += 1,
+            Completion::Retry { .. } => self.processing.retried += 1,
+            Completion::Done(_) => {}
         }
-        self.results.push(ended.completion);
+        self.results.push(completion);
     }
 
     /// Tells the store what has ended. Repeated until it answers: what counted already is stale then.
@@ -344,7 +339,7 @@ fn held(claim: &Claim) -> Held {
 }
 
 /// Runs the handler and says how the lease ends. A panic in it is a failure like any other.
-async fn handle<H: Handler>(handler: H, claim: Claim, input: Input, (backoff, deliver): (Backoff, bool)) -> Ended {
+async fn handle<H: Handler>(handler: H, claim: Claim, input: Input, (backoff, deliver): (Backoff, bool)) -> Completion {
     let created = input.created.unwrap_or(claim.claimed);
     let mut record = Record {
         position: claim.position,
@@ -374,10 +369,7 @@ async fn handle<H: Handler>(handler: H, claim: Claim, input: Input, (backoff, de
         )),
         Ok(Ok(payload)) => {
             record.body = Body::Result(payload);
-            return Ended {
-                completion: Completion::Done(record),
-                failed: None,
-            };
+            return Completion::Done(record);
         }
         Ok(Err(error)) => error,
         Err(_) => HandlerError::passing("the handler panicked"),
@@ -388,22 +380,16 @@ async fn handle<H: Handler>(handler: H, claim: Claim, input: Input, (backoff, de
         .flatten();
     if let Some(delay_us) = delay {
         tracing::debug!(position = %claim.position, attempt = %claim.attempt, delay_us, %error, "failed, will be tried again");
-        return Ended {
-            completion: Completion::Retry {
-                held: held(&claim),
-                delay_us,
-            },
-            failed: Some(false),
+        return Completion::Retry {
+            held: held(&claim),
+            delay_us,
         };
     }
     tracing::warn!(position = %claim.position, attempts = %claim.attempt, %error, "failed for good");
     record.body = Body::Dead { reason: error.reason };
-    Ended {
-        completion: Completion::Dead {
-            tombstone: record,
-            deliver,
-        },
-        failed: Some(true),
+    Completion::Dead {
+        tombstone: record,
+        deliver,
     }
 }
 

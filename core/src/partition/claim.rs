@@ -66,9 +66,7 @@ impl Partition {
             let Some(entry) = self.entry(position, request.limits.entry_bytes) else {
                 break;
             };
-            if let Entry::Whole(whole) = &entry {
-                bytes += whole.len() as u64;
-            }
+            bytes += entry.handed_out();
             self.put(
                 position,
                 Flight::Leased(Lease {

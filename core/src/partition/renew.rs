@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Claim, Limits, Partition};
 use crate::lease::{Held, OwnerId};
-use crate::message::{Entry, Position};
+use crate::message::Position;
 use crate::time::Micros;
 
 /// Keeps an owner alive.
@@ -66,9 +66,7 @@ impl Partition {
                 continue;
             }
             if let Some(entry) = self.entry(position, request.limits.entry_bytes) {
-                if let Entry::Whole(whole) = &entry {
-                    bytes += whole.len() as u64;
-                }
+                bytes += entry.handed_out();
                 found.push(Claim {
                     position,
                     attempt: lease.attempt,

@@ -1,7 +1,7 @@
 //! Claim (law 1): first what is free again, lowest position first, then new messages from the input.
 
 use conga_core::lease::{Attempt, OwnerId};
-use conga_core::message::{Entry, Position};
+use conga_core::message::Position;
 use conga_core::partition::{Claim, ClaimRequest};
 use rusqlite::params;
 
@@ -132,9 +132,7 @@ impl Claims<'_, '_> {
             && let Some(row) = rows.next()?
         {
             let entry = entry_at(row, 2, 3)?;
-            if let Entry::Whole(whole) = &entry {
-                self.bytes += whole.len() as u64;
-            }
+            self.bytes += entry.handed_out();
             let tried: Attempt = attempt_at(row, 1)?;
             self.taken.push(Claim {
                 position: position_at(row, 0)?,
