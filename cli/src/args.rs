@@ -5,6 +5,12 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+mod chaos;
+mod measure;
+
+pub(crate) use chaos::{Chaos, Fault, Fsync, Serve};
+pub(crate) use measure::{Ground, Latency, Limit, Part, PartRole, Scale, Series, ServeRedis, Services, Throughput};
+
 /// Messages processed in parallel across processes, delivered in total order, each exactly once.
 #[derive(Debug, Parser)]
 #[command(name = "conga", version, arg_required_else_help = true)]
@@ -18,9 +24,16 @@ pub(crate) struct Args {
 /// What every command takes.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Common {
-    /// Where the line lives: sqlite:PATH or redis://HOST:PORT [default: sqlite:conga.db]
+    /// Where the line lives: sqlite:PATH, redis://HOST:PORT, redis+sentinel://HOST:PORT,…/NAME or
+    /// redis+cluster://HOST:PORT,… [default: sqlite:conga.db]
     #[arg(long, global = true, value_name = "URL", env = "CONGA_STORE")]
     pub(crate) store: Option<String>,
+    /// How many Redis replicas must have what is acknowledged or handed out [default: 0]
+    #[arg(long, global = true, value_name = "N", env = "CONGA_REPLICAS")]
+    pub(crate) replicas: Option<usize>,
+    /// Who delivers in order: the leading sequencer, or the store itself as soon as it can
+    #[arg(long, global = true, value_enum, env = "CONGA_DELIVERY")]
+    pub(crate) delivery: Option<Delivery>,
     /// The line's name [default: main]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) line: Option<String>,
@@ -30,6 +43,38 @@ pub(crate) struct Common {
     /// Print JSON for programs: one object, or one a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
+}
+
+/// Who delivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Delivery {
+    Leader,
+    Store,
+}
+
+impl Delivery {
+    pub(crate) fn of(delivery: conga::store::Delivery) -> Self {
+        match delivery {
+            conga::store::Delivery::Leader => Self::Leader,
+            conga::store::Delivery::Store => Self::Store,
+        }
+    }
+
+    /// As it is typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Leader => "leader",
+            Self::Store => "store",
+        }
+    }
+
+    pub(crate) fn meant(self) -> conga::store::Delivery {
+        match self {
+            Self::Leader => conga::store::Delivery::Leader,
+            Self::Store => conga::store::Delivery::Store,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,6 +102,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         bench: Bench,
     },
+}
+
+impl Command {
+    /// Whether it starts a Redis of its own.
+    pub(crate) fn serves(&self) -> bool {
+        matches!(self, Self::Bench { bench: Bench::Chaos(chaos) } if chaos.serve.is_some())
+    }
 }
 
 /// What a service can be told. Each of these may also stand in the settings file.
@@ -175,8 +227,19 @@ pub(crate) enum Bench {
     Burst(Burst),
     /// A steady rate for a while: latency, and whether a backlog grows
     Soak(Soak),
-    /// Kills under load, until all is delivered; then nothing may be lost, doubled or out of place
+    /// Faults under load, healed in the end; then all must come out, nothing lost, doubled or out of place
     Chaos(Chaos),
+    /// What the store can carry at most, by a yardstick of its own, and how much of it Conga does
+    Limit(Limit),
+    /// As many messages as go through
+    Throughput(Throughput),
+    /// What Conga adds to the work, at a part of what goes through
+    Latency(Latency),
+    /// More services, a longer backlog, a wider window, larger payloads, an older line
+    Scale(Scale),
+    /// A process of a measurement
+    #[command(hide = true)]
+    Part(Part),
 }
 
 /// The processes of a benchmark.
@@ -227,58 +290,6 @@ pub(crate) struct Soak {
     pub(crate) work: Duration,
     #[command(flatten)]
     pub(crate) fleet: Fleet,
-}
-
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Chaos {
-    /// How many messages
-    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) messages: u64,
-    /// The handler: what a message takes
-    #[arg(long, value_name = "HANDLER", default_value = "sleep:5ms..50ms")]
-    pub(crate) handler: String,
-    /// What is done to the processes, by name
-    #[arg(
-        long,
-        value_name = "FAULT,…",
-        value_enum,
-        value_delimiter = ',',
-        default_value = "kill-processor,kill-leader"
-    )]
-    pub(crate) faults: Vec<Fault>,
-    /// Decides which processor is hit
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// How many processors, each a process of its own; one that is killed is followed by another
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
-    pub(crate) processors: usize,
-    /// How many messages each processes at once
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
-    pub(crate) concurrency: usize,
-    /// How many sequencers, each a process of its own; one that is killed is followed by another
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one)]
-    pub(crate) sequencers: usize,
-    /// How far claims may run ahead of the head
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    pub(crate) window: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Fault {
-    /// kill -9 of a processor, every 300 ms; another one starts
-    KillProcessor,
-    /// kill -9 of the leading sequencer, every second; another one starts
-    KillLeader,
-    /// SIGTERM of a processor, every 500 ms, which drains; another one starts
-    StopProcessor,
-    /// SIGTERM of the leading sequencer, every second, which hands over; another one starts
-    StopLeader,
-    /// SIGSTOP of a processor, every 2 s; SIGCONT after 1.5 s
-    PauseProcessor,
-    /// SIGSTOP of the leading sequencer, every 3 s; SIGCONT after 1.5 s
-    PauseLeader,
-    /// kill -9 of all processes at once, every 5 s; as many start
-    KillAll,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
         .init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match threads(&args.command).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("conga: can't start: {error}");
@@ -50,17 +50,28 @@ fn main() -> ExitCode {
     code.into()
 }
 
+/// A service, or one end of a line, is one flow from and to the store: on several threads it would mostly wake one from
+/// another. What runs many things at once has as many threads as there are cores.
+fn threads(command: &Command) -> tokio::runtime::Builder {
+    match command {
+        Command::Demo(_) | Command::Bench { .. } => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    }
+}
+
 /// Services tell what they do, the others only what goes wrong.
 fn default_log(command: &Command) -> &'static str {
     match command {
         Command::Run(_) | Command::Process(_) | Command::Sequence(_) => "warn,conga=info",
+        // There a store that does not answer is no news.
+        Command::Bench { bench: Bench::Chaos(_) } => "error",
         _ => "warn",
     }
 }
 
 /// Whether it was done and, where it was a check, passed.
 async fn run(args: Args) -> anyhow::Result<bool> {
-    let settings = Settings::load(&args.common)?;
+    let settings = Settings::load(&args.common, args.command.serves())?;
     match args.command {
         Command::Demo(demo) => cmd::demo::run(&settings, demo).await,
         Command::Run(service) => cmd::service::run(&settings, &service).await,
@@ -71,14 +82,6 @@ async fn run(args: Args) -> anyhow::Result<bool> {
         Command::Pipe(pipe) => cmd::pipe::run(&settings, pipe).await,
         Command::Status(status) => cmd::status::run(&settings, status).await,
         Command::Verify(verify) => cmd::verify::run(&settings, &verify),
-        Command::Bench {
-            bench: Bench::Burst(burst),
-        } => cmd::bench::burst(&settings, burst).await,
-        Command::Bench {
-            bench: Bench::Soak(soak),
-        } => cmd::bench::soak(&settings, soak).await,
-        Command::Bench {
-            bench: Bench::Chaos(chaos),
-        } => cmd::bench::chaos(&settings, &chaos).await,
+        Command::Bench { bench } => cmd::bench::run(&settings, bench).await,
     }
 }

@@ -9,10 +9,10 @@ use conga::core::partition::Limits;
 use conga::line::Line;
 use conga::process::ProcessorOptions;
 use conga::sequence::SequencerOptions;
-use conga::store::{SharedStore, StoreUrl};
+use conga::store::{OpenOptions, SharedStore, StoreUrl};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Common, InputFormat, OnDead, Service, duration};
+use crate::args::{Common, Delivery, InputFormat, OnDead, Service, duration};
 
 /// How long to wait before looking again for a store that is not there.
 const RETRY: Duration = Duration::from_millis(200);
@@ -32,6 +32,8 @@ pub(crate) fn wrong(why: impl ToString) -> anyhow::Error {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
     store: Option<String>,
+    replicas: Option<usize>,
+    delivery: Option<Delivery>,
     line: Option<String>,
     handler: Option<String>,
     concurrency: Option<usize>,
@@ -48,6 +50,9 @@ struct File {
 pub(crate) struct Settings {
     /// As it was asked for; `None`: nothing was said.
     store: Option<StoreUrl>,
+    options: OpenOptions,
+    /// As they were asked for.
+    replicas: Option<usize>,
     line: Option<Line>,
     /// Whether to print for programs.
     pub(crate) json: bool,
@@ -55,8 +60,8 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Reads the settings file and what goes before it.
-    pub(crate) fn load(common: &Common) -> anyhow::Result<Self> {
+    /// Reads the settings file and what goes before it. Whoever serves Redis needs no store for its replicas.
+    pub(crate) fn load(common: &Common, serves: bool) -> anyhow::Result<Self> {
         let file = match &common.config {
             Some(path) => read(path)?,
             None if Path::new("conga.toml").exists() => read(Path::new("conga.toml"))?,
@@ -64,8 +69,25 @@ impl Settings {
         };
         let store = common.store.as_ref().or(file.store.as_ref());
         let line = common.line.as_ref().or(file.line.as_ref());
+        let store: Option<StoreUrl> = store.map(|url| url.parse()).transpose().map_err(wrong)?;
+        let replicas = common.replicas.or(file.replicas);
+        let options = OpenOptions {
+            replicas: replicas.unwrap_or(0),
+            delivery: common
+                .delivery
+                .or(file.delivery)
+                .map(Delivery::meant)
+                .unwrap_or_default(),
+        };
+        if options.replicas > 0 && !serves && !matches!(store, Some(StoreUrl::Redis(_))) {
+            return Err(wrong(
+                "--replicas is for Redis, as in --store redis+sentinel://…: an SQLite store has none to wait for",
+            ));
+        }
         Ok(Self {
-            store: store.map(|url| url.parse()).transpose().map_err(wrong)?,
+            store,
+            options,
+            replicas,
             line: line.map(|name| name.parse()).transpose().map_err(wrong)?,
             json: common.json,
             file,
@@ -84,6 +106,16 @@ impl Settings {
             .unwrap_or_else(|| StoreUrl::Sqlite(PathBuf::from("conga.db")))
     }
 
+    /// How to open it.
+    pub(crate) fn options(&self) -> &OpenOptions {
+        &self.options
+    }
+
+    /// How many replicas were asked for.
+    pub(crate) fn given_replicas(&self) -> Option<usize> {
+        self.replicas
+    }
+
     /// The line that was asked for.
     pub(crate) fn given_line(&self) -> Option<&Line> {
         self.line.as_ref()
@@ -99,14 +131,14 @@ impl Settings {
 
     /// Opens the line.
     pub(crate) async fn open(&self) -> anyhow::Result<SharedStore> {
-        Ok(conga::store::open(&self.store(), &self.line()?).await?)
+        Ok(conga::store::open_with(&self.store(), &self.line()?, &self.options).await?)
     }
 
     /// Opens the line; waits for a store that is away, unless told to end: then there is none.
     pub(crate) async fn open_patiently(&self, shutdown: &CancellationToken) -> anyhow::Result<Option<SharedStore>> {
         let mut said = false;
         loop {
-            let error = match conga::store::open(&self.store(), &self.line()?).await {
+            let error = match conga::store::open_with(&self.store(), &self.line()?, &self.options).await {
                 Ok(store) => return Ok(Some(store)),
                 Err(error) if error.is_passing() => error,
                 Err(error) => return Err(error.into()),

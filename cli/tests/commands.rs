@@ -22,8 +22,9 @@ fn wrong_usage_says_what_to_do() {
     for (args, says) in [
         (
             &["status", "--store", "conga.db"][..],
-            "use sqlite:PATH or redis://HOST:PORT",
+            "use sqlite:PATH, redis://HOST:PORT",
         ),
+        (&["status", "--replicas", "1"], "is for Redis"),
         (&["status", "--store", "rediss://h"], "not supported yet"),
         (&["status", "--line", "a b"], "letters, digits"),
         (&["process", "--handler", "slep:1s"], "sleep:500ms"),
@@ -33,6 +34,54 @@ fn wrong_usage_says_what_to_do() {
         (&["status", "--config", "none.toml"], "can't read none.toml"),
         (&["bench", "soak", "--work", "0s"], "more than 0"),
         (&["verify", "none"], "can't read none"),
+        (&["bench", "chaos", "--faults", "kill-redis"], "kill-redis does not fit"),
+        (
+            &["bench", "chaos", "--faults", "kill-all,black-hole"],
+            "--serve redis, or --store",
+        ),
+        (
+            &[
+                "bench",
+                "chaos",
+                "--store",
+                "redis://127.0.0.1:1",
+                "--faults",
+                "freeze-redis",
+            ],
+            "of its own, which nobody else uses",
+        ),
+        (
+            &[
+                "bench",
+                "chaos",
+                "--store",
+                "redis://127.0.0.1:1",
+                "--faults",
+                "lock-database",
+            ],
+            "needs an SQLite store",
+        ),
+        (
+            &["bench", "chaos", "--serve", "redis"],
+            "leave out --store, CONGA_STORE",
+        ),
+        (&["bench", "chaos", "--fsync", "no"], "--serve"),
+        (
+            &["bench", "limit", "--serve", "redis"],
+            "leave out --store, CONGA_STORE",
+        ),
+        (&["bench", "limit", "--fsync", "always"], "--serve"),
+        (&["bench", "scale", "--series", "weather"], "backlog"),
+        (&["bench", "latency", "--loads", "0"], "above 0"),
+        (&["bench", "chaos", "--faults", "earthquake"], "kill-leader"),
+        (
+            &["bench", "chaos", "--messages", "5", "--duration", "5s"],
+            "cannot be used with",
+        ),
+        (
+            &["bench", "chaos", "--self-test", "--faults", "oom"],
+            "cannot be used with",
+        ),
     ] {
         let said = refused(&place, args, 2);
         assert!(said.contains(says), "conga {args:?} says {said}");
@@ -56,6 +105,17 @@ fn a_file_that_is_no_database_is_left_alone() {
 fn a_server_that_is_not_there_is_named() {
     let place = Place::sqlite();
     let said = refused(&place, &["status", "--store", "redis://127.0.0.1:1"], 1);
+    assert!(said.contains("not available"), "{said}");
+    let said = refused(&place, &["status", "--store", "redis+sentinel://127.0.0.1:1"], 1);
+    assert!(
+        said.contains("redis+sentinel://user:password@host1:26379,host2:26379/MASTERNAME"),
+        "{said}"
+    );
+    let said = refused(
+        &place,
+        &["status", "--store", "redis+cluster://127.0.0.1:1,127.0.0.1:2"],
+        1,
+    );
     assert!(said.contains("not available"), "{said}");
 }
 
@@ -104,7 +164,7 @@ fn a_line_shows_where_its_messages_are() {
 #[test]
 fn run_is_a_processor_and_a_sequencer() {
     let place = Place::sqlite();
-    let run = place.service(&["run"]);
+    let run = place.service(&["run", "--delivery", "leader"]);
     let sent = place.fed(
         &["send"],
         b"one\n{\"id\":\"x\",\"payload\":2}\n\n{\"id\":\"x\",\"payload\":2}\nlast",
@@ -250,4 +310,123 @@ fn the_demo_tells_its_story() {
     );
     let page = std::fs::read_to_string(place.path().join("conga-demo.html")).expect("a page");
     assert!(page.contains("a processor is killed") && page.contains("the leader is killed"));
+}
+
+/// What a command leaves as it was: all files beside each other, by name and content.
+fn files(place: &Place) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = std::fs::read_dir(place.path())
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), std::fs::read(&path).expect("read")))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Every command that opens a file which can't be used says so and what to do, ends with 1, and leaves it as it was.
+#[test]
+fn a_file_that_cannot_be_used_is_refused_by_every_command() {
+    let place = Place::sqlite();
+    let path = |name: &str| place.path().join(name);
+    let schema = |name: &str, sql: &str| {
+        let database = rusqlite::Connection::open(path(name)).expect("a database");
+        database.execute_batch(sql).expect("a schema");
+    };
+    place.done(&["send", "--count", "500", "--store", "sqlite:good.db"]);
+    let good = std::fs::read(path("good.db")).expect("a store");
+    std::fs::write(path("letter.txt"), "my notes\n".repeat(1_000)).expect("written");
+    std::fs::write(path("half.db"), &good[..good.len() / 2]).expect("written");
+    std::fs::write(path("odd.db"), &good[..good.len() - 100]).expect("written");
+    std::fs::write(path("stub.db"), &good[..50]).expect("written");
+    std::fs::write(path("emptied.db"), "").expect("written");
+    std::fs::write(path("emptied.db-wal"), "what is left of it").expect("written");
+    std::fs::write(path("newer.db"), &good).expect("written");
+    schema("newer.db", "PRAGMA journal_mode = DELETE; PRAGMA user_version = 99");
+    schema("songs.db", "CREATE TABLE songs (title)");
+    std::fs::create_dir(path("folder")).expect("a folder");
+    let before = files(&place);
+    for (name, says) in [
+        ("letter.txt", "is not an SQLite database; choose another file"),
+        ("half.db", "is damaged"),
+        ("odd.db", "is damaged"),
+        ("stub.db", "is damaged"),
+        ("emptied.db", "is empty or gone, but its log"),
+        ("newer.db", "was written by a newer conga (schema 99"),
+        ("songs.db", "is the database of another program; choose another file"),
+        (
+            "folder",
+            "is a directory; name a file in it, as in --store sqlite:folder/conga.db",
+        ),
+        ("none/conga.db", "see that its directory exists"),
+    ] {
+        for command in [
+            &["status"][..],
+            &["send", "--count", "1"],
+            &["receive"],
+            &["receive", "--follow"],
+            &["process"],
+            &["sequence"],
+            &["run"],
+        ] {
+            let url = format!("sqlite:{name}");
+            let said = refused(&place, &[command, &["--store", &url]].concat(), 1);
+            assert!(said.contains(says) && said.contains(name), "{command:?} {name}: {said}");
+            assert_eq!(said.lines().count(), 1, "{command:?} {name}: {said}");
+            let after = files(&place);
+            let names = |files: &[(std::path::PathBuf, Vec<u8>)]| -> Vec<_> {
+                files.iter().map(|(path, _)| path.clone()).collect()
+            };
+            assert_eq!(names(&after), names(&before), "{command:?} {name}");
+            assert!(after == before, "{command:?} changed {name}");
+        }
+    }
+}
+
+/// A file of no bytes is a store that is new.
+#[test]
+fn an_empty_file_becomes_a_store() {
+    let place = Place::sqlite();
+    std::fs::write(place.path().join("conga.db"), "").expect("written");
+    assert_eq!(place.json(&["send", "--count", "3", "--json"])["sent"], 3);
+    assert_eq!(place.json(&["status", "--json"])["waiting"], 3);
+}
+
+/// What this user may not write says so, and stays as it is. Root may write anywhere, so another user runs it then.
+#[test]
+fn a_file_that_may_not_be_written_is_refused() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::os::unix::process::CommandExt as _;
+    const NOBODY: u32 = 65_534;
+    let place = Place::sqlite();
+    place.done(&["send", "--count", "3"]);
+    let file = place.path().join("conga.db");
+    let before = std::fs::read(&file).expect("read");
+    let allow = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("permissions");
+    };
+    let root = std::fs::metadata(&file).expect("a file").uid() == 0;
+    for (folder_mode, file_mode) in [(0o777, 0o444), (0o555, 0o444), (0o555, 0o666)] {
+        allow(place.path(), 0o777);
+        allow(&file, file_mode);
+        allow(place.path(), folder_mode);
+        for args in [&["status"][..], &["send", "--count", "1"], &["process"]] {
+            let mut command = place.conga(args);
+            if root {
+                command.uid(NOBODY).gid(NOBODY);
+            }
+            let output = command.stdin(Stdio::null()).output().expect("conga starts");
+            let said = String::from_utf8_lossy(&output.stderr);
+            let what = format!("{args:?} with {folder_mode:o} and {file_mode:o}: {said}");
+            assert_eq!(output.status.code(), Some(1), "{what}");
+            assert!(
+                said.contains("write permission") || said.contains("may write there"),
+                "{what}"
+            );
+            assert_eq!(std::fs::read(&file).expect("read"), before, "{what}");
+        }
+    }
+    allow(place.path(), 0o777);
+    allow(&file, 0o666);
+    assert_eq!(place.json(&["status", "--json"])["waiting"], 3);
 }

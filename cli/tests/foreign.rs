@@ -82,7 +82,17 @@ fn garbage() -> [Vec<u8>; 5] {
 #[test]
 fn all_of_it_comes_out_in_order() {
     let place = Place::redis();
-    let _processors = [1, 2].map(|_| place.service(&["process", "--line", "orders", "--handler", "sleep:0ms..5ms"]));
+    let _processors = [1, 2].map(|_| {
+        place.service(&[
+            "process",
+            "--line",
+            "orders",
+            "--handler",
+            "sleep:0ms..5ms",
+            "--delivery",
+            "leader",
+        ])
+    });
     let sequencer = place.service(&["sequence", "--line", "orders"]);
     let mut client = Client::connect(&place);
     for sequence in 1..=500 {

@@ -1,5 +1,5 @@
 //! 3 processors and 2 sequencers as real processes; kill -9 of a processor every 300 ms and of the leader every second
-//! until 2,000 messages of 5 to 50 ms are delivered. 20 seeds on each store.
+//! until 2,000 messages of 5 to 50 ms are delivered. 20 seeds on each store; by turns the store and the leader delivers.
 
 mod support;
 
@@ -9,7 +9,17 @@ const SEEDS: u64 = 20;
 
 fn survive(place: &Place) {
     for seed in 1..=SEEDS {
-        let report = place.json(&["bench", "chaos", "--json", "--seed", &seed.to_string()]);
+        let delivery = ["store", "leader"][usize::from(seed % 2 == 0)];
+        let args = [
+            "bench",
+            "chaos",
+            "--json",
+            "--delivery",
+            delivery,
+            "--seed",
+            &seed.to_string(),
+        ];
+        let report = place.json(&args);
         println!(
             "seed {seed}: {} ms, at most {} ms without a delivery, {}",
             report["elapsed_ms"], report["longest_gap_ms"], report["faults"]

@@ -60,7 +60,7 @@ impl fmt::Display for Attempt {
 ///
 /// Its deadline is that of its owner: a process renews all that it holds in one step, and loses all of it
 /// together. So a renewal costs the same for one message as for ten thousand.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// Who holds the message.
     pub owner: OwnerId,

@@ -12,7 +12,7 @@ mod record;
 pub use input::{Format, Input, Reject, identify, parse};
 pub use output::{NotAnOutput, Output};
 pub use payload::{NotJson, Payload};
-pub use record::{Body, Record, finish, write_open};
+pub use record::{Body, Record, finish, write_open, write_string};
 
 /// The dense number (1, 2, 3 …) of a message in its partition. It is the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

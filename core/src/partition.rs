@@ -8,7 +8,7 @@
 //! lowest position not yet delivered, `next` the lowest not yet claimed. So a claim copies nothing, a claim
 //! again finds the entry where it was, and position is arrival.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -21,6 +21,7 @@ use crate::time::Micros;
 mod browse;
 mod campaign;
 mod claim;
+mod clock;
 mod complete;
 mod emit;
 mod receive;
@@ -30,6 +31,7 @@ mod status;
 pub use browse::{Page, Row, Shelf, finish_processed, write_dead_letter};
 pub use campaign::CampaignRequest;
 pub use claim::{Claim, ClaimRequest, Limits};
+pub use clock::{SET_BACK_US, TELL_EVERY_US};
 pub use complete::{Completed, Completion};
 pub use emit::{Cursor, EmitRequest, Emitted, Followed, Processed, Ready, Turn};
 pub use receive::ReceiveRequest;
@@ -37,7 +39,7 @@ pub use renew::{RenewRequest, Renewed};
 pub use status::{Blocker, Status};
 
 /// All that a partition is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Partition {
     /// The input from the head on: the entry at index i has the position head + i.
     entries: VecDeque<Bytes>,
@@ -51,15 +53,17 @@ pub struct Partition {
     owners: BTreeMap<OwnerId, Micros>,
     term: Term,
     lock: Option<Lock>,
-    records: HashMap<Id, Stored>,
+    records: BTreeMap<Id, Stored>,
     processed: BTreeMap<Cursor, (Position, Turn)>,
     last_cursor: u64,
     outputs: VecDeque<(Position, Bytes)>,
     dead: Vec<DeadLetter>,
+    /// The time when a deadline was last set.
+    told: Micros,
 }
 
 /// Where a claimed message is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Flight {
     Leased(Lease),
     /// Free to be claimed again: its owner is gone or gave it back.
@@ -86,7 +90,7 @@ impl Flight {
 }
 
 /// A record with the datetimes that the store gave it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Stored {
     record: Record,
     processed: Micros,
@@ -95,7 +99,7 @@ struct Stored {
 }
 
 /// A message that failed for good, as it came in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct DeadLetter {
     position: Position,
     id: Id,
@@ -116,11 +120,12 @@ impl Default for Partition {
             owners: BTreeMap::new(),
             term: Term::default(),
             lock: None,
-            records: HashMap::new(),
+            records: BTreeMap::new(),
             processed: BTreeMap::new(),
             last_cursor: 0,
             outputs: VecDeque::new(),
             dead: Vec::new(),
+            told: Micros::default(),
         }
     }
 }

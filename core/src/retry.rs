@@ -35,7 +35,7 @@ impl Backoff {
         }
         let doublings = failed.0.saturating_sub(1).min(63);
         let ceiling = self.base_us.saturating_mul(1 << doublings).min(self.max_us);
-        Some(random % (ceiling + 1))
+        Some(ceiling.checked_add(1).map_or(random, |delays| random % delays))
     }
 }
 
@@ -68,5 +68,10 @@ mod tests {
             ..Backoff::default()
         };
         assert!(backoff.delay_us(Attempt(u32::MAX - 1), u64::MAX).is_some());
+        let without_end = Backoff {
+            max_us: u64::MAX,
+            ..backoff
+        };
+        assert_eq!(without_end.delay_us(Attempt(100), 7), Some(7));
     }
 }

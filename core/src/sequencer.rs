@@ -60,7 +60,7 @@ pub enum Action {
 }
 
 /// The reorder buffer, and whether what is in it may be emitted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Sequencer<T> {
     head: Position,
     /// The ticket at index i belongs to the position head + i.

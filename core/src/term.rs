@@ -24,7 +24,7 @@ impl fmt::Display for Term {
 }
 
 /// The leader's lock: who holds it, and until when if it is not renewed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lock {
     /// Who leads.
     pub owner: OwnerId,

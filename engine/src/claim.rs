@@ -4,12 +4,16 @@
 //! reply kept from it can be taken up.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use conga_core::lease::{Attempt, Held, OwnerId};
 use conga_core::message::Position;
-use conga_core::partition::{Claim, ClaimRequest, Limits, RenewRequest, Renewed};
+use conga_core::partition::{Claim, ClaimRequest, Completion, Limits, RenewRequest, Renewed};
+use conga_core::time::Micros;
 
 use crate::persist::persist;
+use crate::random::Random;
 use crate::store::{Result, SharedStore, StoreError};
 
 /// How a processor claims.
@@ -39,6 +43,40 @@ pub(crate) struct Claimer {
     pub(crate) store: SharedStore,
     pub(crate) owner: OwnerId,
     pub(crate) options: ClaimOptions,
+    pub(crate) fits: Fits,
+    pub(crate) random: Random,
+}
+
+/// How many bytes an answer may have. One that does not get through may be too large to, so the next is smaller.
+#[derive(Debug, Clone)]
+pub(crate) struct Fits {
+    most: u64,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Fits {
+    /// At first, and at most, `most` bytes.
+    pub(crate) fn new(most: u64) -> Self {
+        Self {
+            most,
+            bytes: Arc::new(AtomicU64::new(most)),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn smaller(&self) {
+        self.bytes.store(self.bytes().div_ceil(2), Ordering::Relaxed);
+    }
+
+    /// Grows slower than it shrinks: where the way is narrow for good, few answers are lost in finding out how narrow.
+    fn larger(&self) {
+        let bytes = self.bytes();
+        let larger = bytes.saturating_add(bytes / 4 + 1).min(self.most);
+        self.bytes.store(larger, Ordering::Relaxed);
+    }
 }
 
 /// The answer to a claim.
@@ -52,39 +90,74 @@ pub(crate) struct Claims {
 }
 
 impl Claimer {
-    /// Claims up to `max` messages. Returns only with an answer, or an error that no repetition can help.
+    /// Claims up to `max` messages. Returns with an answer, with the news that a reply was lost, or with an error that no
+    /// repetition can help. A claim whose reply was lost is not repeated: one that never hears the answers would take
+    /// the head of the line again and again, each time for as long as a lease lasts.
     pub(crate) async fn claim(self, max: usize) -> Result<Claims> {
+        let limits = self.limits();
         let request = ClaimRequest {
             owner: self.owner.clone(),
             max,
             lease_us: self.options.lease_us,
             window: self.options.window,
-            limits: self.options.limits,
+            limits,
         };
-        let mut lost_reply = false;
-        let claims = persist(
-            "claim",
-            || self.store.claim(&request),
-            |error| lost_reply |= matches!(error, StoreError::Unknown(_)),
-        )
-        .await?;
+        let ask = || async {
+            match self.store.claim(&request).await {
+                Err(StoreError::Unknown(why)) => {
+                    tracing::debug!(why, "a claim has no answer; asking what is held");
+                    self.fits.smaller();
+                    Ok(None)
+                }
+                answer => answer.map(Some),
+            }
+        };
+        let Some(claims) = persist("claim", &self.random, ask, |_| ()).await? else {
+            return Ok(Claims {
+                taken: Vec::new(),
+                may_be_more: true,
+                lost_reply: true,
+            });
+        };
+        self.fits.larger();
         let bytes: u64 = claims.iter().map(|claim| claim.entry.handed_out()).sum();
         Ok(Claims {
-            may_be_more: claims.len() >= max || bytes >= self.options.limits.total_bytes,
+            may_be_more: claims.len() >= max || bytes >= limits.total_bytes,
             taken: claims,
-            lost_reply,
+            lost_reply: false,
         })
     }
 
     /// Keeps all leases alive. With `held`, the answer tells what both sides see differently.
     pub(crate) async fn renew(self, held: Option<Vec<Held>>) -> Result<Renewed> {
-        let request = RenewRequest {
-            owner: self.owner.clone(),
-            lease_us: self.options.lease_us,
-            held,
-            limits: self.options.limits,
+        let compares = held.is_some();
+        let ask = || {
+            let request = RenewRequest {
+                owner: self.owner.clone(),
+                lease_us: self.options.lease_us,
+                held: held.clone(),
+                limits: self.limits(),
+            };
+            let store = self.store.clone();
+            async move { store.renew(&request).await }
         };
-        persist("renew", || self.store.renew(&request), |_| ()).await
+        let trouble = |error: &StoreError| {
+            if compares && matches!(error, StoreError::Unknown(_)) {
+                self.fits.smaller();
+            }
+        };
+        let renewed = persist("renew", &self.random, ask, trouble).await?;
+        if compares {
+            self.fits.larger();
+        }
+        Ok(renewed)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            total_bytes: self.fits.bytes(),
+            ..self.options.limits
+        }
     }
 
     /// Gives up all that this process holds. Not repeated: what fails here expires.
@@ -99,21 +172,50 @@ impl Claimer {
     }
 }
 
-/// What this process believes to hold.
+/// What this process believes to hold: the attempt, and when it was claimed. A store that comes back older than it was
+/// may hand out a position as the same attempt again, and with another message than before.
 #[derive(Debug, Default)]
-pub(crate) struct Holdings(HashMap<Position, Attempt>);
+pub(crate) struct Holdings(HashMap<Position, (Attempt, Micros)>);
 
 impl Holdings {
-    /// Takes up a claim. False if it is held already.
+    /// Takes up a claim. False if it is held already, or a later attempt at the same message: an answer that was long
+    /// on its way may tell of a lease that has ended since.
     pub(crate) fn take(&mut self, claim: &Claim) -> bool {
-        self.0.insert(claim.position, claim.attempt) != Some(claim.attempt)
+        let news = (claim.attempt, claim.claimed);
+        let is_news = (self.0.get(&claim.position))
+            .is_none_or(|(attempt, claimed)| *attempt < claim.attempt || *claimed < claim.claimed);
+        if is_news {
+            self.0.insert(claim.position, news);
+        }
+        is_news
     }
 
-    /// Lets go of a lease; a later attempt at the same message stays.
-    pub(crate) fn drop(&mut self, held: Held) {
-        if self.0.get(&held.position) == Some(&held.attempt) {
+    /// Lets go of the lease that ended; a later one on the same position stays.
+    pub(crate) fn drop(&mut self, ended: &Completion) {
+        let held = ended.held();
+        let is_same = |(attempt, claimed): &(Attempt, Micros)| match ended {
+            Completion::Done(record) | Completion::Dead { tombstone: record, .. } => {
+                (*attempt, *claimed) == (held.attempt, record.processing)
+            }
+            Completion::Retry { .. } => *attempt == held.attempt,
+        };
+        if self.0.get(&held.position).is_some_and(is_same) {
             self.0.remove(&held.position);
         }
+    }
+
+    /// Lets go of a claim that somebody else has by now.
+    pub(crate) fn forget(&mut self, claim: &Claim) {
+        if self.0.get(&claim.position) == Some(&(claim.attempt, claim.claimed)) {
+            self.0.remove(&claim.position);
+        }
+    }
+
+    /// Whether a lease is believed to be held.
+    pub(crate) fn has(&self, held: Held) -> bool {
+        self.0
+            .get(&held.position)
+            .is_some_and(|(attempt, _)| *attempt == held.attempt)
     }
 
     /// How many leases there are.
@@ -126,7 +228,7 @@ impl Holdings {
         let mut list: Vec<Held> = self
             .0
             .iter()
-            .map(|(position, attempt)| Held {
+            .map(|(position, (attempt, _))| Held {
                 position: *position,
                 attempt: *attempt,
             })
@@ -138,36 +240,67 @@ impl Holdings {
 
 #[cfg(test)]
 mod tests {
-    use conga_core::message::Entry;
-    use conga_core::time::Micros;
+    use conga_core::message::{Body, Entry, Id, Payload, Record};
 
     use super::*;
 
-    fn claim(position: u64, attempt: u32) -> Claim {
+    fn claim(position: u64, attempt: u32, claimed: u64) -> Claim {
         Claim {
             position: Position(position),
             attempt: Attempt(attempt),
-            claimed: Micros(0),
+            claimed: Micros(claimed),
             entry: Entry::Oversize { bytes: 0 },
         }
+    }
+
+    fn done(claim: &Claim) -> Completion {
+        Completion::Done(Record {
+            position: claim.position,
+            id: Id::of_position(claim.position),
+            sequence: None,
+            key: None,
+            body: Body::Result(Payload::string("")),
+            attempts: claim.attempt,
+            created: claim.claimed,
+            processing: claim.claimed,
+        })
     }
 
     #[test]
     fn the_end_of_an_older_attempt_does_not_end_the_newer() {
         let mut holdings = Holdings::default();
-        let older = Held {
-            position: Position(1),
-            attempt: Attempt(1),
-        };
-        assert!(holdings.take(&claim(1, 1)));
-        assert!(!holdings.take(&claim(1, 1)));
-        assert!(holdings.take(&claim(1, 2)));
-        holdings.drop(older);
+        let (older, newer) = (claim(1, 1, 5), claim(1, 2, 6));
+        assert!(holdings.take(&older));
+        assert!(!holdings.take(&older));
+        assert!(holdings.take(&newer));
+        holdings.drop(&done(&older));
         assert_eq!(holdings.len(), 1);
-        holdings.drop(Held {
-            attempt: Attempt(2),
-            ..older
-        });
+        holdings.drop(&done(&newer));
         assert_eq!(holdings.list(), []);
+    }
+
+    /// After a failover the store may not know of the first claim, and give the same position and attempt to a message
+    /// that came to stand there.
+    #[test]
+    fn the_same_attempt_claimed_again_is_another_lease() {
+        let mut holdings = Holdings::default();
+        let (lost, again) = (claim(1, 1, 5), claim(1, 1, 6));
+        assert!(holdings.take(&lost));
+        assert!(holdings.take(&again), "it has to be processed");
+        holdings.drop(&done(&lost));
+        assert_eq!(holdings.len(), 1);
+        holdings.drop(&done(&again));
+        assert_eq!(holdings.len(), 0);
+    }
+
+    /// Else the later one was taken up again when both sides compared, and two handlers ran for it at once. Found by
+    /// the simulation (seed 1003651 of that time).
+    #[test]
+    fn a_late_answer_does_not_put_an_older_attempt_in_the_place_of_the_newer() {
+        let mut holdings = Holdings::default();
+        assert!(holdings.take(&claim(1, 2, 6)));
+        assert!(!holdings.take(&claim(1, 1, 5)));
+        assert!(!holdings.take(&claim(1, 2, 6)));
+        assert!(holdings.take(&claim(1, 3, 7)));
     }
 }

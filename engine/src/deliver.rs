@@ -1,6 +1,8 @@
 //! Deliver: the outputs, in their order, to whoever consumes the line.
 
-use std::cell::Cell;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use conga_core::message::Position;
@@ -9,7 +11,8 @@ use tokio::time::sleep_until;
 
 use crate::pace::Pace;
 use crate::persist::persist;
-use crate::store::{Result, SharedStore};
+use crate::random::Random;
+use crate::store::{Result, SharedStore, StoreError};
 use crate::wake::{Listener, Topic};
 
 /// Some outputs, oldest first. They stay in the line until they are acknowledged.
@@ -17,8 +20,13 @@ use crate::wake::{Listener, Topic};
 pub struct Batch {
     /// Each one line of JSON.
     pub outputs: Vec<Bytes>,
+    /// How many more there were that had been acknowledged before: the store has come back older than it was. They are
+    /// left out, and taken off again.
+    pub repeated: usize,
     /// The position of the last one.
     last: Option<Position>,
+    /// What tells each of them from all others.
+    identities: Vec<Option<u64>>,
 }
 
 /// Reads a line's output.
@@ -26,10 +34,13 @@ pub struct Batch {
 pub struct Consumer {
     store: SharedStore,
     hints: Listener,
+    /// Acknowledged here, and not known to be so in the store.
     written: Option<Position>,
+    acknowledged: Acknowledged,
     /// How many outputs are asked for at once: as many as their sizes so far let fit into [`BATCH_BYTES`].
     fits: usize,
     pace: Pace,
+    random: Random,
 }
 
 /// About so many bytes in one batch.
@@ -52,9 +63,16 @@ impl Consumer {
             hints: store.wakes().listen(&[Topic::Output]),
             store,
             written: None,
+            acknowledged: Acknowledged::default(),
             fits: FIRST,
             pace: Pace::new(),
+            random: Random::default(),
         }
+    }
+
+    /// The same, with its jitter drawn from `random`.
+    pub fn with_random(self, random: Random) -> Self {
+        Self { random, ..self }
     }
 
     /// The next outputs, at most `max`: at once if there are any, else as soon as there are. What
@@ -86,28 +104,68 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::next`].
     pub async fn try_next(&mut self, max: usize) -> Result<Batch> {
+        let mut repeated = 0;
+        loop {
+            let mut batch = self.ask(max).await?;
+            let count = batch.outputs.len();
+            batch.identities = batch.outputs.iter().map(|output| identity_of(output)).collect();
+            if batch
+                .identities
+                .iter()
+                .flatten()
+                .any(|known| self.acknowledged.has(*known))
+            {
+                let pairs = batch.outputs.drain(..).zip(batch.identities.drain(..));
+                let is_news = |identity: &Option<u64>| identity.is_none_or(|identity| !self.acknowledged.has(identity));
+                (batch.outputs, batch.identities) = pairs.filter(|(_, identity)| is_news(identity)).unzip();
+            }
+            let again = count - batch.outputs.len();
+            repeated += again;
+            if count == 0 || !batch.outputs.is_empty() {
+                batch.repeated = repeated;
+                return Ok(batch);
+            }
+            tracing::warn!(
+                again,
+                "the store has come back older than it was; what was acknowledged is taken off again"
+            );
+            self.written = batch.last;
+        }
+    }
+
+    async fn ask(&mut self, max: usize) -> Result<Batch> {
         let (store, acknowledge) = (self.store.clone(), self.written);
-        let fits = Cell::new(self.fits);
+        // Not a `Cell`: a consumer has to run in a spawned task too.
+        let fits = AtomicUsize::new(self.fits);
+        let fitting = || fits.load(Ordering::Relaxed);
         let ask = || {
             let request = ReceiveRequest {
                 acknowledge,
-                max: fits.get().min(max).max(1),
+                max: fitting().min(max).max(1),
             };
             let store = store.clone();
             async move { store.receive(&request).await }
         };
         // An answer that does not get through may be too large to.
-        let outputs = persist("receive", ask, |_| fits.set(fits.get().div_ceil(2))).await?;
+        let smaller = |_: &StoreError| fits.store(fitting().div_ceil(2), Ordering::Relaxed);
+        let outputs = persist("receive", &self.random, ask, smaller).await?;
+        // Said again to a store that went back it might mean what nobody has seen.
+        self.written = None;
         let largest = outputs.iter().map(Bytes::len).max();
-        self.fits = largest.map_or(fits.get(), |bytes| (BATCH_BYTES / bytes.max(1)).clamp(1, MOST));
+        self.fits = largest.map_or(fitting(), |bytes| (BATCH_BYTES / bytes.max(1)).clamp(1, MOST));
         let last = outputs.last().and_then(|output| position_of(output));
-        Ok(Batch { outputs, last })
+        Ok(Batch {
+            outputs,
+            last,
+            ..Batch::default()
+        })
     }
 
     /// Says that a batch is written down. The store hears of it with the next call of [`Consumer::next`], or by
     /// [`Consumer::finish`].
     pub fn acknowledge(&mut self, batch: &Batch) {
         self.written = self.written.max(batch.last);
+        self.acknowledged.add(&batch.identities);
     }
 
     /// Takes off the output what is acknowledged.
@@ -115,19 +173,165 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::next`].
     pub async fn finish(self) -> Result<()> {
+        if self.written.is_none() {
+            return Ok(());
+        }
         let request = ReceiveRequest {
             acknowledge: self.written,
             max: 0,
         };
-        persist("receive", || self.store.receive(&request), |_| ())
+        persist("receive", &self.random, || self.store.receive(&request), |_| ())
             .await
             .map(|_| ())
     }
 }
 
+/// What was acknowledged lately: a store that comes back older than it was hands it out again, maybe at other positions.
+#[derive(Debug, Default)]
+struct Acknowledged {
+    known: HashSet<u64>,
+    /// The same, in the order in which it was acknowledged.
+    order: VecDeque<u64>,
+}
+
+/// So many are remembered; what goes back further comes out again.
+const REMEMBERED: usize = 10_000;
+
+impl Acknowledged {
+    fn add(&mut self, identities: &[Option<u64>]) {
+        for identity in identities.iter().flatten() {
+            if self.known.insert(*identity) {
+                self.order.push_back(*identity);
+            }
+        }
+        while self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    fn has(&self, identity: u64) -> bool {
+        self.known.contains(&identity)
+    }
+}
+
+/// What tells an output from all others. A result: the id that its message was given, for there is one result an id. A
+/// tombstone may be followed by a result of the same id; and who was given no id has its position for one, at which
+/// another may come to stand. Both are told by all that they say, the times among it. What may be another rather comes
+/// twice than never.
+fn identity_of(output: &[u8]) -> Option<u64> {
+    let position = output.strip_prefix(b"{\"position\":")?;
+    let digits = position.iter().position(|byte| !byte.is_ascii_digit())?;
+    let start = output.len() - position[digits..].strip_prefix(b",\"id\":\"")?.len();
+    let mut escaped = false;
+    let length = output[start..].iter().position(|byte| {
+        let ends = *byte == b'"' && !escaped;
+        escaped = *byte == b'\\' && !escaped;
+        ends
+    })?;
+    let mut hasher = DefaultHasher::new();
+    let (id, rest) = output[start..].split_at(length);
+    // The first of these is none of a payload's, nor inside of a key: there the quotes have a backslash before them.
+    let body = rest
+        .windows(8)
+        .find(|part| [&b",\"payloa"[..], b",\"dead\":"].contains(part));
+    if id.starts_with(b"@") || body != Some(b",\"payloa") {
+        // Without the times of its delivery, which it may get anew.
+        let delivery = b",\"sequencing\":";
+        let end = output.windows(delivery.len()).rposition(|part| part == delivery)?;
+        output[..end].hash(&mut hasher);
+    } else {
+        id.hash(&mut hasher);
+    }
+    Some(hasher.finish())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn output(position: u64, id: &str, processed: u32, sequenced: u32) -> Bytes {
+        format!(
+            "{{\"position\":{position},\"id\":\"{id}\",\"payload\":\",\\\"sequencing\\\":\",\"processed\":{processed},\
+             \"sequencing\":{sequenced},\"sequenced\":{sequenced}}}"
+        )
+        .into()
+    }
+
+    /// By their outputs.
+    impl Acknowledged {
+        fn add_all(&mut self, outputs: &[Bytes]) {
+            let identities: Vec<_> = outputs.iter().map(|output| identity_of(output)).collect();
+            self.add(&identities);
+        }
+
+        fn knows(&self, output: &[u8]) -> bool {
+            identity_of(output).is_some_and(|identity| self.has(identity))
+        }
+    }
+
+    #[test]
+    fn what_was_acknowledged_is_known_again_and_nothing_else() {
+        let mut acknowledged = Acknowledged::default();
+        acknowledged.add_all(&[output(1, "a", 5, 6), output(2, "b\\\"", 5, 6)]);
+        assert!(acknowledged.knows(&output(2, "b\\\"", 5, 6)));
+        assert!(
+            acknowledged.knows(&output(3, "a", 7, 8)),
+            "sent again, it came to stand elsewhere"
+        );
+        assert!(!acknowledged.knows(&output(2, "b", 5, 6)));
+    }
+
+    /// Found by a review: by position and id alone, what a plain LPUSH puts in the place of what the store has lost was
+    /// taken for what had stood there, and nobody ever saw it.
+    #[test]
+    fn without_a_given_id_another_message_at_the_same_position_is_another() {
+        let mut acknowledged = Acknowledged::default();
+        acknowledged.add_all(&[output(1, "@1", 5, 6)]);
+        assert!(acknowledged.knows(&output(1, "@1", 5, 9)), "delivered again");
+        assert!(
+            !acknowledged.knows(&output(1, "@1", 7, 9)),
+            "processed later: another, or the same once more"
+        );
+    }
+
+    /// Found by the simulation (seed 23 of that time).
+    #[test]
+    fn a_result_that_follows_a_tombstone_of_the_same_id_is_another() {
+        let mut acknowledged = Acknowledged::default();
+        let tombstone = |position: u64| -> Bytes {
+            format!(
+                "{{\"position\":{position},\"id\":\"a\",\"key\":\"\\\",\\\"payload\",\"dead\":{{\"reason\":\"no\"}},\"processed\":1,\
+                 \"sequencing\":1}}"
+            )
+            .into()
+        };
+        acknowledged.add_all(&[tombstone(1)]);
+        assert!(acknowledged.knows(&tombstone(1)));
+        assert!(!acknowledged.knows(&tombstone(2)) && !acknowledged.knows(&output(2, "a", 5, 6)));
+        let payload = b"{\"position\":3,\"id\":\"b\",\"payload\":{\"x\":1,\"dead\":{\"reason\":\"\"}},\"processed\":1,\"sequencing\":1}";
+        let again = b"{\"position\":4,\"id\":\"b\",\"payload\":2,\"processed\":2,\"sequencing\":2}";
+        acknowledged.add_all(&[Bytes::from_static(payload)]);
+        assert!(
+            acknowledged.knows(again),
+            "a payload that looks like a tombstone is none"
+        );
+    }
+
+    #[test]
+    fn so_many_are_remembered_and_no_more() {
+        let mut acknowledged = Acknowledged::default();
+        let all: Vec<Bytes> = (0..=REMEMBERED as u64)
+            .map(|at| output(at, &format!("m{at}"), 1, 1))
+            .collect();
+        acknowledged.add_all(&all);
+        assert_eq!(
+            (acknowledged.known.len(), acknowledged.order.len()),
+            (REMEMBERED, REMEMBERED)
+        );
+        assert!(!acknowledged.knows(&all[0]) && acknowledged.knows(&all[1]));
+    }
 
     #[test]
     fn an_output_begins_with_its_position() {

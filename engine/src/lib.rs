@@ -58,6 +58,7 @@ pub mod deliver;
 
 pub mod clock;
 pub mod line;
+pub mod random;
 pub mod store;
 pub mod wake;
 

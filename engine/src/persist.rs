@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-use futures_util::future::BoxFuture;
-use uuid::Uuid;
-
+use crate::random::Random;
 use crate::store::{Result, StoreError};
+use futures_util::future::BoxFuture;
 
 /// The longest pause between two attempts: what is away for long is found again so soon.
-const LONGEST_DELAY: Duration = Duration::from_millis(500);
+const LONGEST_DELAY: Duration = Duration::from_millis(200);
 
 /// The answer of a call that is on its way; without one, never. Cancel-safe.
 pub(crate) async fn answer<T>(call: &mut Option<BoxFuture<'static, T>>) -> T {
@@ -25,11 +24,12 @@ pub(crate) async fn answer<T>(call: &mut Option<BoxFuture<'static, T>>) -> T {
     }
 }
 
-/// Repeats `step` until it succeeds or can't any more. Waits in between, from some 10 ms growing to half
-/// a second at most, each process at times of its own. Tells
+/// Repeats `step` until it succeeds or can't any more. Waits in between, from some 10 ms growing to a fifth
+/// of a second at most, each process at times of its own. Tells
 /// `trouble` of each failure that will be tried again. Only for steps that may be repeated (law 4).
 pub(crate) async fn persist<T, F>(
     what: &'static str,
+    random: &Random,
     mut step: impl FnMut() -> F,
     mut trouble: impl FnMut(&StoreError),
 ) -> Result<T>
@@ -42,7 +42,7 @@ where
         .without_max_times()
         // It adds up to the whole delay. Without a seed every process would draw the same.
         .with_jitter()
-        .with_jitter_seed(Uuid::new_v4().as_u64_pair().0)
+        .with_jitter_seed(random.draw())
         .build();
     let mut failures = 0_u32;
     loop {
@@ -83,10 +83,13 @@ mod tests {
             let answer = answers.pop().expect("an answer is left");
             async move { answer }
         };
-        assert_eq!(persist("test", &mut step, |_| troubles += 1).await, Ok(1));
+        assert_eq!(
+            persist("test", &Random::System, &mut step, |_| troubles += 1).await,
+            Ok(1)
+        );
         assert_eq!(troubles, 2);
         assert!(matches!(
-            persist("test", &mut step, |_| ()).await,
+            persist("test", &Random::System, &mut step, |_| ()).await,
             Err(StoreError::Broken(_))
         ));
     }

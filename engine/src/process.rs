@@ -1,26 +1,31 @@
 //! Process: the processing service. Any number of them run side by side.
 //!
 //! One task holds all state and waits for what comes first: a handler's end, the store's answer, a hint, the time to
-//! renew. While one complete is on its way, results gather for the next: batches form under load and vanish without.
+//! renew. While a complete is on its way, results gather for the next: batches form under load and vanish without.
 
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use conga_core::lease::{Held, OwnerId};
-use conga_core::message::{Body, Format, Input, Record, Reject, identify, parse};
+use conga_core::lease::OwnerId;
+use conga_core::message::{Body, Format, Input, Position, Record, Reject, parse};
 use conga_core::partition::{Claim, Completed, Completion};
 use conga_core::retry::Backoff;
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use tokio::task::JoinSet;
+use futures_util::stream::FuturesUnordered;
+use tokio::task::{self, JoinError, JoinSet, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use crate::claim::{ClaimOptions, Claimer, Claims, Holdings};
+use self::attempt::{Policy, Tried, at_once, fail, handle, held, record_of, unreadable};
+use crate::claim::{ClaimOptions, Claimer, Claims, Fits, Holdings};
 use crate::pace::Pace;
 use crate::persist::{answer, persist};
+use crate::random::Random;
 use crate::store::{Result, SharedStore};
 use crate::wake::Topic;
 
+mod attempt;
 mod handler;
 
 pub use handler::{Handler, HandlerError, Message, sleep};
@@ -30,6 +35,14 @@ const BATCH: usize = 1_000;
 /// One complete ends with the result by which its bytes reach this; a single result that is larger is a failure for
 /// good.
 const BATCH_BYTES: usize = 8 << 20;
+/// So many completes may be on their way.
+const COMPLETES: usize = 2;
+/// How long a comparison waits for a claim that is on its way. Its answer spares the comparison what it took.
+const MOMENT: Duration = Duration::from_millis(500);
+/// So many messages are begun with one after the other, and so long their handlers are tried before each gets a task of its
+/// own.
+const AT_ONCE_MOST: usize = 128;
+const AT_ONCE: Duration = Duration::from_millis(1);
 /// How long a processor that ends waits for the store.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -87,16 +100,26 @@ pub struct Processor<H> {
 impl<H: Handler> Processor<H> {
     /// A service that processes the messages of `store` by `handler`, under a name of its own.
     pub fn new(store: SharedStore, handler: H, options: ProcessorOptions) -> Self {
+        let random = Random::default();
         let claimer = Claimer {
             store,
-            owner: OwnerId::new(format!("processor-{}", Uuid::now_v7().simple())),
+            owner: OwnerId::new(random.name("processor")),
             options: options.claim,
+            fits: Fits::new(options.claim.limits.total_bytes),
+            random,
         };
         Self {
             claimer,
             handler,
             options,
         }
+    }
+
+    /// The same, with its name and its jitter drawn from `random`.
+    pub fn with_random(mut self, random: Random) -> Self {
+        self.claimer.owner = OwnerId::new(random.name("processor"));
+        self.claimer.random = random;
+        self
     }
 
     /// Its name towards the store.
@@ -120,13 +143,17 @@ impl<H: Handler> Processor<H> {
             handler: self.handler,
             options: self.options,
             holdings: Holdings::default(),
+            upcoming: VecDeque::new(),
+            trial: Trial::Mixed,
             running: JoinSet::new(),
+            at: HashMap::new(),
             results: Vec::new(),
             compare: false,
             draining: false,
             processing: Processing::default(),
         };
         let outcome = tokio::select! {
+            biased;
             outcome = work.run(&shutdown) => outcome,
             () = async { shutdown.cancelled().await; tokio::time::sleep(drain).await } => {
                 tracing::warn!(held = drain.as_secs(), "handlers did not end in time; giving their messages back");
@@ -144,13 +171,30 @@ impl<H: Handler> Processor<H> {
 /// What the store was told, and what it said to each.
 type Told = (Vec<Completion>, Vec<Completed>);
 
+/// What came of trying handlers at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trial {
+    /// All that was begun with last was done at once. So more is claimed while there is still something to begin with; else
+    /// what is claimed is what there is room for, and another process can have the rest.
+    Swift,
+    Mixed,
+    /// One kept this task from renewing for a good part of a lease. None is tried any more: of several such processors each
+    /// would lose its leases to the other for ever.
+    GivenUp,
+}
+
 struct Work<H> {
     concurrency: usize,
     claimer: Claimer,
     handler: H,
     options: ProcessorOptions,
     holdings: Holdings,
+    /// Claimed and not yet begun with.
+    upcoming: VecDeque<Claim>,
+    trial: Trial,
     running: JoinSet<Completion>,
+    /// What each of them works at.
+    at: HashMap<task::Id, Claim>,
     /// Ends of leases that wait to be told to the store.
     results: Vec<Completion>,
     /// What both sides hold has to be compared: a reply was lost, or this process was away.
@@ -166,8 +210,10 @@ impl<H: Handler> Work<H> {
             interval(Duration::from_micros(self.claimer.options.lease_us / 3).max(Duration::from_millis(1)));
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut claiming: Option<BoxFuture<'static, Result<Claims>>> = None;
-        let mut completing: Option<BoxFuture<'static, Result<Told>>> = None;
+        let mut completing: FuturesUnordered<BoxFuture<'static, Result<Told>>> = FuturesUnordered::new();
         let mut renewing: Option<BoxFuture<'static, Result<_>>> = None;
+        // When the claim that is on its way began.
+        let mut asked = Instant::now();
         // When a claim that has no answer is not waited for any longer.
         let mut give_up = Instant::now();
         // Whether there may be something to claim.
@@ -178,16 +224,21 @@ impl<H: Handler> Work<H> {
             let wants = claiming.is_none() && hungry && free > 0 && !self.draining && !self.compare;
             if wants && pace.is_due() {
                 pace.asked();
+                asked = Instant::now();
                 claiming = Some(Box::pin(self.claimer.clone().claim(free)));
             }
-            if completing.is_none() && !self.results.is_empty() {
-                completing = Some(Box::pin(self.complete()));
+            // What has ended goes out at once, and what ends meanwhile gathers; but when that is a good part already, it need
+            // not wait for the answer.
+            let gathered = if completing.is_empty() { 1 } else { AT_ONCE_MOST };
+            if completing.len() < COMPLETES && self.results.len() >= gathered {
+                completing.push(Box::pin(self.complete()));
             }
             if renewing.is_none() && self.compare && claiming.is_none() {
                 self.compare = false;
                 renewing = Some(Box::pin(self.claimer.clone().renew(Some(self.holdings.list()))));
             }
-            if self.draining && claiming.is_none() && completing.is_none() && self.running.is_empty() {
+            let is_idle = self.upcoming.is_empty() && self.running.is_empty();
+            if self.draining && claiming.is_none() && completing.is_empty() && is_idle {
                 return Ok(());
             }
             tokio::select! {
@@ -203,11 +254,16 @@ impl<H: Handler> Work<H> {
                 }
                 renewed = answer(&mut renewing) => {
                     let renewed = renewed?;
-                    // What was found may have been cut at its limit: there may be more.
-                    self.compare |= (!renewed.known && self.holdings.len() > 0) || !renewed.found.is_empty();
-                    self.start(renewed.found);
+                    // A store that does not know this process, or has come back older than it was, may even hold leases
+                    // for it that it has ended. And what was found may have been cut at its limit: there may be more.
+                    self.compare |= !renewed.known;
+                    self.compare |= renewed.blocking.is_some_and(|held| !self.holdings.has(held));
+                    // Others have it, or had it. What is begun with goes on: its result is stale, and that is all.
+                    self.forget(&renewed.lost);
+                    // What a claim brought while both were compared is no news.
+                    self.compare |= self.take(renewed.found);
                 }
-                told = answer(&mut completing) => {
+                Some(told) = completing.next() => {
                     let (completions, answers) = told?;
                     self.count(&completions, &answers);
                 }
@@ -219,14 +275,19 @@ impl<H: Handler> Work<H> {
                         pace.hurry();
                     }
                     self.compare |= claims.lost_reply;
-                    self.start(claims.taken);
+                    self.take(claims.taken);
                 }
-                Some(ended) = self.running.join_next() => self.end(ended),
+                // The store may refuse claims alone, as without memory, and for ever; and what is compared may be what
+                // the line waits for. What this claim took is found then, as if its reply had been lost.
+                () = sleep_until(asked + MOMENT), if self.compare && claiming.is_some() => claiming = None,
+                Some(ended) = self.running.join_next_with_id() => self.end(ended),
                 () = sleep_until(pace.due()), if wants && !pace.is_due() => {}
-                () = hints.heard(), if !hungry && !self.draining && free > 0 => hungry = true,
+                () = hints.heard(), if !hungry && !self.draining && free > 0 && self.upcoming.is_empty() => hungry = true,
+                // What was just said to the store is on its way before.
+                () = yield_now(), if self.can_begin() => self.begin(),
             }
             // Whatever else has ended goes into the same batch.
-            while let Some(ended) = self.running.try_join_next() {
+            while let Some(ended) = self.running.try_join_next_with_id() {
                 self.end(ended);
             }
         }
@@ -235,16 +296,55 @@ impl<H: Handler> Work<H> {
     /// How many messages to ask for. Results that the store has not taken yet count too, so that a store that is slow
     /// to take them slows down the claims.
     fn free(&self) -> usize {
-        let running = self.concurrency.saturating_sub(self.running.len());
+        let begun = if self.trial == Trial::Swift {
+            0
+        } else {
+            self.upcoming.len()
+        };
+        let running = self.concurrency.saturating_sub(self.running.len() + begun);
         let held = (2 * self.concurrency).saturating_sub(self.holdings.len());
         running.min(held).min(BATCH)
     }
 
-    fn start(&mut self, claims: Vec<Claim>) {
-        for claim in claims {
-            if !self.holdings.take(&claim) {
-                continue;
+    /// Takes up what is news. Whether anything was.
+    fn take(&mut self, claims: Vec<Claim>) -> bool {
+        let before = self.upcoming.len();
+        let holdings = &mut self.holdings;
+        self.upcoming
+            .extend(claims.into_iter().filter(|claim| holdings.take(claim)));
+        self.upcoming.len() > before
+    }
+
+    fn forget(&mut self, lost: &[Position]) {
+        let holdings = &mut self.holdings;
+        self.upcoming.retain(|claim| {
+            let stays = !lost.contains(&claim.position);
+            if !stays {
+                holdings.forget(claim);
             }
+            stays
+        });
+    }
+
+    fn can_begin(&self) -> bool {
+        !self.upcoming.is_empty() && (self.draining || self.running.len() < self.concurrency)
+    }
+
+    /// Begins with some of what was claimed. A handler that has its result at once needs no task of its own; but what many
+    /// of them take must not keep this task from its other work, so only the first of them are tried.
+    fn begin(&mut self) {
+        let began = Instant::now();
+        let until = if self.trial == Trial::GivenUp {
+            began
+        } else {
+            began + AT_ONCE
+        };
+        let before = self.running.len();
+        for _ in 0..AT_ONCE_MOST {
+            if !self.can_begin() {
+                break;
+            }
+            let Some(claim) = self.upcoming.pop_front() else { break };
             if self.draining {
                 self.results.push(Completion::Retry {
                     held: held(&claim),
@@ -252,33 +352,78 @@ impl<H: Handler> Work<H> {
                 });
                 continue;
             }
-            let input = parse(
-                &claim.entry,
-                claim.position,
-                self.options.format,
-                self.options.claim.limits.entry_bytes,
-            );
-            match input {
+            match self.read(&claim) {
                 Ok(input) => {
                     let handler = self.handler.clone();
-                    let policy = (self.options.backoff, self.options.mark_dead);
-                    self.running.spawn(handle(handler, claim, input, policy));
+                    let work = Box::pin(handle(handler, claim.clone(), input, self.policy()));
+                    match at_once(work, until) {
+                        Tried::Done(completion) => self.finish(completion),
+                        Tried::Panicked => self.panicked(&claim),
+                        Tried::Waits(work) => {
+                            let task = self.running.spawn(work);
+                            self.at.insert(task.id(), claim);
+                        }
+                    }
                 }
                 Err(reject) => {
-                    self.processing.dead += 1;
-                    self.results.push(Completion::Dead {
+                    self.finish(Completion::Dead {
                         tombstone: unreadable(&claim, &reject),
                         deliver: self.options.mark_dead,
                     });
                 }
             }
         }
+        let long = Duration::from_micros(self.claimer.options.lease_us / 10);
+        self.trial = match self.trial {
+            Trial::GivenUp => Trial::GivenUp,
+            _ if began.elapsed() > long => {
+                tracing::debug!("a handler works long before it waits; each has a task of its own from now on");
+                Trial::GivenUp
+            }
+            _ if self.running.len() == before => Trial::Swift,
+            _ => Trial::Mixed,
+        };
+    }
+
+    fn read(&self, claim: &Claim) -> std::result::Result<Input, Reject> {
+        let longest = self.options.claim.limits.entry_bytes;
+        parse(&claim.entry, claim.position, self.options.format, longest)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy {
+            backoff: self.options.backoff,
+            mark_dead: self.options.mark_dead,
+            random: self.claimer.random.clone(),
+        }
     }
 
     /// Takes what a handler came to.
-    fn end(&mut self, ended: std::result::Result<Completion, tokio::task::JoinError>) {
-        // A handler's panic is caught inside of its task; here only a cancelled one is left, which nobody waits for.
-        let Ok(completion) = ended else { return };
+    fn end(&mut self, ended: std::result::Result<(task::Id, Completion), JoinError>) {
+        match ended {
+            Ok((id, completion)) => {
+                self.at.remove(&id);
+                self.finish(completion);
+            }
+            Err(error) => {
+                if let Some(claim) = self.at.remove(&error.id()) {
+                    self.panicked(&claim);
+                }
+            }
+        }
+    }
+
+    /// A handler's panic is caught where it runs, but what is dropped after it may panic too.
+    fn panicked(&mut self, claim: &Claim) {
+        let record = match self.read(claim) {
+            Ok(input) => record_of(claim, &input),
+            Err(reject) => unreadable(claim, &reject),
+        };
+        let error = HandlerError::passing("the handler panicked");
+        self.finish(fail(claim, record, error, &self.policy()));
+    }
+
+    fn finish(&mut self, completion: Completion) {
         match completion {
             Completion::Dead { .. } => self.processing.dead += 1,
             Completion::Retry { .. } => self.processing.retried += 1,
@@ -289,18 +434,21 @@ impl<H: Handler> Work<H> {
 
     /// Tells the store what has ended. Repeated until it answers: what counted already is stale then.
     fn complete(&mut self) -> impl Future<Output = Result<Told>> + use<H> {
+        // Neighbours side by side: what is a run costs the store less.
+        self.results.sort_unstable_by_key(Completion::held);
         let rest = self.results.split_off(batch_of(&self.results));
         let batch = std::mem::replace(&mut self.results, rest);
         let claimer = self.claimer.clone();
         async move {
-            let answers = persist("complete", || claimer.store.complete(&claimer.owner, &batch), |_| ()).await?;
+            let tell = || claimer.store.complete(&claimer.owner, &batch);
+            let answers = persist("complete", &claimer.random, tell, |_| ()).await?;
             Ok((batch, answers))
         }
     }
 
     fn count(&mut self, completions: &[Completion], answers: &[Completed]) {
         for (completion, answer) in completions.iter().zip(answers) {
-            self.holdings.drop(completion.held());
+            self.holdings.drop(completion);
             match (answer, completion) {
                 (Completed::Stale, _) => self.processing.stale += 1,
                 (Completed::Accepted, Completion::Done(_)) => self.processing.done += 1,
@@ -326,86 +474,7 @@ fn batch_of(results: &[Completion]) -> usize {
 
 fn size_of_result(record: &Record) -> usize {
     match &record.body {
-        Body::Result(payload) => payload.text().len(),
+        Body::Result(payload) => payload.size(),
         Body::Dead { .. } => 0,
-    }
-}
-
-fn held(claim: &Claim) -> Held {
-    Held {
-        position: claim.position,
-        attempt: claim.attempt,
-    }
-}
-
-/// Runs the handler and says how the lease ends. A panic in it is a failure like any other.
-async fn handle<H: Handler>(handler: H, claim: Claim, input: Input, (backoff, deliver): (Backoff, bool)) -> Completion {
-    let created = input.created.unwrap_or(claim.claimed);
-    let mut record = Record {
-        position: claim.position,
-        id: input.id,
-        sequence: input.sequence,
-        key: input.key,
-        body: Body::Dead { reason: String::new() },
-        attempts: claim.attempt,
-        created,
-        processing: claim.claimed,
-    };
-    let message = Message {
-        position: claim.position,
-        id: record.id.clone(),
-        sequence: record.sequence,
-        key: record.key.clone(),
-        payload: input.payload,
-        attempt: claim.attempt,
-        created,
-    };
-    // The call itself is inside too: it may panic before there is a future.
-    let handled = std::panic::AssertUnwindSafe(async move { handler.handle(message).await });
-    let error = match futures_util::FutureExt::catch_unwind(handled).await {
-        Ok(Ok(payload)) if payload.text().len() > BATCH_BYTES => HandlerError::permanent(format!(
-            "the result has {} bytes, the limit is {BATCH_BYTES}",
-            payload.text().len()
-        )),
-        Ok(Ok(payload)) => {
-            record.body = Body::Result(payload);
-            return Completion::Done(record);
-        }
-        Ok(Err(error)) => error,
-        Err(_) => HandlerError::passing("the handler panicked"),
-    };
-    let random = Uuid::new_v4().as_u64_pair().0;
-    let delay = (!error.permanent)
-        .then(|| backoff.delay_us(claim.attempt, random))
-        .flatten();
-    if let Some(delay_us) = delay {
-        tracing::debug!(position = %claim.position, attempt = %claim.attempt, delay_us, %error, "failed, will be tried again");
-        return Completion::Retry {
-            held: held(&claim),
-            delay_us,
-        };
-    }
-    tracing::warn!(position = %claim.position, attempts = %claim.attempt, %error, "failed for good");
-    record.body = Body::Dead { reason: error.reason };
-    Completion::Dead {
-        tombstone: record,
-        deliver,
-    }
-}
-
-/// The tombstone of an entry that is no message, under the id that it has all the same.
-fn unreadable(claim: &Claim, reject: &Reject) -> Record {
-    tracing::warn!(position = %claim.position, reason = %reject, "not a message; kept as a dead letter");
-    Record {
-        position: claim.position,
-        id: identify(&claim.entry, claim.position),
-        sequence: None,
-        key: None,
-        body: Body::Dead {
-            reason: reject.to_string(),
-        },
-        attempts: claim.attempt,
-        created: claim.claimed,
-        processing: claim.claimed,
     }
 }

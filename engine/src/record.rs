@@ -3,6 +3,7 @@
 use conga_core::partition::{Row, Shelf};
 
 use crate::persist::persist;
+use crate::random::Random;
 use crate::store::{Result, SharedStore};
 
 /// Reads a shelf to its end, a page at a time.
@@ -33,7 +34,8 @@ impl Rows {
         if self.ended {
             return Ok(None);
         }
-        let page = persist("browse", || self.store.browse(self.shelf, self.from.as_deref()), |_| ()).await?;
+        let ask = || self.store.browse(self.shelf, self.from.as_deref());
+        let page = persist("browse", &Random::System, ask, |_| ()).await?;
         self.ended = page.next.is_none();
         self.from = page.next;
         Ok(Some(page.rows))

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use conga_core::message::Payload;
+use conga_core::message::{Payload, write_string};
 use conga_core::time::Micros;
 
 use crate::persist::persist;
+use crate::random::Random;
 use crate::store::{Result, SharedStore, StoreError};
 
 /// A message as a producer gives it.
@@ -41,21 +42,28 @@ impl Outgoing {
         let payload = self.payload.text();
         let mut text = String::with_capacity(payload.len() + 128);
         text.push('{');
-        let quoted = |value: &str| serde_json::Value::from(value).to_string();
         // Writing to a String never fails.
         if let Some(id) = &self.id {
-            let _ = write!(text, "\"id\":{},", quoted(id));
+            text.push_str("\"id\":");
+            write_string(&mut text, id);
+            text.push(',');
         }
         if let Some(sequence) = self.sequence {
             let _ = write!(text, "\"sequence\":{sequence},");
         }
         if let Some(key) = &self.key {
-            let _ = write!(text, "\"key\":{},", quoted(key));
+            text.push_str("\"key\":");
+            write_string(&mut text, key);
+            text.push(',');
         }
         if let Some(created) = self.created {
             let _ = write!(text, "\"created\":\"{created}\",");
         }
-        let _ = write!(text, "\"{}\":{payload}}}", self.payload.field());
+        text.push('"');
+        text.push_str(self.payload.field());
+        text.push_str("\":");
+        text.push_str(payload);
+        text.push('}');
         text.into()
     }
 }
@@ -64,12 +72,21 @@ impl Outgoing {
 #[derive(Debug, Clone)]
 pub struct Producer {
     store: SharedStore,
+    random: Random,
 }
 
 impl Producer {
     /// A producer for the line that `store` was opened for.
     pub fn new(store: SharedStore) -> Self {
-        Self { store }
+        Self {
+            store,
+            random: Random::default(),
+        }
+    }
+
+    /// The same, with its jitter drawn from `random`.
+    pub fn with_random(self, random: Random) -> Self {
+        Self { random, ..self }
     }
 
     /// Sends a batch: all of it or nothing, in its order.
@@ -97,7 +114,7 @@ impl Producer {
                 "only messages with an id or a sequence can be sent again without counting twice".to_owned(),
             ));
         }
-        persist("send", || self.send(batch), |_| ()).await
+        persist("send", &self.random, || self.send(batch), |_| ()).await
     }
 
     /// Sends a batch of entries as they are: envelopes, or any bytes, which then are payloads as a whole.

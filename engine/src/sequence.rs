@@ -11,11 +11,11 @@ use conga_core::sequencer::{Action, Event, Sequencer as Machine};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::lead::{Change, Elector};
 use crate::pace::Pace;
 use crate::persist::{answer, persist};
+use crate::random::Random;
 use crate::store::{Result, SharedStore};
 use crate::wake::{Listener, Topic};
 
@@ -54,16 +54,29 @@ pub struct Sequencer {
     store: SharedStore,
     elector: Elector,
     options: SequencerOptions,
+    random: Random,
 }
 
 impl Sequencer {
     /// A service that delivers what is processed in `store`, under a name of its own.
     pub fn new(store: SharedStore, options: SequencerOptions) -> Self {
-        let owner = OwnerId::new(format!("sequencer-{}", Uuid::now_v7().simple()));
+        let random = Random::default();
+        let owner = OwnerId::new(random.name("sequencer"));
         Self {
             elector: Elector::new(store.clone(), owner),
             store,
             options,
+            random,
+        }
+    }
+
+    /// The same, with its name and its jitter drawn from `random`.
+    pub fn with_random(self, random: Random) -> Self {
+        let owner = OwnerId::new(random.name("sequencer"));
+        Self {
+            elector: Elector::new(self.store.clone(), owner),
+            random,
+            ..self
         }
     }
 
@@ -91,6 +104,7 @@ impl Sequencer {
             pause: None,
             refusals: 0,
             sequencing: Sequencing::default(),
+            random: self.random,
         };
         let outcome = work.run(&shutdown).await;
         // Not only as a leader: a call for the leadership that is on its way may still win it.
@@ -128,6 +142,7 @@ struct Work {
     /// How many emits in a row did not count.
     refusals: u32,
     sequencing: Sequencing,
+    random: Random,
 }
 
 impl Work {
@@ -189,9 +204,10 @@ impl Work {
 
     fn follow(&self) -> impl Future<Output = (Position, bool, Result<Followed>)> + use<> {
         let (store, cursor, batch, head) = (self.store.clone(), self.cursor, self.batch, self.machine.head());
+        let random = self.random.clone();
         async move {
             let mut troubled = false;
-            let followed = persist("follow", || store.follow(cursor, batch), |_| troubled = true).await;
+            let followed = persist("follow", &random, || store.follow(cursor, batch), |_| troubled = true).await;
             (head, troubled, followed)
         }
     }

@@ -17,9 +17,13 @@
 //! 6. **Leadership** is a lock that expires, and a term that grows with each change of hands.
 //!
 //! # Where later steps fit
-//! A store is opened for one partition, so a sharded line is a store for each of them. Whether a complete also
-//! delivers what is then at the head is between [`Store::complete`] and the store: the answer to the processor stays
-//! the same, and a sequencer that follows finds nothing left to emit.
+//! A store is opened for one partition, so a sharded line is a store for each of them.
+//!
+//! # Who delivers
+//! With [`Delivery::Leader`] a sequencer does, by [`Store::follow`] and [`Store::emit`]. With [`Delivery::Store`] the step
+//! that completes the message at the head also delivers it, and all that follow it without a gap, so that no result
+//! travels to a sequencer and no failover stands in its way. Both see the same state, and each of them may be used at
+//! the same time: an emit of what was delivered meanwhile is [`Emitted::Moved`].
 //!
 //! # Cancellation
 //! A verb's future may be dropped at any time. The step is then done wholly or not at all, and nobody knows which:
@@ -46,13 +50,25 @@ pub mod redis;
 pub mod sqlite;
 
 pub use error::StoreError;
-pub use open::{BadStoreUrl, StoreUrl, erase, open};
+pub use open::{BadStoreUrl, OpenOptions, StoreUrl, erase, open, open_with};
 
 /// What a verb answers.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// A shared store.
 pub type SharedStore = Arc<dyn Store>;
+
+/// Who appends to the output what stands at the head without a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Delivery {
+    /// The leading sequencer.
+    Leader,
+    /// The store itself, in the step that completes the message at the head. What it had to leave, because it would have
+    /// been too much for one step, and what others left, is delivered by the next [`Store::complete`] or
+    /// [`Store::renew`] of anybody who has the store deliver.
+    #[default]
+    Store,
+}
 
 /// One partition of a line.
 #[async_trait]
@@ -64,11 +80,12 @@ pub trait Store: Debug + Send + Sync {
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>>;
 
     /// Ends leases (law 2). One answer for each completion, in their order. Wakes [`crate::wake::Topic::Processed`],
-    /// and [`crate::wake::Topic::Input`] where something is free again.
+    /// and [`crate::wake::Topic::Input`] where something is free again. With [`Delivery::Store`] it delivers too, and wakes
+    /// [`crate::wake::Topic::Output`] if it did.
     async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>>;
 
     /// Keeps an owner and with it all its leases alive, tells it what it holds, or lets it leave. A leave wakes
-    /// [`crate::wake::Topic::Input`].
+    /// [`crate::wake::Topic::Input`]. With [`Delivery::Store`] it delivers what is ready, as [`Store::complete`].
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed>;
 
     /// Takes, renews or gives up the leadership (law 6). Giving it up wakes [`crate::wake::Topic::Lock`].

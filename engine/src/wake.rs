@@ -86,8 +86,9 @@ impl Listener {
     pub async fn heard(&mut self) {
         let look_at = *self.look_at.get_or_insert_with(|| Instant::now() + FALLBACK);
         tokio::select! {
-            () = tokio::time::sleep_until(look_at) => {}
+            biased;
             () = any(&mut self.hints) => {}
+            () = tokio::time::sleep_until(look_at) => {}
         }
         self.look_at = None;
     }

@@ -1,7 +1,7 @@
 //! What is special about the Redis store. That it keeps the laws like every other is for the contract suite.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "support/redis_server.rs"]
+#[path = "../../cli/src/bench/redis_server.rs"]
 mod redis_server;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,7 +17,7 @@ use conga::core::term::{Campaign, Term};
 use conga::core::time::Micros;
 use conga::line::Line;
 use conga::store::redis::{RedisOptions, RedisStore};
-use conga::store::{Store, StoreError};
+use conga::store::{Delivery, Store, StoreError};
 use conga::wake::Topic;
 use redis::aio::MultiplexedConnection;
 use redis_server::RedisServer;
@@ -26,7 +26,11 @@ const SECOND: u64 = 1_000_000;
 
 async fn open(server: &RedisServer) -> RedisStore {
     let line: Line = "orders".parse().expect("a name");
-    RedisStore::connect(&server.url(), &line, RedisOptions::default())
+    let options = RedisOptions {
+        delivery: Delivery::Leader,
+        ..RedisOptions::default()
+    };
+    RedisStore::connect(&server.url(), &line, options)
         .await
         .expect("a store")
 }
@@ -100,7 +104,7 @@ async fn emit_all(store: &RedisStore) -> Emitted {
 
 #[tokio::test]
 async fn a_foreign_client_is_a_full_producer_and_consumer() {
-    let server = RedisServer::start();
+    let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
     for payload in ["one", "two", "three"] {
@@ -146,7 +150,7 @@ async fn a_foreign_client_is_a_full_producer_and_consumer() {
 
 #[tokio::test]
 async fn a_server_that_forgets_the_scripts_is_told_again() {
-    let server = RedisServer::start();
+    let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
     store.send(&[Bytes::from_static(b"1")]).await.unwrap();
@@ -161,7 +165,7 @@ async fn a_server_that_forgets_the_scripts_is_told_again() {
 
 #[tokio::test]
 async fn a_key_of_a_wrong_type_is_named_and_nothing_is_changed() {
-    let server = RedisServer::start();
+    let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
     for (key, kind) in [("{orders}:in", "list"), ("{orders}:delayed", "zset")] {
@@ -186,7 +190,7 @@ async fn a_key_of_a_wrong_type_is_named_and_nothing_is_changed() {
 
 #[tokio::test]
 async fn a_hint_reaches_the_other_stores() {
-    let server = RedisServer::start();
+    let server = RedisServer::start(&[]).expect("a Redis server");
     let sender = open(&server).await;
     let other = open(&server).await;
     let mut ready = other.wakes().listen(&Topic::ALL);
@@ -207,7 +211,7 @@ async fn a_hint_reaches_the_other_stores() {
 
 #[tokio::test]
 async fn hints_come_again_after_the_subscriber_was_cut_off() {
-    let server = RedisServer::start();
+    let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
     run::<u64>(&mut foreigner, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
@@ -221,7 +225,7 @@ async fn hints_come_again_after_the_subscriber_was_cut_off() {
 
 #[tokio::test]
 async fn the_time_is_the_servers() {
-    let server = RedisServer::start();
+    let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
     store.send(&[Bytes::from_static(b"1")]).await.unwrap();
@@ -248,7 +252,7 @@ async fn run_time(foreigner: &mut MultiplexedConnection) -> (u64, u64) {
 
 #[tokio::test]
 async fn without_memory_nothing_new_begins_and_what_was_begun_ends() {
-    let server = RedisServer::start();
+    let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
     store
@@ -281,9 +285,51 @@ async fn without_memory_nothing_new_begins_and_what_was_begun_ends() {
     assert_eq!(claims[0].position, Position(2));
 }
 
+/// Else the line stood still at it, and nothing would ever leave the memory.
+#[tokio::test]
+async fn without_memory_what_a_dead_processor_held_is_claimed_by_another() {
+    let server = RedisServer::start(&[]).expect("a Redis server");
+    let store = open(&server).await;
+    let mut foreigner = foreigner(&server).await;
+    let large = Bytes::from(vec![b'x'; 8 << 20]);
+    store.send(&[large, Bytes::from_static(b"2")]).await.unwrap();
+    let died = ClaimRequest {
+        owner: OwnerId::new("died"),
+        lease_us: 1,
+        ..claim_of(1)
+    };
+    assert_eq!(store.claim(&died).await.unwrap()[0].position, Position(1));
+    // What the scripts have left behind counts too, until it is swept up at any time.
+    run::<String>(&mut foreigner, &["SCRIPT", "FLUSH", "SYNC"]).await;
+    let info: String = run(&mut foreigner, &["INFO", "memory"]).await;
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+    let limit = used.parse::<u64>().unwrap() - (2 << 20);
+    run::<String>(&mut foreigner, &["CONFIG", "SET", "maxmemory", &limit.to_string()]).await;
+
+    let claims = store.claim(&claim_of(2)).await.unwrap();
+    let taken: Vec<_> = claims.iter().map(|claim| (claim.position, claim.attempt)).collect();
+    assert_eq!(taken, [(Position(1), Attempt(2))], "and nothing new");
+    let again = store.claim(&claim_of(1)).await;
+    assert!(matches!(again, Err(StoreError::Unavailable(_))), "{again:?}");
+    let answers = store.complete(&OwnerId::new("p1"), &[done(&claims[0], "x")]).await;
+    assert_eq!(answers, Ok(vec![Completed::Accepted]));
+    assert_eq!(emit_all(&store).await, Emitted::Advanced { head: Position(2) });
+    let outputs = store
+        .receive(&ReceiveRequest {
+            acknowledge: None,
+            max: 10,
+        })
+        .await
+        .unwrap();
+    assert_eq!(outputs.len(), 1);
+
+    let claims = store.claim(&claim_of(1)).await.unwrap();
+    assert_eq!(claims[0].position, Position(2), "there is memory again");
+}
+
 #[tokio::test]
 async fn a_server_that_is_away_is_told_from_one_that_went_away() {
-    let server = RedisServer::start();
+    let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     store.status().await.unwrap();
     let url = server.url();
@@ -300,7 +346,7 @@ async fn a_server_that_is_away_is_told_from_one_that_went_away() {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_server_that_falls_silent_is_unknown_and_its_connection_is_replaced() {
-    let server = RedisServer::start();
+    let server = RedisServer::start(&[]).expect("a Redis server");
     let line: Line = "orders".parse().unwrap();
     let options = RedisOptions {
         connection_timeout: Duration::from_millis(400),
@@ -329,7 +375,7 @@ async fn a_server_that_falls_silent_is_unknown_and_its_connection_is_replaced() 
 
 #[tokio::test]
 async fn a_missing_password_says_where_to_put_it() {
-    let server = RedisServer::start_with(&["--requirepass", "secret"]);
+    let server = RedisServer::start(&["--requirepass", "secret"]).expect("a Redis server");
     let line: Line = "orders".parse().unwrap();
     let connect = |url: String| RedisStore::connect(Box::leak(url.into_boxed_str()), &line, RedisOptions::default());
     let Err(StoreError::Broken(text)) = connect(server.url()).await else {
@@ -343,11 +389,39 @@ async fn a_missing_password_says_where_to_put_it() {
         .expect("the right password");
 }
 
+/// Each send and receive would be in doubt for ever.
+#[tokio::test]
+async fn a_server_that_can_not_tell_what_replicas_have_is_refused() {
+    let server = RedisServer::start(&[]).expect("a Redis server");
+    let mut foreigner = foreigner(&server).await;
+    let line: Line = "orders".parse().unwrap();
+    for (user, without, named) in [("nowait", "-wait", "WAIT"), ("noinfo", "-info", "INFO")] {
+        let rules = ["ACL", "SETUSER", user, "on", ">secret", "~*", "&*", "+@all", without];
+        run::<()>(&mut foreigner, &rules).await;
+        let url = format!("redis://{user}:secret@127.0.0.1:{}", server.port());
+        let options = |replicas| RedisOptions {
+            replicas,
+            ..RedisOptions::default()
+        };
+        let Err(StoreError::Broken(text)) = RedisStore::connect(&url, &line, options(1)).await else {
+            panic!("{user} is not refused");
+        };
+        assert!(text.contains(named) && text.contains("--replicas"), "{text}");
+        RedisStore::connect(&url, &line, options(0)).await.unwrap();
+    }
+    let options = RedisOptions {
+        replicas: 1,
+        ..RedisOptions::default()
+    };
+    // That there are no replicas is no reason: they may come.
+    RedisStore::connect(&server.url(), &line, options).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_large_batch_goes_through_in_pieces() {
     const COUNT: u64 = 5_000;
     const LAST: usize = 4_999;
-    let server = RedisServer::start();
+    let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     let entries: Vec<Bytes> = (1..=COUNT).map(|n| Bytes::from(n.to_string())).collect();
     store.send(&entries).await.unwrap();
@@ -416,4 +490,25 @@ async fn a_large_batch_goes_through_in_pieces() {
             assert!(first.starts_with(format!("{{\"position\":{},", last + 1).as_bytes()));
         }
     }
+}
+
+/// A server that takes over may lack the last outputs, and have others at their positions by the time at which the first
+/// ones are acknowledged. Nobody has seen those.
+#[tokio::test]
+async fn an_acknowledgement_means_what_was_handed_out_and_not_what_stands_there_now() {
+    let server = RedisServer::start(&[]).expect("a Redis server");
+    let store = open(&server).await;
+    let mut foreigner = foreigner(&server).await;
+    let output = |payload: &str| format!("{{\"position\":1,\"id\":\"@1\",\"payload\":\"{payload}\"}}");
+    let receive = async |acknowledge| {
+        let request = ReceiveRequest { acknowledge, max: 10 };
+        store.receive(&request).await.unwrap()
+    };
+    run::<u64>(&mut foreigner, &["LPUSH", "{orders}:out", &output("old")]).await;
+    assert_eq!(receive(None).await, [output("old")]);
+    run::<u64>(&mut foreigner, &["DEL", "{orders}:out"]).await;
+    run::<u64>(&mut foreigner, &["LPUSH", "{orders}:out", &output("new")]).await;
+    let first = Some(Position(1));
+    assert_eq!(receive(first).await, [output("new")], "not taken off");
+    assert!(receive(first).await.is_empty(), "now it was seen");
 }

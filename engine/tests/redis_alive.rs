@@ -1,7 +1,7 @@
 //! Law 7 on Redis: death is noticed, not only timed out; and a wrong guess is harmless.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "support/redis_server.rs"]
+#[path = "../../cli/src/bench/redis_server.rs"]
 mod redis_server;
 
 use std::time::{Duration, Instant};
@@ -81,7 +81,7 @@ async fn send(store: &RedisStore, count: usize) {
 
 #[tokio::test]
 async fn what_the_dead_held_is_free_long_before_it_expires() {
-    let server = RedisServer::start();
+    let server = RedisServer::start(&[]).expect("a Redis server");
     let (there, here) = (open(&server).await, open(&server).await);
     send(&here, 3).await;
     show(&there, "dead").await;
@@ -108,7 +108,7 @@ async fn what_the_dead_held_is_free_long_before_it_expires() {
 
 #[tokio::test]
 async fn the_living_are_left_alone() {
-    let server = RedisServer::start();
+    let server = RedisServer::start(&[]).expect("a Redis server");
     let (there, here, third) = (open(&server).await, open(&server).await, open(&server).await);
     send(&here, 3).await;
     show(&there, "there").await;
@@ -138,7 +138,7 @@ async fn the_living_are_left_alone() {
 /// A process that has lost its subscription is taken for dead although it lives and goes on.
 #[tokio::test]
 async fn a_wrong_guess_is_harmless() {
-    let server = RedisServer::start();
+    let server = RedisServer::start(&[]).expect("a Redis server");
     let (wronged, other) = (open(&server).await, open(&server).await);
     let client = redis::Client::open(server.url()).unwrap();
     let mut foreigner = client.get_multiplexed_async_connection().await.unwrap();

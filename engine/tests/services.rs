@@ -15,14 +15,16 @@ use conga::deliver::{Consumer, position_of};
 use conga::process::{HandlerError, Message, Processor, ProcessorOptions, sleep};
 use conga::send::{Outgoing, Producer};
 use conga::sequence::{Sequencer, SequencerOptions};
-use conga::store::SharedStore;
 use conga::store::memory::MemoryStore;
+use conga::store::{Delivery, SharedStore};
+use conga::wake::Topic;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::service_fn;
 
+/// One in which the leader delivers, so that all services have something to do.
 fn store() -> SharedStore {
-    Arc::new(MemoryStore::new(Clock::Store))
+    Arc::new(MemoryStore::new(Clock::Store).delivering(Delivery::Leader))
 }
 
 fn numbered(sequence: u64) -> Outgoing {
@@ -249,4 +251,36 @@ async fn a_standby_takes_over() {
     assert_eq!(outputs[0]["sequence"], 11);
     assert!(store.status().await.unwrap().term > term);
     stop.cancel();
+}
+
+/// Found by a review: one that computes for long kept its processor from renewing, message after message.
+#[tokio::test]
+async fn a_handler_that_works_long_before_it_waits_gets_a_task_of_its_own() {
+    let store = store();
+    let sent: Vec<_> = (1..=3).map(numbered).collect();
+    Producer::new(store.clone()).send(&sent).await.unwrap();
+    let tasks = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = tasks.clone();
+    let handler = service_fn(move |message: Message| {
+        seen.lock().unwrap().push(tokio::task::try_id());
+        std::thread::sleep(Duration::from_millis(if message.position.0 == 1 { 120 } else { 0 }));
+        async move { Ok::<_, HandlerError>(message.payload) }
+    });
+    let options = ProcessorOptions {
+        concurrency: 1,
+        ..ProcessorOptions::default()
+    };
+    let shutdown = CancellationToken::new();
+    let mut processed = store.wakes().listen(&[Topic::Processed]);
+    let working = tokio::spawn(Processor::new(store.clone(), handler, options).run(shutdown.clone()));
+    while store.status().await.unwrap().processed < 3 {
+        processed.heard().await;
+    }
+    shutdown.cancel();
+    working.await.unwrap().unwrap();
+    let tasks = tasks.lock().unwrap();
+    assert!(
+        tasks[0] != tasks[1] && tasks[1] != tasks[2] && tasks[0] != tasks[2],
+        "{tasks:?}"
+    );
 }

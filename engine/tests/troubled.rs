@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,16 +20,28 @@ use conga::core::term::Campaign;
 use conga::process::{Handler, HandlerError, Message, Processor, ProcessorOptions, sleep};
 use conga::sequence::{Sequencer, SequencerOptions};
 use conga::store::memory::MemoryStore;
-use conga::store::{Result, SharedStore, Store, StoreError};
+use conga::store::{Delivery, Result, SharedStore, Store, StoreError};
 use conga::wake::Wakes;
 use tokio_util::sync::CancellationToken;
+
+/// How late a call arrives.
+const LATE: Duration = Duration::from_secs(3);
 
 /// A memory store that can be told to misbehave.
 #[derive(Debug)]
 struct Troubled {
-    inner: MemoryStore,
+    inner: Arc<MemoryStore>,
     /// So many claims are done, and their replies lost.
     lost_claims: AtomicU32,
+    /// So many claims get no answer, and are done [`LATE`].
+    late_claims: AtomicU32,
+    /// Claims and renewals are done, and their replies lost.
+    deaf: AtomicBool,
+    /// Claims are refused, and nothing is done.
+    refused_claims: AtomicBool,
+    /// The reply to a claim or a renewal with entries of more bytes is lost.
+    narrow: AtomicU64,
+    claims: AtomicU32,
     /// Calls for the leadership are not answered for a long time.
     silent_campaigns: AtomicBool,
     refused_emits: AtomicBool,
@@ -39,17 +51,38 @@ struct Troubled {
 impl Troubled {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            inner: MemoryStore::new(Clock::Store),
+            inner: Arc::new(MemoryStore::new(Clock::Store).delivering(Delivery::Leader)),
             lost_claims: AtomicU32::new(0),
+            late_claims: AtomicU32::new(0),
+            deaf: AtomicBool::new(false),
+            refused_claims: AtomicBool::new(false),
+            narrow: AtomicU64::new(u64::MAX),
+            claims: AtomicU32::new(0),
             silent_campaigns: AtomicBool::new(false),
             refused_emits: AtomicBool::new(false),
             emits: AtomicU32::new(0),
         })
     }
 
+    /// The reply, if it is not too large.
+    fn through<T>(&self, reply: Result<T>, claims: impl Fn(&T) -> &Vec<Claim>) -> Result<T> {
+        let reply = reply?;
+        let bytes: u64 = claims(&reply).iter().map(|claim| claim.entry.handed_out()).sum();
+        if bytes > self.narrow.load(Ordering::SeqCst) {
+            return Err(StoreError::Unknown("the reply is not through in time".to_owned()));
+        }
+        Ok(reply)
+    }
+
     fn emits(&self) -> u32 {
         self.emits.load(Ordering::SeqCst)
     }
+}
+
+/// Whether one of so many is left; then it is one less.
+fn is_next(left: &AtomicU32) -> bool {
+    let one_less = |left: u32| left.checked_sub(1);
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
 }
 
 #[async_trait]
@@ -59,16 +92,23 @@ impl Store for Troubled {
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
+        self.claims.fetch_add(1, Ordering::SeqCst);
+        if is_next(&self.late_claims) {
+            let (inner, request) = (self.inner.clone(), request.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(LATE).await;
+                inner.claim(&request).await
+            });
+            return Err(StoreError::Unknown("no answer in time".to_owned()));
+        }
+        if self.refused_claims.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("there is no memory".to_owned()));
+        }
         let claims = self.inner.claim(request).await;
-        let lose = |left: u32| left.checked_sub(1);
-        if self
-            .lost_claims
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose)
-            .is_ok()
-        {
+        if self.deaf.load(Ordering::SeqCst) || is_next(&self.lost_claims) {
             return Err(StoreError::Unknown("the reply was lost".to_owned()));
         }
-        claims
+        self.through(claims, |claims| claims)
     }
 
     async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>> {
@@ -76,7 +116,11 @@ impl Store for Troubled {
     }
 
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed> {
-        self.inner.renew(request).await
+        let renewed = self.inner.renew(request).await;
+        if self.deaf.load(Ordering::SeqCst) {
+            return Err(StoreError::Unknown("the reply was lost".to_owned()));
+        }
+        self.through(renewed, |renewed| &renewed.found)
     }
 
     async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign> {
@@ -150,6 +194,54 @@ async fn all_that_lost_replies_held_is_taken_up() {
     assert_eq!(head(&store).await, Position(41));
 }
 
+/// Each reply of the size that is asked for takes longer than anyone waits for it.
+#[tokio::test(start_paused = true)]
+async fn what_is_too_large_to_get_through_comes_in_smaller_pieces() {
+    let store = Troubled::new();
+    store.narrow.store(250, Ordering::SeqCst);
+    work(&store, 40, echo(), Limits::default()).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(head(&store).await, Position(41));
+}
+
+/// A claim arrives after its caller has given it up, asked again and compared. Its owner is alive, so what it took never
+/// expires: 44 messages, while the processor has its hands full with the other 256.
+#[tokio::test(start_paused = true)]
+async fn what_a_late_claim_took_is_taken_up() {
+    let store = Troubled::new();
+    store.late_claims.store(1, Ordering::SeqCst);
+    work(&store, 300, sleep(2 * LATE, 2 * LATE), Limits::default()).await;
+    tokio::time::sleep(LATE + LATE / 2).await;
+    assert_eq!(store.status().await.unwrap().waiting, 0, "it has arrived");
+    tokio::time::sleep(4 * LATE).await;
+    assert_eq!(head(&store).await, Position(301));
+}
+
+/// The store holds all for a processor that does not know of it, as after a failover, and takes no claims.
+#[tokio::test(start_paused = true)]
+async fn what_is_held_is_taken_up_while_claims_are_refused() {
+    let store = Troubled::new();
+    store.refused_claims.store(true, Ordering::SeqCst);
+    store
+        .send(&[Bytes::from_static(b"1"), Bytes::from_static(b"2")])
+        .await
+        .unwrap();
+    let shared: SharedStore = store.clone();
+    let options = ProcessorOptions::default();
+    let processor = Processor::new(shared, echo(), options.clone());
+    let unheard = ClaimRequest {
+        owner: processor.owner().clone(),
+        max: 2,
+        lease_us: options.claim.lease_us,
+        window: options.claim.window,
+        limits: options.claim.limits,
+    };
+    store.inner.claim(&unheard).await.unwrap();
+    tokio::spawn(processor.run(CancellationToken::new()));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(store.status().await.unwrap().processed, 2);
+}
+
 #[derive(Clone)]
 struct PanicsAtOnce;
 
@@ -167,6 +259,60 @@ async fn a_handler_that_panics_before_it_has_begun_has_failed() {
     work(&store, 3, PanicsAtOnce, Limits::default()).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(head(&store).await, Position(4));
+}
+
+/// What panics again when it is dropped, which is after the first panic was caught.
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+#[derive(Clone)]
+struct PanicsTwice;
+
+impl Handler for PanicsTwice {
+    async fn handle(self, message: Message) -> std::result::Result<Payload, HandlerError> {
+        if message.position == Position(1) || message.position == Position(2) && message.attempt.0 == 1 {
+            std::panic::panic_any(Grenade);
+        }
+        Ok(message.payload)
+    }
+}
+
+/// Else it would be held for as long as the process lives.
+#[tokio::test(start_paused = true)]
+async fn a_handler_whose_panic_panics_has_failed() {
+    let store = Troubled::new();
+    work(&store, 3, PanicsTwice, Limits::default()).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let status = store.status().await.unwrap();
+    assert_eq!((status.head, status.dead), (Position(4), 1));
+}
+
+/// A link that works one way only: what a processor asks for is done, and it never hears of it.
+#[tokio::test(start_paused = true)]
+async fn one_that_hears_no_answer_claims_only_once() {
+    let store = Troubled::new();
+    store.deaf.store(true, Ordering::SeqCst);
+    let shared: SharedStore = store.clone();
+    let entries: Vec<Bytes> = (0..10).map(|number| Bytes::from(number.to_string())).collect();
+    shared.send(&entries).await.unwrap();
+    let options = ProcessorOptions {
+        concurrency: 2,
+        ..ProcessorOptions::default()
+    };
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(Processor::new(shared, echo(), options).run(stop.clone()));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(store.claims.load(Ordering::SeqCst), 1);
+    store.deaf.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(store.status().await.unwrap().processed, 10);
+    stop.cancel();
+    running.await.unwrap().unwrap();
 }
 
 /// Law 6: a leader that can't prove its lock stops by its own clock.

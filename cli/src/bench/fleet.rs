@@ -1,15 +1,21 @@
 //! Real processes: this same program, started as services.
 
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use conga::line::Line;
+use conga::store::{OpenOptions, StoreUrl};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
+use super::network::Network;
 use super::place::Place;
+use super::proxy::Proxy;
+use crate::args::Delivery;
 
 /// How long a service may take to start, or to end when it is told to.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -27,6 +33,8 @@ pub(crate) struct Member {
     pub(crate) role: Role,
     /// Its name towards the store.
     pub(crate) owner: String,
+    /// Its way to the store, where the network is part of the run.
+    pub(crate) proxy: Option<Arc<Proxy>>,
     child: Child,
     /// Open as long as this program lives: its end tells the service to end.
     _tie: Option<ChildStdin>,
@@ -42,9 +50,13 @@ pub(crate) struct Fleet {
 /// How processors are started.
 #[derive(Debug, Clone)]
 pub(crate) struct Work {
+    /// How every process opens the store.
+    pub(crate) options: OpenOptions,
     pub(crate) handler: String,
     pub(crate) concurrency: usize,
     pub(crate) window: u64,
+    /// Each process reaches the store through a proxy of its own.
+    pub(crate) network: Option<Arc<Network>>,
 }
 
 impl Fleet {
@@ -60,18 +72,12 @@ impl Fleet {
             std::iter::repeat_n(Role::Sequencer, sequencers).chain(std::iter::repeat_n(Role::Processor, processors));
         let mut starting = Vec::new();
         for role in roles {
-            starting.push(Member::spawn(place, work, role)?);
+            starting.push(Member::spawn(&place.url, &place.line, work, role).await?);
         }
         for member in starting {
             fleet.members.push(member.ready().await?);
         }
         Ok(fleet)
-    }
-
-    /// Starts one more.
-    pub(crate) async fn add(&mut self, place: &Place, work: &Work, role: Role) -> anyhow::Result<()> {
-        self.members.push(Member::spawn(place, work, role)?.ready().await?);
-        Ok(())
     }
 
     /// Kills the first member that `which` names, with SIGKILL, and waits until it is gone. Its name, if there was one.
@@ -84,15 +90,14 @@ impl Fleet {
         Ok(Some(member.owner))
     }
 
-    /// Tells one member to end, and requires that it does so cleanly. Whether there was such a member.
-    pub(crate) async fn end(&mut self, owner: &str) -> anyhow::Result<bool> {
+    /// Tells one member to end, and gives it away: [`Member::ended`] requires that it does so cleanly.
+    pub(crate) fn dismiss(&mut self, owner: &str) -> anyhow::Result<Option<Member>> {
         let Some(index) = self.members.iter().position(|member| member.owner == owner) else {
-            return Ok(false);
+            return Ok(None);
         };
-        let mut member = self.members.swap_remove(index);
+        let member = self.members.swap_remove(index);
         member.signal(Signal::TERM)?;
-        member.ended().await?;
-        Ok(true)
+        Ok(Some(member))
     }
 
     /// Stops a member where it stands, or lets it go on. Whether there is such a member.
@@ -117,7 +122,15 @@ impl Fleet {
 }
 
 impl Member {
-    fn spawn(place: &Place, work: &Work, role: Role) -> anyhow::Result<Self> {
+    /// Starts a service; [`Member::ready`] waits until it works.
+    pub(crate) async fn spawn(url: &StoreUrl, line: &Line, work: &Work, role: Role) -> anyhow::Result<Self> {
+        let (proxy, url) = match &work.network {
+            Some(network) => {
+                let (proxy, url) = network.join().await?;
+                (Some(proxy), url)
+            }
+            None => (None, url.clone()),
+        };
         let program = std::env::current_exe().context("can't find this program to start it as a service")?;
         let mut command = Command::new(program);
         match role {
@@ -129,8 +142,10 @@ impl Member {
         };
         command
             .args(["--window", &work.window.to_string()])
-            .args(["--store", &place.url.to_string()])
-            .args(["--line", place.line.name()])
+            .args(["--store", &url.to_string()])
+            .args(["--replicas", &work.options.replicas.to_string()])
+            .args(["--delivery", Delivery::of(work.options.delivery).name()])
+            .args(["--line", line.name()])
             .args(["--json", "--tied"])
             .env(
                 "CONGA_LOG",
@@ -144,13 +159,19 @@ impl Member {
         Ok(Self {
             role,
             owner: String::new(),
+            proxy,
             _tie: child.stdin.take(),
             child,
             lines: BufReader::new(stdout).lines(),
         })
     }
 
-    async fn ready(mut self) -> anyhow::Result<Self> {
+    /// Its process, as long as that was not waited for.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    pub(crate) async fn ready(mut self) -> anyhow::Result<Self> {
         let Ok(line) = timeout(PATIENCE, self.lines.next_line()).await else {
             bail!("a service did not start in {} s", PATIENCE.as_secs());
         };
@@ -166,7 +187,7 @@ impl Member {
     }
 
     /// Waits for its end, which must be a clean one.
-    async fn ended(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
         let Ok(status) = timeout(PATIENCE, self.child.wait()).await else {
             bail!("{} did not end in {} s", self.owner, PATIENCE.as_secs());
         };

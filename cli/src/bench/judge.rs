@@ -1,21 +1,22 @@
 //! The verdict on a run: lost, duplicated, reordered, counted from what came out and from the record.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 
 use bytes::Bytes;
 use conga::core::invariant::{Event, Violation, duplicate, loss, order};
-use conga::core::message::{Body, Id, Output};
+use conga::core::message::{Body, Id, NotAnOutput, Output, Payload, Position};
 use conga::core::partition::Shelf;
 use conga::core::time::Micros;
 use conga::record::Rows;
 use conga::store::SharedStore;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How many violations are told in words.
-const TOLD: usize = 20;
+pub(crate) const TOLD: usize = 20;
 
 /// What was found.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Verdict {
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
@@ -41,6 +42,53 @@ impl Verdict {
         let room = TOLD.saturating_sub(self.violations.len());
         self.violations
             .extend(violations.iter().take(room).map(ToString::to_string));
+    }
+}
+
+/// One output, as far as a judge needs it: a long run has many.
+#[derive(Debug, Clone)]
+pub(crate) struct Came {
+    pub(crate) position: Position,
+    pub(crate) id: Id,
+    pub(crate) attempts: u32,
+    dead: bool,
+    at: Micros,
+    line: u64,
+    payload: u64,
+}
+
+/// What makes outputs comparable without keeping them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Digest(RandomState);
+
+impl Digest {
+    fn of(&self, bytes: &[u8]) -> u64 {
+        self.0.hash_one(bytes)
+    }
+
+    pub(crate) fn came(&self, line: &Bytes) -> Result<Came, NotAnOutput> {
+        Ok(self.output(line, &Output::parse(line)?))
+    }
+
+    fn output(&self, line: &Bytes, output: &Output) -> Came {
+        let (dead, payload) = match &output.record.body {
+            Body::Result(payload) => (false, self.of(payload.text().as_bytes())),
+            Body::Dead { .. } => (true, 0),
+        };
+        Came {
+            position: output.record.position,
+            id: output.record.id.clone(),
+            attempts: output.record.attempts.0,
+            dead,
+            at: output.sequenced.unwrap_or_default(),
+            line: self.of(line),
+            payload,
+        }
+    }
+
+    /// Whether the output carries this payload.
+    pub(crate) fn is_payload(&self, came: &Came, payload: &Payload) -> bool {
+        !came.dead && came.payload == self.of(payload.text().as_bytes())
     }
 }
 
@@ -94,30 +142,51 @@ pub(crate) async fn judge_run(
     lines: &[Bytes],
     outputs: &[Output],
 ) -> anyhow::Result<Verdict> {
-    let mut history: Vec<Event> = sent(ids).chain(delivered(outputs)).collect();
+    let digest = Digest::default();
+    let came: Vec<Came> = lines
+        .iter()
+        .zip(outputs)
+        .map(|(line, output)| digest.output(line, output))
+        .collect();
+    judge_came(store, ids, &came, &digest).await
+}
+
+/// As [`judge_run`], of a run whose outputs were not kept.
+pub(crate) async fn judge_came(
+    store: &SharedStore,
+    ids: &[String],
+    came: &[Came],
+    digest: &Digest,
+) -> anyhow::Result<Verdict> {
+    let delivered = came.iter().map(|came| Event::Delivered {
+        position: came.position,
+        id: came.id.clone(),
+        at: came.at,
+        dead: came.dead,
+    });
+    let mut history: Vec<Event> = sent(ids).chain(delivered).collect();
     // The last word on each id; pages of a line at rest repeat nothing, but a store need not promise that.
-    let mut records: HashMap<Id, Bytes> = HashMap::new();
+    let mut records: HashMap<Id, (Position, u64)> = HashMap::new();
     let mut rows = Rows::new(store.clone(), Shelf::Record);
     while let Some(page) = rows.next().await? {
-        records.extend(page.into_iter().map(|row| (row.id, row.json)));
+        for row in page {
+            let came = digest.came(&row.json)?;
+            records.insert(row.id, (came.position, came.line));
+        }
     }
-    for row in records.values() {
-        let row = Output::parse(row)?;
-        history.push(Event::Recorded {
-            id: row.record.id,
-            position: row.record.position,
-        });
-    }
+    history.extend(records.iter().map(|(id, (position, _))| Event::Recorded {
+        id: id.clone(),
+        position: *position,
+    }));
     let mut verdict = judge(&history);
     verdict.records.get_or_insert(0);
-    for (line, output) in lines.iter().zip(outputs) {
-        let is_dead = matches!(output.record.body, Body::Dead { .. });
-        if !is_dead && records.get(&output.record.id) != Some(line) {
+    for came in came.iter().filter(|came| !came.dead) {
+        if records.get(&came.id).map(|(_, line)| *line) != Some(came.line) {
             verdict.differing += 1;
             verdict.add(&[Violation {
                 invariant: "record",
-                position: Some(output.record.position),
-                id: Some(output.record.id.clone()),
+                position: Some(came.position),
+                id: Some(came.id.clone()),
                 what: "the output is not what the record holds".to_owned(),
             }]);
         }
@@ -127,8 +196,6 @@ pub(crate) async fn judge_run(
 
 #[cfg(test)]
 mod tests {
-    use conga::core::message::Position;
-
     use super::*;
 
     fn came(position: u64, id: &str) -> Event {

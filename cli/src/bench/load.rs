@@ -1,21 +1,29 @@
 //! Generated messages, at once or at a rate.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use conga::clock::Clock;
 use conga::core::message::Payload;
+use conga::core::time::Micros;
 use conga::send::{Outgoing, Producer};
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// At most so many messages in one step.
 const BATCH: u64 = 1_000;
+/// How often a load with a rate looks whether something is due.
+const TICK: Duration = Duration::from_millis(1);
 
 /// When a load ends.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Until {
     Count(u64),
     Elapsed(Duration),
+    /// Until it is told to, or so much time has passed.
+    Told(CancellationToken, Duration),
 }
 
 /// A stream of messages with identities of their own: another run's are others.
@@ -26,43 +34,115 @@ pub(crate) struct Load {
     rate: Option<f64>,
     size: usize,
     run: String,
+    /// Those of the first messages, where they were made before.
+    payloads: Vec<Payload>,
+    /// How many may be on their way, and how many have arrived.
+    bound: Option<(u64, Arc<AtomicU64>)>,
 }
 
 impl Load {
     pub(crate) fn new(until: Until, rate: Option<f64>, size: usize) -> Self {
+        Self {
+            until,
+            rate,
+            size,
+            run: Self::name(),
+            payloads: Vec::new(),
+            bound: None,
+        }
+    }
+
+    /// A name for a run.
+    pub(crate) fn name() -> String {
         let mut run = Uuid::new_v4().simple().to_string();
         run.truncate(8);
-        Self { until, rate, size, run }
+        run
+    }
+
+    /// The messages of the run of this name: in every process the same.
+    pub(crate) fn of_run(self, run: &str) -> Self {
+        Self {
+            run: run.to_owned(),
+            ..self
+        }
+    }
+
+    /// With the payloads of the first `count` messages made now: making them is no part of what is measured.
+    pub(crate) fn prepared(mut self, count: u64) -> Self {
+        self.payloads = (1..=count).map(|number| self.make_payload(number)).collect();
+        self
+    }
+
+    /// Waits while `bound` messages more than `arrived` were sent.
+    pub(crate) fn bounded(self, bound: u64, arrived: Arc<AtomicU64>) -> Self {
+        Self {
+            bound: Some((bound, arrived)),
+            ..self
+        }
     }
 
     /// Sends it all, and tells of each batch that was accepted by its ids.
     pub(crate) async fn run(&self, producer: &Producer, mut accepted: impl FnMut(&[String])) -> anyhow::Result<u64> {
-        let started = Instant::now();
-        let mut ticks = interval(Duration::from_millis(2));
+        let (started, began) = (Instant::now(), Clock::Store.now());
+        let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut sent = 0;
         loop {
-            let last = match self.until {
-                Until::Count(count) => count,
-                Until::Elapsed(limit) if started.elapsed() < limit => u64::MAX,
-                Until::Elapsed(_) => sent,
+            let last = match &self.until {
+                Until::Count(count) => *count,
+                Until::Elapsed(limit) if started.elapsed() < *limit => u64::MAX,
+                Until::Told(told, limit) if started.elapsed() < *limit && !told.is_cancelled() => u64::MAX,
+                Until::Elapsed(_) | Until::Told(..) => sent,
             };
             if sent >= last {
                 return Ok(sent);
             }
-            let due = self.due(started.elapsed()).min(last);
+            let due = self.due(started.elapsed()).min(last).min(self.room());
             if due <= sent {
                 ticks.tick().await;
                 continue;
             }
+            let now = Clock::Store.now();
             let batch: Vec<Outgoing> = (sent + 1..=due.min(sent + BATCH))
-                .map(|number| self.message(number))
+                .map(|number| self.message(number, self.created(number, began, now)))
                 .collect();
             producer.insist(&batch).await?;
             sent += batch.len() as u64;
             let ids: Vec<String> = batch.into_iter().filter_map(|message| message.id).collect();
             accepted(&ids);
         }
+    }
+
+    /// How many may be sent by now.
+    fn room(&self) -> u64 {
+        self.bound.as_ref().map_or(u64::MAX, |(bound, arrived)| {
+            bound.saturating_add(arrived.load(Ordering::SeqCst))
+        })
+    }
+
+    /// The payload that was sent under `id`; none, if that is none of this load's.
+    pub(crate) fn payload(&self, id: &str) -> Option<Payload> {
+        self.number(id).map(|number| self.payload_of(number))
+    }
+
+    /// The number of the message with this id; none, if that is none of this load's.
+    pub(crate) fn number(&self, id: &str) -> Option<u64> {
+        id.strip_prefix(&self.run)?.strip_prefix('-')?.parse().ok()
+    }
+
+    /// When a message counts as made: with a rate no later than one look after it was due, so that a store which
+    /// holds up the producer does not make its own delay look shorter.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a time that a rate and a count give"
+    )]
+    fn created(&self, number: u64, began: Micros, now: Micros) -> Micros {
+        self.rate.map_or(now, |rate| {
+            let due = began + (number as f64 / rate * 1e6) as u64;
+            now.min(due + TICK.as_micros() as u64)
+        })
     }
 
     /// How many are to be sent after so much time.
@@ -76,28 +156,51 @@ impl Load {
         self.rate.map_or(u64::MAX, |rate| (rate * elapsed.as_secs_f64()) as u64)
     }
 
-    fn message(&self, number: u64) -> Outgoing {
-        let text = format!("message {number} ");
-        let padding = noise(number, self.size.saturating_sub(text.len() + 2));
+    /// The id of the message of this number.
+    pub(crate) fn id(&self, number: u64) -> String {
+        format!("{}-{number}", self.run)
+    }
+
+    /// The message of this number.
+    pub(crate) fn message(&self, number: u64, created: Micros) -> Outgoing {
         Outgoing {
-            id: Some(format!("{}-{number}", self.run)),
-            created: Some(Clock::Store.now()),
-            ..Outgoing::new(Payload::string(&(text + &padding)))
+            id: Some(self.id(number)),
+            created: Some(created),
+            ..Outgoing::new(self.payload_of(number))
         }
+    }
+
+    /// The payload of the message of this number.
+    pub(crate) fn payload_of(&self, number: u64) -> Payload {
+        let prepared = usize::try_from(number - 1)
+            .ok()
+            .and_then(|index| self.payloads.get(index));
+        prepared.map_or_else(|| self.make_payload(number), Payload::clone)
+    }
+
+    fn make_payload(&self, number: u64) -> Payload {
+        let mut text = format!("message {number} ");
+        // Its quotes count.
+        text.truncate(self.size.saturating_sub(2).max(1));
+        let padding = noise(number, self.size.saturating_sub(text.len() + 2));
+        Payload::string(&(text + &padding))
     }
 }
 
 /// Letters without a pattern, others for each number: real payloads don't repeat themselves either.
 fn noise(number: u64, size: usize) -> String {
     let mut random = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let letters = std::iter::repeat_with(|| {
+    let mut text = String::with_capacity(size);
+    while text.len() < size {
         // Source: G. Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8(14), 2003.
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        char::from(b'a' + u8::try_from(random % 26).unwrap_or(0))
-    });
-    letters.take(size).collect()
+        let room = size - text.len();
+        let letters = random.to_le_bytes().into_iter().take(room);
+        text.extend(letters.map(|byte| char::from(b'a' + byte % 26)));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -107,7 +210,42 @@ mod tests {
     #[test]
     fn a_payload_has_the_size_asked_for() {
         let load = Load::new(Until::Count(1), None, 200);
-        assert_eq!(load.message(17).payload.text().len(), 200);
+        assert_eq!(load.payload_of(17).text().len(), 200);
+        let small = Load::new(Until::Count(1), None, 10);
+        assert_eq!(small.payload_of(1_000_000).text().len(), 10);
+    }
+
+    #[test]
+    fn a_payload_is_known_by_its_id() {
+        let load = Load::new(Until::Count(1), None, 50);
+        let message = load.message(3, Micros(0));
+        assert_eq!(load.payload(&message.id.unwrap()), Some(message.payload));
+        assert_eq!(load.payload("another-3"), None);
+        let run = load.run.clone();
+        let same = Load::new(Until::Count(9), Some(1.0), 50).of_run(&run).prepared(4);
+        for number in 1..=5 {
+            assert_eq!(
+                same.message(number, Micros(0)).to_entry(),
+                load.message(number, Micros(0)).to_entry()
+            );
+        }
+    }
+
+    #[test]
+    fn a_producer_that_was_held_up_says_when_the_message_was_due() {
+        let load = Load::new(Until::Count(1), Some(1_000.0), 50);
+        let created = |now| load.created(10, Micros(5_000), Micros(now)).0;
+        assert_eq!(created(15_500), 15_500);
+        assert_eq!(created(400_000), 16_000);
+    }
+
+    #[test]
+    fn no_more_is_sent_than_may_be_on_its_way() {
+        let arrived = Arc::new(AtomicU64::new(0));
+        let load = Load::new(Until::Count(100), None, 1).bounded(10, arrived.clone());
+        assert_eq!(load.room(), 10);
+        arrived.store(7, Ordering::SeqCst);
+        assert_eq!(load.room(), 17);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(crate) struct Page<'a> {
     pub(crate) picture: &'a str,
 }
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:1040px;margin:2rem auto;padding:0 1rem;color:#222}\
+pub(super) const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:1040px;margin:2rem auto;padding:0 1rem;color:#222}\
     h1{font-size:1.6rem;margin-bottom:.2rem}table{border-collapse:collapse;margin:1rem 0}\
     td,th{padding:.25rem .9rem .25rem 0;text-align:left;border-bottom:1px solid #ddd;font-variant-numeric:tabular-nums}\
     .good{color:#1e7d43;font-weight:600}.bad{color:#c0392b;font-weight:600}svg{width:100%;height:auto}";
@@ -90,7 +90,7 @@ impl Page<'_> {
     }
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use conga::line::Line;
-use conga::store::{SharedStore, StoreUrl};
+use conga::store::{OpenOptions, SharedStore, StoreUrl};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -12,6 +12,7 @@ use crate::settings::Settings;
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) url: StoreUrl,
+    pub(crate) options: OpenOptions,
     pub(crate) line: Line,
     /// Removed when this is dropped.
     folder: Option<TempDir>,
@@ -20,30 +21,41 @@ pub(crate) struct Place {
 impl Place {
     /// A new line `NAME-…` on the store of the settings; where none was given, in a file of its own.
     pub(crate) fn new(settings: &Settings, name: &str) -> anyhow::Result<Self> {
-        let id = Uuid::new_v4().simple().to_string();
-        let line = format!("{name}-{}", &id[..8]).parse()?;
         if let Some(url) = settings.given_store() {
-            Ok(Self {
-                url: url.clone(),
-                line,
-                folder: None,
-            })
+            Self::on(url.clone(), settings.options().clone(), name)
         } else {
-            let folder = tempfile::Builder::new()
-                .prefix("conga-")
-                .tempdir()
-                .context("can't make a folder for the embedded store; set TMPDIR or give --store")?;
-            let url = StoreUrl::Sqlite(folder.path().join("conga.db"));
-            Ok(Self {
-                url,
-                line,
-                folder: Some(folder),
-            })
+            Self::in_a_folder(settings.options().clone(), name)
         }
     }
 
+    /// A new line `NAME-…` in a file that goes away.
+    pub(crate) fn in_a_folder(options: OpenOptions, name: &str) -> anyhow::Result<Self> {
+        let line = line(name)?;
+        let folder = tempfile::Builder::new()
+            .prefix("conga-")
+            .tempdir()
+            .context("can't make a folder for the embedded store; set TMPDIR or give --store")?;
+        let url = StoreUrl::Sqlite(folder.path().join("conga.db"));
+        Ok(Self {
+            url,
+            options,
+            line,
+            folder: Some(folder),
+        })
+    }
+
+    /// A new line `NAME-…` on this store.
+    pub(crate) fn on(url: StoreUrl, options: OpenOptions, name: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            url,
+            options,
+            line: line(name)?,
+            folder: None,
+        })
+    }
+
     pub(crate) async fn open(&self) -> anyhow::Result<SharedStore> {
-        Ok(conga::store::open(&self.url, &self.line).await?)
+        Ok(conga::store::open_with(&self.url, &self.line, &self.options).await?)
     }
 
     /// Leaves nothing behind.
@@ -53,4 +65,9 @@ impl Place {
         }
         Ok(())
     }
+}
+
+fn line(name: &str) -> anyhow::Result<Line> {
+    let id = Uuid::new_v4().simple().to_string();
+    Ok(format!("{name}-{}", &id[..8]).parse()?)
 }

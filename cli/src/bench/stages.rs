@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use conga::core::message::Output;
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The longest time that is told apart: an hour, in microseconds.
 const LONGEST_US: u64 = 3_600_000_000;
 
 /// A distribution of times, in milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) p50_ms: f64,
     pub(crate) p90_ms: f64,
@@ -20,7 +20,7 @@ pub(crate) struct Spread {
 }
 
 /// The stages of a message's way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Stages {
     /// From created to claimed.
     pub(crate) waiting: Spread,

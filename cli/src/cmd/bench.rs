@@ -1,4 +1,4 @@
-//! `conga bench burst`, `conga bench soak` and `conga bench chaos`.
+//! `conga bench`: burst and soak here, the others in files of their own.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::args::{self, Burst, Soak};
+use crate::args::{self, Bench, Burst, Soak};
 use crate::bench::collect::{Collected, collect};
 use crate::bench::fleet::{Fleet, Work};
 use crate::bench::judge::{Verdict, judge_run};
@@ -23,8 +23,25 @@ use crate::settings::Settings;
 use crate::text;
 
 mod chaos;
+mod latency;
+mod limit;
+mod part;
+mod scale;
+mod setup;
+mod throughput;
 
-pub(crate) use chaos::chaos;
+pub(crate) async fn run(settings: &Settings, bench: Bench) -> anyhow::Result<bool> {
+    match bench {
+        Bench::Burst(arguments) => burst(settings, arguments).await,
+        Bench::Soak(arguments) => soak(settings, arguments).await,
+        Bench::Chaos(chaos) => chaos::chaos(settings, &chaos).await,
+        Bench::Limit(limit) => limit::limit(settings, &limit).await,
+        Bench::Throughput(throughput) => throughput::throughput(settings, &throughput).await,
+        Bench::Latency(latency) => latency::latency(settings, &latency).await,
+        Bench::Scale(scale) => scale::scale(settings, &scale).await,
+        Bench::Part(part) => part::part(settings, &part).await,
+    }
+}
 
 /// What a benchmark found.
 #[derive(Debug, Serialize)]
@@ -70,7 +87,7 @@ enum More {
     },
 }
 
-pub(crate) async fn burst(settings: &Settings, burst: Burst) -> anyhow::Result<bool> {
+async fn burst(settings: &Settings, burst: Burst) -> anyhow::Result<bool> {
     let (messages, work) = (burst.messages, burst.work);
     let run = Run::start(settings, burst.fleet, work).await?;
     let load = Load::new(Until::Count(messages), None, run.fleet_args.size);
@@ -85,7 +102,7 @@ pub(crate) async fn burst(settings: &Settings, burst: Burst) -> anyhow::Result<b
     run.end(settings, "burst", went, more).await
 }
 
-pub(crate) async fn soak(settings: &Settings, soak: Soak) -> anyhow::Result<bool> {
+async fn soak(settings: &Settings, soak: Soak) -> anyhow::Result<bool> {
     let work = soak.work;
     let run = Run::start(settings, soak.fleet, work).await?;
     let slots = u32::try_from(run.fleet_args.processors * run.fleet_args.concurrency).unwrap_or(u32::MAX);
@@ -139,6 +156,8 @@ impl Run {
             handler: format!("sleep:{}us", work.as_micros()),
             concurrency: fleet_args.concurrency,
             window: fleet_args.window,
+            options: place.options.clone(),
+            network: None,
         };
         let started = Instant::now();
         let fleet = Fleet::start(&place, &service, fleet_args.processors, fleet_args.sequencers).await?;

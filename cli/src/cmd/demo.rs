@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use conga::send::Producer;
-use conga::store::SharedStore;
+use conga::store::{Delivery, SharedStore};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -33,13 +33,17 @@ pub(crate) async fn run(settings: &Settings, demo: Demo) -> anyhow::Result<bool>
             "--messages must be at least 100: the story needs time for two kills",
         ));
     }
-    let place = Place::new(settings, "demo")?;
+    let mut place = Place::new(settings, "demo")?;
+    // The story has a leader in it.
+    place.options.delivery = Delivery::Leader;
     let store = place.open().await?;
     let teller = Teller { silent: settings.json };
     let work = Work {
         handler: format!("sleep:{}ms..{}ms", WORK_MS.0, WORK_MS.1),
         concurrency: CONCURRENCY,
         window: 10_000,
+        options: place.options.clone(),
+        network: None,
     };
     teller.say(&format!(
         "1. {PROCESSORS} processors and {SEQUENCERS} sequencers start, each a process of its own, on {}",

@@ -41,7 +41,7 @@ pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool>
         let place = Place::new(settings, "pipe")?;
         (place.url.clone(), place.line.clone(), Some(place))
     };
-    let store = conga::store::open(&url, &line).await?;
+    let store = conga::store::open_with(&url, &line, settings.options()).await?;
     let mut sink = Sink::open(pipe.output.as_deref())?;
     let mut service = settings.service(&pipe.service)?;
     // Each line of the input has its line in the output, whatever becomes of it.

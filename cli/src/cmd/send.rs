@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use conga::clock::Clock;
 use conga::core::message::{Entry, Format, Id, Position, parse};
 use conga::send::{Outgoing, Producer};
+use conga::store::StoreError;
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader};
 use tokio::sync::mpsc;
@@ -80,12 +80,17 @@ async fn send_lines(
         for line in batch.drain(..) {
             entries.push(entry(line?));
         }
-        producer.send_entries(&entries).await.with_context(|| {
-            format!(
-                "after {} were sent, the next {} are in doubt",
+        producer.send_entries(&entries).await.map_err(|error| {
+            let state = match error {
+                StoreError::Unknown(_) => "are in doubt",
+                _ => "and all after them were not sent",
+            };
+            let after = format!(
+                "after {} were sent, the next {} {state}",
                 text::count(sent, "line"),
                 entries.len()
-            )
+            );
+            anyhow::Error::from(error).context(after)
         })?;
         sent += entries.len() as u64;
         progress(entries.len() as u64);

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-#[path = "../../../engine/tests/support/redis_server.rs"]
+#[path = "../../src/bench/redis_server.rs"]
 mod redis_server;
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -31,7 +31,7 @@ impl Place {
     }
 
     pub(crate) fn redis() -> Self {
-        let server = RedisServer::start();
+        let server = RedisServer::start(&[]).expect("a Redis server");
         Self {
             url: server.url(),
             folder: tempfile::tempdir().expect("a folder"),

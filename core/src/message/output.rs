@@ -9,7 +9,7 @@ use crate::lease::Attempt;
 use crate::time::Micros;
 
 /// One output, read: the record and the later datetimes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Output {
     /// What became of the message.
     pub record: Record,

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 /// What a message carries: any JSON value, kept as the text that it came as, or bytes that are not UTF-8.
 /// Cloning shares the bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Payload {
     /// JSON text. For bytes that are no UTF-8, a JSON string of their base64.
     text: Bytes,
@@ -62,6 +62,11 @@ impl Payload {
                 base64: true,
             },
         }
+    }
+
+    /// How many bytes the text has.
+    pub fn size(&self) -> usize {
+        self.text.len()
     }
 
     /// The value as JSON text; for bytes that are no UTF-8, the JSON string of their base64.

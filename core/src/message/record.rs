@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use super::{Id, Payload, Position};
 use crate::lease::Attempt;
-use crate::time::Micros;
+use crate::time::{Micros, Plain};
 
 /// What became of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Body {
     /// The handler's result.
     Result(Payload),
@@ -19,7 +19,7 @@ pub enum Body {
 }
 
 /// One row of the system of record, and one output: the same thing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Record {
     /// Its place in the order.
     pub position: Position,
@@ -42,15 +42,18 @@ pub struct Record {
 /// Writes a record up to and without its later datetimes and the closing brace. The position stands first.
 pub fn write_open(record: &Record) -> String {
     let size = match &record.body {
-        Body::Result(payload) => payload.text().len(),
+        Body::Result(payload) => payload.size(),
         Body::Dead { reason } => reason.len(),
     };
-    let mut text = String::with_capacity(size + 256);
-    // Writing to a String never fails.
-    let _ = write!(text, "{{\"position\":{},\"id\":", record.position);
+    let mut text = String::with_capacity(size + 384);
+    let mut digits = itoa::Buffer::new();
+    text.push_str("{\"position\":");
+    text.push_str(digits.format(record.position.0));
+    text.push_str(",\"id\":");
     write_string(&mut text, record.id.as_str());
     if let Some(sequence) = record.sequence {
-        let _ = write!(text, ",\"sequence\":{sequence}");
+        text.push_str(",\"sequence\":");
+        text.push_str(digits.format(sequence));
     }
     if let Some(key) = &record.key {
         text.push_str(",\"key\":");
@@ -58,32 +61,51 @@ pub fn write_open(record: &Record) -> String {
     }
     match &record.body {
         Body::Result(payload) => {
-            let _ = write!(text, ",\"{}\":{}", payload.field(), payload.text());
+            text.push_str(",\"");
+            text.push_str(payload.field());
+            text.push_str("\":");
+            text.push_str(payload.text());
         }
         Body::Dead { reason } => {
             text.push_str(",\"dead\":{\"reason\":");
             write_string(&mut text, reason);
-            let _ = write!(text, ",\"attempts\":{}}}", record.attempts);
+            text.push_str(",\"attempts\":");
+            text.push_str(digits.format(record.attempts.0));
+            text.push('}');
         }
     }
-    let _ = write!(
-        text,
-        ",\"attempts\":{},\"created\":\"{}\",\"processing\":\"{}\"",
-        record.attempts, record.created, record.processing
-    );
+    text.push_str(",\"attempts\":");
+    text.push_str(digits.format(record.attempts.0));
+    write_datetime(&mut text, "created", record.created);
+    write_datetime(&mut text, "processing", record.processing);
     text
 }
 
 /// Adds the three later datetimes to what [`write_open`] wrote, and closes it: the output.
 pub fn finish(open: &mut String, processed: Micros, sequencing: Micros, sequenced: Micros) {
-    let _ = write!(
-        open,
-        ",\"processed\":\"{processed}\",\"sequencing\":\"{sequencing}\",\"sequenced\":\"{sequenced}\"}}"
-    );
+    write_datetime(open, "processed", processed);
+    write_datetime(open, "sequencing", sequencing);
+    write_datetime(open, "sequenced", sequenced);
+    open.push('}');
 }
 
-fn write_string(text: &mut String, value: &str) {
-    let _ = write!(text, "{}", serde_json::Value::from(value));
+fn write_datetime(text: &mut String, name: &str, datetime: Micros) {
+    text.push_str(",\"");
+    text.push_str(name);
+    text.push_str("\":\"");
+    text.push_str(Plain::of(datetime).as_str());
+    text.push('"');
+}
+
+/// Writes text as a JSON string.
+pub fn write_string(text: &mut String, value: &str) {
+    if value.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        let _ = write!(text, "{}", serde_json::Value::from(value));
+        return;
+    }
+    text.push('"');
+    text.push_str(value);
+    text.push('"');
 }
 
 #[cfg(test)]

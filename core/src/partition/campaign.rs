@@ -17,6 +17,7 @@ pub struct CampaignRequest {
 impl Partition {
     /// Gives the lock to whoever asks when it is free, under a new term; renews it for its owner, under the same.
     pub fn campaign(&mut self, now: Micros, request: &CampaignRequest) -> Campaign {
+        self.notice_set_back(now);
         let holder = self.lock.take().filter(|lock| lock.holds(now));
         let (owner, term) = match holder {
             Some(lock) if lock.owner != request.owner => {
@@ -28,6 +29,7 @@ impl Partition {
             Some(lock) => (lock.owner, self.term),
             None => (request.owner.clone(), self.term.next()),
         };
+        self.tell_time(now);
         self.term = term;
         self.lock = Some(Lock {
             owner,

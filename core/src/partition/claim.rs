@@ -54,6 +54,7 @@ pub struct Claim {
 impl Partition {
     /// Hands out messages to `request.owner`, in ascending position.
     pub fn claim(&mut self, now: Micros, request: &ClaimRequest) -> Vec<Claim> {
+        self.tell_time(now);
         let deadline = now + request.lease_us.max(1);
         self.owners.insert(request.owner.clone(), deadline);
         self.free_the_expired(now);

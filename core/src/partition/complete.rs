@@ -1,6 +1,6 @@
 //! Complete (law 2): the end of a lease, only for the one who still has it.
 
-use std::collections::hash_map;
+use std::collections::btree_map;
 
 use super::{Cursor, DeadLetter, Flight, Partition, Stored, Turn};
 use crate::lease::{Held, OwnerId};
@@ -87,13 +87,16 @@ impl Partition {
                 self.append(held.position, turn);
             }
             Completion::Retry { delay_us: 0, .. } => self.put(held.position, Flight::Free(held.attempt)),
-            Completion::Retry { delay_us, .. } => self.put(
-                held.position,
-                Flight::Delayed {
-                    due: now + *delay_us,
-                    attempt: held.attempt,
-                },
-            ),
+            Completion::Retry { delay_us, .. } => {
+                self.tell_time(now);
+                self.put(
+                    held.position,
+                    Flight::Delayed {
+                        due: now + *delay_us,
+                        attempt: held.attempt,
+                    },
+                );
+            }
         }
         Completed::Accepted
     }
@@ -104,14 +107,14 @@ impl Partition {
         self.put(record.position, Flight::Processed);
         self.append(record.position, Turn::Record(record.id.clone()));
         match self.records.entry(record.id.clone()) {
-            hash_map::Entry::Vacant(slot) => {
+            btree_map::Entry::Vacant(slot) => {
                 slot.insert(Stored {
                     record: record.clone(),
                     processed: now,
                     delivered: None,
                 });
             }
-            hash_map::Entry::Occupied(mut slot) => {
+            btree_map::Entry::Occupied(mut slot) => {
                 let kept = &mut slot.get_mut().record.position;
                 *kept = record.position.min(*kept);
             }

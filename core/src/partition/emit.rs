@@ -1,5 +1,7 @@
 //! Follow what is processed, and emit it when its turn has come (law 3).
 
+use std::collections::HashMap;
+
 use super::{Flight, Partition};
 use crate::lifecycle::State;
 use crate::message::{Id, Position, finish, write_open};
@@ -11,7 +13,7 @@ use crate::time::Micros;
 pub struct Cursor(pub u64, pub u64);
 
 /// What comes out when a position has its turn.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Turn {
     /// What the record holds for this id. Nothing, if the record belongs to another position: this was a duplicate.
     Record(Id),
@@ -27,7 +29,7 @@ pub enum Turn {
 }
 
 /// A message that waits for its turn.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Processed {
     /// Where in the stream it stands.
     pub cursor: Cursor,
@@ -38,7 +40,7 @@ pub struct Processed {
 }
 
 /// News for the sequencer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Followed {
     /// The store's time at which this was read.
     pub now: Micros,
@@ -49,7 +51,7 @@ pub struct Followed {
 }
 
 /// A message whose turn has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ready {
     /// The message.
     pub processed: Processed,
@@ -58,7 +60,7 @@ pub struct Ready {
 }
 
 /// Delivers messages in their order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EmitRequest {
     /// The caller's term.
     pub term: Term,
@@ -69,7 +71,7 @@ pub struct EmitRequest {
 }
 
 /// What became of an emit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Emitted {
     /// It counts; this is the head now. A store may stop short of the last entry, where the outputs are large.
     Advanced {
@@ -122,6 +124,31 @@ impl Partition {
             self.deliver(now, ready);
         }
         Emitted::Advanced { head: self.head }
+    }
+
+    /// Delivers what stands at the head without a gap, with nobody to lead: for a store that does so itself. Whether there
+    /// was anything.
+    pub fn deliver_ready(&mut self, now: Micros) -> bool {
+        let mut waiting: HashMap<Position, Cursor> = HashMap::new();
+        if self.is_ready() {
+            let places = self.processed.iter();
+            waiting.extend(places.map(|(cursor, (position, _))| (*position, *cursor)));
+        }
+        let mut delivered = false;
+        while let Some(cursor) = waiting.get(&self.head).copied()
+            && let Some((position, turn)) = self.processed.get(&cursor).cloned()
+        {
+            let processed = Processed { cursor, position, turn };
+            let sequencing = now;
+            self.deliver(now, &Ready { processed, sequencing });
+            delivered = true;
+        }
+        delivered
+    }
+
+    /// Whether the message at the head waits for nothing but its turn.
+    fn is_ready(&self) -> bool {
+        matches!(self.flights.get(&self.head), Some(Flight::Processed | Flight::Dead))
     }
 
     /// Whether the entries are dense from the head on, and each waits for its turn under the cursor given.

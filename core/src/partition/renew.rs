@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Claim, Limits, Partition};
+use super::{Claim, Flight, Limits, Partition};
 use crate::lease::{Held, OwnerId};
 use crate::message::Position;
 use crate::time::Micros;
@@ -29,6 +29,10 @@ pub struct Renewed {
     pub lost: Vec<Position>,
     /// What the owner holds and did not know of: the reply to its claim was lost.
     pub found: Vec<Claim>,
+    /// The head of the line, where the owner holds it. An owner that does not know of it has to compare, or the line
+    /// waits for ever: a claim may come late, after its caller has given it up and compared; and a store that lost its
+    /// last steps in a crash may have forgotten that a lease had ended.
+    pub blocking: Option<Held>,
 }
 
 impl Partition {
@@ -42,13 +46,16 @@ impl Partition {
                 ..Renewed::default()
             };
         }
+        self.tell_time(now);
         let known = self
             .owners
             .insert(request.owner.clone(), now + request.lease_us)
             .is_some();
+        let blocking = self.blocking(&request.owner);
         let Some(held) = &request.held else {
             return Renewed {
                 known,
+                blocking,
                 ..Renewed::default()
             };
         };
@@ -80,6 +87,22 @@ impl Partition {
             .filter(|held| !really.contains(held))
             .map(|held| held.position)
             .collect();
-        Renewed { known, lost, found }
+        Renewed {
+            known,
+            lost,
+            found,
+            blocking,
+        }
+    }
+
+    /// The head, if `owner` holds it.
+    fn blocking(&self, owner: &OwnerId) -> Option<Held> {
+        match self.flights.get(&self.head) {
+            Some(Flight::Leased(lease)) if lease.owner == *owner => Some(Held {
+                position: self.head,
+                attempt: lease.attempt,
+            }),
+            _ => None,
+        }
     }
 }

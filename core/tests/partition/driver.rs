@@ -4,122 +4,35 @@ use bytes::Bytes;
 use conga_core::invariant::{Event, bound, duplicate, fence, order};
 use conga_core::lease::{Held, OwnerId};
 use conga_core::lifecycle::State;
-use conga_core::message::{Body, Format, Id, Payload, Position, Record, parse};
+use conga_core::message::{Id, Position};
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Limits, Partition,
-    Processed, Ready, ReceiveRequest, RenewRequest, Shelf,
+    CampaignRequest, Claim, ClaimRequest, Completed, Cursor, EmitRequest, Emitted, Limits, Partition, ReceiveRequest,
+    RenewRequest, Shelf,
 };
-use conga_core::sequencer::{Action, Event as News, Sequencer};
+use conga_core::sequencer::Event as News;
 use conga_core::term::{Campaign, Term};
 use conga_core::time::Micros;
+
+use crate::ending::{Ending, completion};
+use crate::leader::{Leader, best_emit};
+use crate::op::Op;
 
 const LEASE_US: u64 = 500_000;
 const WINDOW: u64 = 8;
 
-#[derive(Debug, Clone)]
-pub(crate) enum Op {
-    /// New messages, or one that was sent before.
-    Send {
-        count: u8,
-        again: bool,
-    },
-    Claim {
-        owner: u8,
-        max: u8,
-        window: u8,
-    },
-    /// Ends something that the owner has, or once had; with `forget` it is not asked for a second time.
-    Complete {
-        owner: u8,
-        pick: u8,
-        ending: Ending,
-        forget: bool,
-    },
-    Renew {
-        owner: u8,
-        compare: bool,
-    },
-    Leave {
-        owner: u8,
-    },
-    Campaign {
-        leader: u8,
-    },
-    Resign {
-        leader: u8,
-    },
-    Follow {
-        leader: u8,
-    },
-    /// Carries out the leader's last wish; with `lost` the reply is lost and it asks again.
-    Emit {
-        leader: u8,
-        lost: bool,
-    },
-    Receive {
-        max: u8,
-        acknowledge: bool,
-    },
-    Advance {
-        us: u32,
-    },
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum Ending {
-    Done,
-    Dead { deliver: bool },
-    Retry { delay_us: u32 },
-}
-
-/// A sequencer process: it believes what it was last told.
-struct Leader {
-    name: OwnerId,
-    sequencer: Sequencer<Processed>,
-    cursor: Cursor,
-    wish: Option<EmitRequest>,
-}
-
-impl Leader {
-    fn new(name: &str) -> Self {
-        Self {
-            name: OwnerId::new(name),
-            sequencer: Sequencer::new(16, 4),
-            cursor: Cursor::default(),
-            wish: None,
-        }
-    }
-
-    fn hear(&mut self, now: Micros, news: News<Processed>) {
-        match self.sequencer.step(news) {
-            Action::Wait => {}
-            Action::Follow => self.cursor = Cursor::default(),
-            Action::Emit { term, head, count } => {
-                let entries = self.sequencer.ready(count).cloned();
-                self.wish = Some(EmitRequest {
-                    term,
-                    head,
-                    entries: entries
-                        .map(|processed| Ready {
-                            processed,
-                            sequencing: now,
-                        })
-                        .collect(),
-                });
-            }
-        }
-    }
-}
-
 pub(crate) struct Driver {
     partition: Partition,
     now: Micros,
+    /// The latest time that it ever was: the clock may have been set back since, and nobody has noticed yet.
+    latest: Micros,
     history: Vec<Event>,
     /// Everything ever sent, in order: the entry at index i has the position i + 1.
     sent: Vec<Id>,
     fresh: u64,
     owners: Vec<(OwnerId, Vec<Claim>)>,
     leaders: Vec<Leader>,
+    /// Which of the owners have the store deliver.
+    deliver: Vec<bool>,
     term: Term,
     outputs: Vec<(Position, Bytes)>,
     states: Vec<State>,
@@ -129,12 +42,14 @@ impl Default for Driver {
     fn default() -> Self {
         Self {
             partition: Partition::default(),
-            now: Micros(1_000_000),
+            now: Micros(1_000_000_000_000),
+            latest: Micros::default(),
             history: Vec::new(),
             sent: Vec::new(),
             fresh: 0,
             owners: ["p0", "p1", "p2"].map(|name| (OwnerId::new(name), Vec::new())).into(),
             leaders: ["s0", "s1"].map(Leader::new).into(),
+            deliver: vec![false; 3],
             term: Term::default(),
             outputs: Vec::new(),
             states: Vec::new(),
@@ -143,6 +58,13 @@ impl Default for Driver {
 }
 
 impl Driver {
+    pub(crate) fn new(deliver: Vec<bool>) -> Self {
+        Self {
+            deliver,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn run(&mut self, op: &Op) {
         match op {
             Op::Send { count, again } => self.send(*count, *again),
@@ -171,8 +93,18 @@ impl Driver {
             Op::Emit { leader, lost } => self.emit(usize::from(*leader), *lost),
             Op::Receive { max, acknowledge } => self.receive(usize::from(*max), *acknowledge),
             Op::Advance { us } => self.now = self.now + u64::from(*us),
+            Op::SetBack { us } => {
+                self.latest = self.latest.max(self.now);
+                self.now = Micros(self.now.0 - u64::from(*us));
+            }
         }
         self.check(matches!(op, Op::Claim { .. }));
+        if let Op::Complete { owner, .. } | Op::Renew { owner, .. } | Op::Leave { owner } = op
+            && self.deliver[usize::from(*owner)]
+        {
+            self.deliver();
+            self.check(false);
+        }
     }
 
     /// Ids that begin with `m` may be sent again; those with `d` may die.
@@ -341,6 +273,40 @@ impl Driver {
         answer
     }
 
+    /// The store delivers: what the best of leaders would have delivered, who knows all there is.
+    fn deliver(&mut self) {
+        let before = self.partition.status(self.now);
+        let waits = |at: &u64| {
+            let state = self.partition.state(Position(*at));
+            matches!(state, Some(State::Processed | State::Dead))
+        };
+        let ready = (before.head.0..before.next.0).take_while(waits).count();
+        let mut twin = self.partition.clone();
+        let request = best_emit(&twin, self.now);
+        assert_eq!(
+            request.entries.len(),
+            ready,
+            "what is ready is what stands without a gap"
+        );
+        let head = before.head.plus(ready as u64);
+        assert_eq!(twin.emit(self.now, &request), Emitted::Advanced { head });
+        assert_eq!(self.partition.deliver_ready(self.now), ready > 0);
+        assert_eq!(self.partition, twin, "it does as an emit does");
+        assert!(
+            !self.partition.deliver_ready(self.now),
+            "a second time there is nothing"
+        );
+        assert_eq!(self.partition, twin);
+        if ready > 0 {
+            self.history.push(Event::Emitted {
+                term: before.term,
+                from: before.head,
+                to: head,
+                accepted: true,
+            });
+        }
+    }
+
     fn receive(&mut self, max: usize, acknowledge: bool) {
         let acknowledge = self
             .outputs
@@ -401,9 +367,10 @@ impl Driver {
         }
     }
 
-    /// Everybody from before is gone. Who comes now finds all there is and brings it out.
-    pub(crate) fn heal_and_drain(&mut self) {
-        self.run(&Op::Advance { us: 10_000_000 });
+    /// Everybody from before is gone. Who comes now finds all there is and brings it out: with a leader, or without any.
+    pub(crate) fn heal_and_drain(&mut self, by_the_store: bool) {
+        self.now = self.latest.max(self.now) + 10_000_000;
+        self.check(false);
         self.owners.push((OwnerId::new("healer"), Vec::new()));
         self.leaders.push(Leader::new("heir"));
         let (owner, leader) = (self.owners.len() - 1, self.leaders.len() - 1);
@@ -414,8 +381,12 @@ impl Driver {
                 self.complete(owner, 0, &Ending::Done, true);
             }
             self.check(false);
-            self.campaign(leader, LEASE_US);
-            self.follow(leader);
+            if by_the_store {
+                self.deliver();
+            } else {
+                self.campaign(leader, LEASE_US);
+                self.follow(leader);
+            }
             while self.leaders[leader].wish.is_some() {
                 self.emit(leader, false);
             }
@@ -446,39 +417,5 @@ impl Driver {
     /// How many different ids were sent.
     pub(crate) fn sent_ids(&self) -> u64 {
         self.sent.iter().collect::<std::collections::HashSet<_>>().len() as u64
-    }
-}
-
-fn completion(claim: &Claim, ending: &Ending) -> Completion {
-    let input = parse(&claim.entry, claim.position, Format::Any, u64::MAX).expect("an envelope");
-    let mut record = Record {
-        position: claim.position,
-        id: input.id,
-        sequence: input.sequence,
-        key: input.key,
-        // Which of two attempts or twins it was can be told from the result.
-        body: Body::Result(Payload::string(&format!("{}/{}", claim.position, claim.attempt))),
-        attempts: claim.attempt,
-        created: claim.claimed,
-        processing: claim.claimed,
-    };
-    match ending {
-        Ending::Retry { delay_us } => Completion::Retry {
-            held: Held {
-                position: claim.position,
-                attempt: claim.attempt,
-            },
-            delay_us: u64::from(*delay_us),
-        },
-        Ending::Dead { deliver } if record.id.as_str().starts_with('d') => {
-            record.body = Body::Dead {
-                reason: "planted".to_owned(),
-            };
-            Completion::Dead {
-                tombstone: record,
-                deliver: *deliver,
-            }
-        }
-        Ending::Done | Ending::Dead { .. } => Completion::Done(record),
     }
 }

@@ -64,7 +64,8 @@ impl From<Infallible> for HandlerError {
 /// [`tower::service_fn`]; time-outs, limits and tracing are layers around it.
 pub trait Handler: Clone + Send + 'static {
     /// Processes one message. May run more than once for the same message, never at the same time for the same
-    /// attempt.
+    /// attempt. It is first polled in the service's own task, and if it then waits, in a task of its own; one that works
+    /// for long before it waits should do that by `tokio::task::spawn_blocking`.
     fn handle(self, message: Message) -> impl Future<Output = Result<Payload, HandlerError>> + Send;
 }
 

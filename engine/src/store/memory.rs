@@ -1,6 +1,6 @@
 //! The memory store: the reference itself, behind a mutex and a clock. For tests, simulation and one process.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,16 +11,17 @@ use conga_core::partition::{
 };
 use conga_core::term::Campaign;
 
-use super::{Result, Store};
+use super::{Delivery, Result, Store};
 use crate::clock::Clock;
 use crate::wake::{Topic, Wakes};
 
 /// A partition in this process's memory. It ends with the process.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    partition: Mutex<Partition>,
+    partition: Arc<Mutex<Partition>>,
     clock: Clock,
     wakes: Wakes,
+    delivery: Delivery,
 }
 
 impl MemoryStore {
@@ -29,6 +30,23 @@ impl MemoryStore {
         Self {
             clock,
             ..Self::default()
+        }
+    }
+
+    /// The same partition, seen by somebody who has it deliver in another way.
+    pub fn delivering(&self, delivery: Delivery) -> Self {
+        Self {
+            partition: self.partition.clone(),
+            clock: self.clock.clone(),
+            wakes: self.wakes.clone(),
+            delivery,
+        }
+    }
+
+    /// Delivers what is ready, where that is the store's to do.
+    fn deliver(&self, partition: &mut Partition) {
+        if self.delivery == Delivery::Store && partition.deliver_ready(self.clock.now()) {
+            self.wakes.wake(Topic::Output);
         }
     }
 
@@ -51,7 +69,10 @@ impl Store for MemoryStore {
     }
 
     async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>> {
-        let answers = self.partition().complete(self.clock.now(), owner, completions);
+        let mut partition = self.partition();
+        let answers = partition.complete(self.clock.now(), owner, completions);
+        self.deliver(&mut partition);
+        drop(partition);
         self.wakes.wake(Topic::Processed);
         if completions
             .iter()
@@ -63,7 +84,10 @@ impl Store for MemoryStore {
     }
 
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed> {
-        let renewed = self.partition().renew(self.clock.now(), request);
+        let mut partition = self.partition();
+        let renewed = partition.renew(self.clock.now(), request);
+        self.deliver(&mut partition);
+        drop(partition);
         if request.lease_us == 0 {
             self.wakes.wake(Topic::Input);
         }

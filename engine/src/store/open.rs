@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use super::redis::{RedisOptions, RedisStore};
 use super::sqlite::{SqliteOptions, SqliteStore};
-use super::{Result, SharedStore};
+use super::{Delivery, Result, SharedStore, StoreError};
 use crate::line::Line;
 
-/// Where a line lives: `sqlite:PATH`, `redis://…`.
+/// Where a line lives: `sqlite:PATH`, `redis://…`, `redis+sentinel://…`, `redis+cluster://…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreUrl {
     /// A file.
     Sqlite(PathBuf),
-    /// A Redis or Valkey server.
+    /// Redis or Valkey: a server, or the primary that sentinels or the nodes of a cluster name.
     Redis(String),
 }
 
@@ -23,10 +23,14 @@ pub enum StoreUrl {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadStoreUrl {
     /// No store is known by that scheme.
-    #[error("`{0}` names no store: use sqlite:PATH or redis://HOST:PORT")]
+    #[error(
+        "`{0}` names no store: use sqlite:PATH, redis://HOST:PORT, redis+sentinel://HOST:PORT,…/NAME or redis+cluster://HOST:PORT,…"
+    )]
     UnknownScheme(String),
     /// Known, and not there yet.
-    #[error("`{0}` is not supported yet: use sqlite:PATH or redis://HOST:PORT")]
+    #[error(
+        "`{0}` is not supported yet: use sqlite:PATH, redis://HOST:PORT, redis+sentinel://HOST:PORT,…/NAME or redis+cluster://HOST:PORT,…"
+    )]
     NotYet(String),
     /// `sqlite:` and nothing behind it.
     #[error("`sqlite:` needs a path behind it, as in sqlite:conga.db")]
@@ -41,8 +45,8 @@ impl FromStr for StoreUrl {
         match scheme {
             "sqlite" if rest.is_empty() => Err(BadStoreUrl::NoPath),
             "sqlite" => Ok(Self::Sqlite(PathBuf::from(rest))),
-            "redis" => Ok(Self::Redis(url.to_owned())),
-            "rediss" | "redis+sentinel" | "redis+cluster" | "postgres" => Err(BadStoreUrl::NotYet(scheme.to_owned())),
+            "redis" | "redis+sentinel" | "redis+cluster" => Ok(Self::Redis(url.to_owned())),
+            "rediss" | "postgres" => Err(BadStoreUrl::NotYet(scheme.to_owned())),
             _ => Err(BadStoreUrl::UnknownScheme(url.to_owned())),
         }
     }
@@ -57,6 +61,15 @@ impl fmt::Display for StoreUrl {
     }
 }
 
+/// What a store is asked for beyond its URL.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// How many replicas must have what is acknowledged or handed out. See [`RedisOptions::replicas`].
+    pub replicas: usize,
+    /// Who delivers.
+    pub delivery: Delivery,
+}
+
 /// Opens `line` in the store at `url`; makes it, if it is new.
 ///
 /// # Errors
@@ -66,9 +79,38 @@ impl fmt::Display for StoreUrl {
 /// # Cancellation
 /// Safe; a new file may or may not have been set up.
 pub async fn open(url: &StoreUrl, line: &Line) -> Result<SharedStore> {
+    open_with(url, line, &OpenOptions::default()).await
+}
+
+/// As [`open`], with options.
+///
+/// # Errors
+/// As [`open`]; [`super::StoreError::Broken`] also for an option that this kind of store can't keep.
+///
+/// # Cancellation
+/// As [`open`].
+pub async fn open_with(url: &StoreUrl, line: &Line, options: &OpenOptions) -> Result<SharedStore> {
     Ok(match url {
-        StoreUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, line, SqliteOptions::default()).await?),
-        StoreUrl::Redis(url) => Arc::new(RedisStore::connect(url, line, RedisOptions::default()).await?),
+        StoreUrl::Sqlite(_) if options.replicas > 0 => {
+            return Err(StoreError::Broken(
+                "an SQLite store has no replicas to wait for: leave `replicas` out".to_owned(),
+            ));
+        }
+        StoreUrl::Sqlite(path) => {
+            let options = SqliteOptions {
+                delivery: options.delivery,
+                ..SqliteOptions::default()
+            };
+            Arc::new(SqliteStore::open(path, line, options).await?)
+        }
+        StoreUrl::Redis(url) => {
+            let options = RedisOptions {
+                replicas: options.replicas,
+                delivery: options.delivery,
+                ..RedisOptions::default()
+            };
+            Arc::new(RedisStore::connect(url, line, options).await?)
+        }
     })
 }
 
@@ -102,7 +144,13 @@ mod tests {
 
     #[test]
     fn a_url_is_read_and_written() {
-        for url in ["sqlite:conga.db", "sqlite:/a b/c", "redis://127.0.0.1:6379/0"] {
+        for url in [
+            "sqlite:conga.db",
+            "sqlite:/a b/c",
+            "redis://127.0.0.1:6379/0",
+            "redis+sentinel://a:26379,b/mymaster",
+            "redis+cluster://a:7000,b",
+        ] {
             assert_eq!(url.parse::<StoreUrl>().unwrap().to_string(), url);
         }
     }

@@ -3,18 +3,27 @@
 //! Redis 6.2 or newer, or Valkey. A foreign client takes part without a library: `LPUSH {orders}:in` makes it a
 //! producer, `RPOP {orders}:out` a consumer. The keys are in `keys.rs`, the scripts beside it, one file a verb.
 //!
+//! # Where it is
+//! One server (`redis://`), the primary that sentinels name (`redis+sentinel://`), or the primary of the line's slot in
+//! a cluster (`redis+cluster://`). All keys of a partition are in one slot, so either way there is one server at a time
+//! to talk to; `resolver.rs` says which, and is asked anew whenever that server is lost or refuses.
+//!
 //! # What it promises
 //! Each step is atomic. What a crash or a failover of the server can lose is as its persistence and replication are
-//! set; see the table in the README.
+//! set; see the table in the README. With [`RedisOptions::replicas`] nothing is lost that anybody outside was told of:
+//! a send is acknowledged, an output handed out and its acknowledgement taken only when so many replicas have it.
+//! A lease, a lock or a result that a failover takes back costs repetition, no more.
 //!
 //! # When memory is short (OOM at `maxmemory` with `noeviction`)
-//! Sends and claims are refused and change nothing. What was claimed can be completed, renewed and delivered: those
-//! scripts take away before they add, which Redis lets pass. The window bounds how much that is.
+//! Sends are refused, and so are claims of new messages. What was claimed can be completed, renewed and delivered, and
+//! what is free again, of a processor that died or after a failure, can be claimed: those scripts take away before they
+//! add, which Redis lets pass. The window bounds how much that is. A claim that finds nothing free is refused.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::{Client, Cmd, Pipeline, Value};
+use ::redis::{Cmd, Pipeline, Value};
 use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
@@ -28,8 +37,14 @@ use self::connection::Connection;
 use self::failure::Failure;
 use self::hints::Hints;
 use self::keys::Keys;
+use self::node::{Limits, Node};
+use self::receive::Handed;
+use self::replicas::{Doubt, Replicas};
+use self::resolver::Resolver;
 use self::script::Script;
-use super::{Result, Store, StoreError};
+use self::target::Target;
+use self::witness::Witness;
+use super::{Delivery, Result, Store, StoreError};
 use crate::clock::Clock;
 use crate::line::Line;
 use crate::wake::Wakes;
@@ -39,17 +54,25 @@ mod campaign;
 mod claim;
 mod complete;
 mod connection;
+mod cursor;
 mod emit;
 mod failure;
 mod follow;
 mod hints;
 mod keys;
+mod node;
+mod patience;
 mod receive;
 mod renew;
+mod replicas;
 mod reply;
+mod resolver;
 mod script;
 mod send;
+mod slot;
 mod status;
+mod target;
+mod witness;
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -58,8 +81,13 @@ pub struct RedisOptions {
     pub connection_timeout: Duration,
     /// How long a reply may take. After it the step's outcome is unknown and the connection is replaced.
     pub response_timeout: Duration,
+    /// How many replicas must have what is acknowledged or handed out. Zero waits for none: then a failover loses what
+    /// had not got to the replica that takes over.
+    pub replicas: usize,
     /// Whose clock. Anything but the server's is for tests.
     pub clock: Clock,
+    /// Who delivers.
+    pub delivery: Delivery,
 }
 
 impl Default for RedisOptions {
@@ -67,20 +95,31 @@ impl Default for RedisOptions {
         Self {
             connection_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_millis(1_500),
+            replicas: 0,
             clock: Clock::Store,
+            delivery: Delivery::default(),
         }
     }
 }
 
-/// A partition in Redis. It has two connections: one for the verbs, which all share it, and one for the hints.
+/// A partition in Redis. It has two connections: one for the verbs, which all share it, and one for the hints; and with
+/// replicas to wait for a third one, on which it waits.
 pub struct RedisStore {
-    connection: Connection,
+    connection: Arc<Connection>,
     keys: Keys,
     clock: Clock,
+    delivery: Delivery,
     wakes: Wakes,
     /// Ends with the store.
     hints: Hints,
+    /// Likewise; nothing, where no replica is waited for.
+    replicas: Option<Replicas>,
+    witness: Witness,
+    handed: Handed,
 }
+
+/// An answer, and where replicas have to have what led to it, who gave it.
+type Traced = (Value, Option<Arc<Node>>);
 
 impl fmt::Debug for RedisStore {
     /// Without the URL: it may have a password in it.
@@ -92,32 +131,47 @@ impl fmt::Debug for RedisStore {
 }
 
 impl RedisStore {
-    /// Connects to `redis://[user:password@]host[:port][/database]` and loads the scripts.
+    /// Connects to `redis://[user:password@]host[:port][/database]`,
+    /// `redis+sentinel://[user:password@]host[:port],…/NAME[/database]` with the name of the primary that the sentinels
+    /// watch, or `redis+cluster://[user:password@]host[:port],…` with some nodes of the cluster, and loads the scripts.
     ///
-    /// Needs a tokio runtime with I/O and time, and starts one task on it: the subscriber to the hints, which ends
-    /// when the store is dropped. Cancel-safe.
+    /// Needs a tokio runtime with I/O and time, and starts one task on it, or two: the subscriber to the hints and what
+    /// waits for replicas, which end when the store is dropped. Cancel-safe.
     ///
     /// # Errors
-    /// [`StoreError::Broken`] for a URL that can't be used and for what the server won't ever allow,
+    /// [`StoreError::Broken`] for a URL that can't be used and for what the server won't ever allow, such as waiting for
+    /// replicas that were asked for,
     /// [`StoreError::Unavailable`] if there is no connection within the timeouts.
     pub async fn connect(url: &str, line: &Line, options: RedisOptions) -> Result<Self> {
-        let client = open(url)?;
+        let target = Target::read(url)?;
         let keys = Keys::of(line);
-        let connection = Connection::new(client.clone(), options.connection_timeout, options.response_timeout);
+        let limits = Limits {
+            connection: options.connection_timeout,
+            response: options.response_timeout,
+        };
+        let connection = Arc::new(Connection::new(Resolver::new(target, &line.tag(), limits), limits));
         match connection.load_scripts().await {
             Ok(()) => {}
             Err(failure) => return Err(explain(&connection, &keys, failure).await),
         }
+        if options.replicas > 0 {
+            replicas::check(&connection, &keys.synced).await?;
+        }
         let wakes = Wakes::default();
         let limit = options.connection_timeout + options.response_timeout;
-        let life = keys.life(&uuid::Uuid::new_v4().simple().to_string());
-        let hints = Hints::start(client, &keys, life, wakes.clone(), limit).await;
+        let process = uuid::Uuid::new_v4().simple().to_string();
+        let hints = Hints::start(connection.clone(), &keys, process, wakes.clone(), limit).await;
+        let replicas = (options.replicas > 0).then(|| Replicas::start(options.replicas, keys.synced.clone(), limits));
         Ok(Self {
             connection,
             keys,
             clock: options.clock,
+            delivery: options.delivery,
             wakes,
             hints,
+            replicas,
+            witness: Witness::default(),
+            handed: Handed::default(),
         })
     }
 
@@ -136,10 +190,10 @@ impl RedisStore {
 
     /// The channel by which the server can tell that this process is alive; none, while there is no subscription to it,
     /// and under a manual clock, where nothing may depend on what time it is.
-    fn presence(&self) -> &str {
+    fn presence(&self) -> String {
         match self.clock {
             Clock::Store => self.hints.life(),
-            Clock::Manual(_) => "",
+            Clock::Manual(_) => String::new(),
         }
     }
 
@@ -165,31 +219,65 @@ impl RedisStore {
         }
     }
 
-    async fn ask_all(&self, commands: &Pipeline) -> Result<Vec<Value>> {
+    async fn ask_all(&self, commands: &Pipeline) -> Result<(Vec<Value>, Arc<Node>)> {
         match self.connection.send_all(commands).await {
-            Ok(replies) => Ok(replies),
+            Ok(answered) => Ok(answered),
             Err(failure) => Err(self.explain(failure).await),
         }
     }
 
+    /// As [`RedisStore::ask`]; for what replicas have to have.
+    async fn ask_traced(&self, command: &Cmd) -> Result<Traced> {
+        if self.replicas.is_none() {
+            return self.ask(command).await.map(|reply| (reply, None));
+        }
+        match self.connection.send_to_primary(command).await {
+            Ok((reply, node)) => Ok((reply, Some(node))),
+            Err(failure) => Err(self.explain(failure).await),
+        }
+    }
+
+    /// As [`RedisStore::run`]; for what replicas have to have.
+    async fn run_traced(&self, script: &Script, call: &Cmd) -> Result<Traced> {
+        if self.replicas.is_none() {
+            return self.run(script, call).await.map(|reply| (reply, None));
+        }
+        let (reply, node) = self.run_on_primary(script, call).await?;
+        Ok((reply, Some(node)))
+    }
+
+    async fn run_on_primary(&self, script: &Script, call: &Cmd) -> Result<(Value, Arc<Node>)> {
+        match self.connection.run_on_primary(script, call).await {
+            Ok(answered) => Ok(answered),
+            Err(failure) => Err(self.explain(failure).await),
+        }
+    }
+
+    /// Returns when what was done up to now on `node` is on as many replicas as were asked for.
+    async fn settle(&self, node: Option<Arc<Node>>) -> Result<()> {
+        let (Some(replicas), Some(node)) = (&self.replicas, node) else {
+            return Ok(());
+        };
+        let doubt = match replicas.have(&node).await {
+            Ok(()) => return Ok(()),
+            Err(doubt) => doubt,
+        };
+        match doubt {
+            // Whether replicas have left it for a new primary.
+            Doubt::TooFew(_) => self.connection.look(&node).await,
+            // Who it is, and which history it writes, has to be asked anew.
+            Doubt::Lost(_) => self.connection.abandon(&node).await,
+        }
+        Err(doubt.into())
+    }
+
+    /// Whether replicas were missing when they were last waited for.
+    fn lacks_replicas(&self) -> bool {
+        self.replicas.as_ref().is_some_and(Replicas::are_short)
+    }
+
     async fn explain(&self, failure: Failure) -> StoreError {
         explain(&self.connection, &self.keys, failure).await
-    }
-}
-
-/// Reads the URL. The crate would take more kinds than have been tried here.
-fn open(url: &str) -> Result<Client> {
-    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    match scheme {
-        "redis" => {
-            Client::open(url).map_err(|error| StoreError::Broken(format!("the Redis URL can't be used: {error}")))
-        }
-        "rediss" => Err(StoreError::Broken(
-            "rediss:// (TLS) is not built in yet: use redis:// through a tunnel".to_owned(),
-        )),
-        _ => Err(StoreError::Broken(format!(
-            "`{scheme}://` is not built in: a Redis URL looks like redis://user:password@host:6379/0"
-        ))),
     }
 }
 
@@ -198,12 +286,19 @@ async fn explain(connection: &Connection, keys: &Keys, failure: Failure) -> Stor
     match failure {
         Failure::Store(error) => error,
         Failure::NoScript => StoreError::Unavailable("the server keeps forgetting the scripts".to_owned()),
+        Failure::Moved(address) | Failure::Ask(address) => {
+            failure::of_redirection(address.as_ref(), connection.is_cluster())
+        }
         Failure::WrongType => {
             let mut types = ::redis::pipe();
             for (key, _) in keys.types() {
                 types.cmd("TYPE").arg(key);
             }
-            let found = connection.send_all(&types).await.unwrap_or_default();
+            let found = connection
+                .send_all(&types)
+                .await
+                .map(|(found, _)| found)
+                .unwrap_or_default();
             let wrong = keys.types().into_iter().zip(found).find_map(|((key, wanted), found)| {
                 let found = reply::text(found).ok()?;
                 (found != wanted && found != "none").then(|| format!("`{key}` is a {found}, not a {wanted}"))
@@ -267,18 +362,5 @@ impl Store for RedisStore {
 
     fn wakes(&self) -> &Wakes {
         &self.wakes
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_url_that_was_tried_is_taken() {
-        assert!(open("redis://127.0.0.1:6379").is_ok());
-        for url in ["rediss://host", "redis+sentinel://host", "/tmp/socket", "", "redis://"] {
-            assert!(matches!(open(url), Err(StoreError::Broken(_))), "{url}");
-        }
     }
 }

@@ -22,7 +22,7 @@ use conga_core::term::Campaign;
 
 use self::database::Database;
 use self::worker::Worker;
-use super::{Result, Store};
+use super::{Delivery, Result, Store};
 use crate::clock::Clock;
 use crate::line::Line;
 use crate::wake::Wakes;
@@ -35,19 +35,24 @@ mod claim;
 mod complete;
 mod convert;
 mod database;
+mod deliver;
 mod emit;
 mod erase;
 mod fault;
 mod follow;
+mod leases;
 mod open;
+mod outlet;
 mod receive;
 mod renew;
 mod send;
 mod sql;
 mod status;
+mod step;
 mod syncer;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod worker;
 
 /// How a store on SQLite works.
@@ -55,6 +60,8 @@ mod worker;
 pub struct SqliteOptions {
     /// Whose clock tells the time.
     pub clock: Clock,
+    /// Who delivers.
+    pub delivery: Delivery,
     /// How long a step waits while another process, or another tool, has the file locked. After that it answers
     /// [`super::StoreError::Unavailable`].
     pub busy_limit: Duration,
@@ -69,6 +76,7 @@ impl Default for SqliteOptions {
     fn default() -> Self {
         Self {
             clock: Clock::Store,
+            delivery: Delivery::default(),
             busy_limit: Duration::from_secs(5),
             owner_slack_percent: 25,
         }

@@ -13,7 +13,7 @@ use conga::core::partition::{
 };
 use conga::core::term::Campaign;
 use conga::store::memory::MemoryStore;
-use conga::store::{Result, Store};
+use conga::store::{Delivery, Result, Store};
 use conga::wake::Wakes;
 use futures_util::FutureExt;
 
@@ -37,8 +37,10 @@ struct BrokenFixture<const FLAW: u8>;
 #[async_trait]
 impl<const FLAW: u8> Fixture for BrokenFixture<FLAW> {
     async fn open(clock: ManualClock) -> Opened {
+        let led = MemoryStore::new(Clock::Manual(clock)).delivering(Delivery::Leader);
         Opened {
-            store: Arc::new(Broken::<FLAW>(MemoryStore::new(Clock::Manual(clock)))),
+            delivering: Arc::new(Broken::<FLAW>(led.delivering(Delivery::Store))),
+            led: Arc::new(Broken::<FLAW>(led)),
             keep: Box::new(()),
         }
     }
@@ -114,10 +116,10 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
     }
 }
 
-/// How many of five random histories find the flaw.
+/// How many of fifteen random histories find the flaw.
 async fn found<F: Fixture>() -> usize {
     let mut found = 0;
-    for seed in 1..=5 {
+    for seed in 1..=15 {
         let history = random::history(Pair::open::<F>().await, seed);
         found += usize::from(AssertUnwindSafe(history).catch_unwind().await.is_err());
     }
@@ -128,18 +130,19 @@ async fn found<F: Fixture>() -> usize {
 async fn random_histories_find_each_flaw() {
     assert_eq!(
         found::<BrokenFixture<ACCEPTS_STALE>>().await,
-        5,
+        15,
         "accepts what is stale"
     );
     assert_eq!(
         found::<BrokenFixture<IGNORES_THE_WINDOW>>().await,
-        5,
+        15,
         "ignores the window"
     );
-    assert_eq!(found::<BrokenFixture<DELIVERS_AGAIN>>().await, 5, "takes nothing off");
+    // Not every history acknowledges something and then looks.
+    assert!(found::<BrokenFixture<DELIVERS_AGAIN>>().await > 5, "takes nothing off");
     assert_eq!(
         found::<BrokenFixture<FORGETS_A_MESSAGE>>().await,
-        5,
+        15,
         "forgets a message"
     );
     assert_ne!(found::<BrokenFixture<IGNORES_THE_TERM>>().await, 0, "ignores the term");

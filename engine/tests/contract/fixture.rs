@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use conga::clock::{Clock, ManualClock};
-use conga::store::SharedStore;
 use conga::store::memory::MemoryStore;
 use conga::store::redis::{RedisOptions, RedisStore};
 use conga::store::sqlite::{SqliteOptions, SqliteStore};
+use conga::store::{Delivery, SharedStore};
 
 use crate::redis_server::RedisServer;
 
@@ -20,9 +20,10 @@ pub(crate) trait Fixture {
     async fn open(clock: ManualClock) -> Opened;
 }
 
-/// A store, and what has to live as long as it does: its directory, its server.
+/// A store, seen in both ways of delivering, and what has to live as long as it does: its directory, its server.
 pub(crate) struct Opened {
-    pub(crate) store: SharedStore,
+    pub(crate) led: SharedStore,
+    pub(crate) delivering: SharedStore,
     pub(crate) keep: Box<dyn Any + Send + Sync>,
 }
 
@@ -32,8 +33,10 @@ pub(crate) struct MemoryFixture;
 #[async_trait]
 impl Fixture for MemoryFixture {
     async fn open(clock: ManualClock) -> Opened {
+        let led = MemoryStore::new(Clock::Manual(clock)).delivering(Delivery::Leader);
         Opened {
-            store: Arc::new(MemoryStore::new(Clock::Manual(clock))),
+            delivering: Arc::new(led.delivering(Delivery::Store)),
+            led: Arc::new(led),
             keep: Box::new(()),
         }
     }
@@ -46,16 +49,19 @@ pub(crate) struct SqliteFixture;
 impl Fixture for SqliteFixture {
     async fn open(clock: ManualClock) -> Opened {
         let directory = tempfile::tempdir().expect("a directory");
-        let options = SqliteOptions {
-            clock: Clock::Manual(clock),
+        let options = |delivery| SqliteOptions {
+            clock: Clock::Manual(clock.clone()),
+            delivery,
             // To the microsecond, as the reference.
             owner_slack_percent: 0,
             ..SqliteOptions::default()
         };
-        let line = "contract".parse().expect("a name");
-        let store = SqliteStore::open(&directory.path().join("conga.db"), &line, options).await;
+        let (line, path) = ("contract".parse().expect("a name"), directory.path().join("conga.db"));
+        let led = SqliteStore::open(&path, &line, options(Delivery::Leader)).await;
+        let delivering = SqliteStore::open(&path, &line, options(Delivery::Store)).await;
         Opened {
-            store: Arc::new(store.expect("a store")),
+            led: Arc::new(led.expect("a store")),
+            delivering: Arc::new(delivering.expect("a store")),
             keep: Box::new(directory),
         }
     }
@@ -67,17 +73,20 @@ pub(crate) struct RedisFixture;
 #[async_trait]
 impl Fixture for RedisFixture {
     async fn open(clock: ManualClock) -> Opened {
-        let server = RedisServer::start();
-        let options = RedisOptions {
-            clock: Clock::Manual(clock),
+        let server = RedisServer::start(&[]).expect("a Redis server");
+        let options = |delivery| RedisOptions {
+            clock: Clock::Manual(clock.clone()),
+            delivery,
             // The server answers at once, but the machine may be busy.
             response_timeout: Duration::from_secs(20),
             ..RedisOptions::default()
         };
         let line = "contract".parse().expect("a name");
-        let store = RedisStore::connect(&server.url(), &line, options).await;
+        let led = RedisStore::connect(&server.url(), &line, options(Delivery::Leader)).await;
+        let delivering = RedisStore::connect(&server.url(), &line, options(Delivery::Store)).await;
         Opened {
-            store: Arc::new(store.expect("a store")),
+            led: Arc::new(led.expect("a store")),
+            delivering: Arc::new(delivering.expect("a store")),
             keep: Box::new(server),
         }
     }

@@ -7,7 +7,9 @@
 mod broken;
 mod bytes;
 mod claim;
+mod clock;
 mod complete;
+mod delivery;
 mod duplicate;
 mod emit;
 mod fixture;
@@ -15,7 +17,7 @@ mod lead;
 mod pair;
 mod random;
 mod receive;
-#[path = "../support/redis_server.rs"]
+#[path = "../../../cli/src/bench/redis_server.rs"]
 mod redis_server;
 mod renew;
 
@@ -60,6 +62,7 @@ macro_rules! contract_suite {
                 a_zombie_learns_what_it_has_lost,
                 a_zombie_that_was_not_missed_keeps_all,
                 the_claim_whose_reply_was_lost_is_found,
+                who_holds_the_head_is_told,
                 what_is_found_is_limited,
                 who_leaves_gives_all_back,
                 who_leaves_twice_or_was_never_there,
@@ -75,6 +78,26 @@ macro_rules! contract_suite {
                 only_the_leader_can_resign,
                 an_old_term_is_fenced,
                 after_the_lock_ran_out_the_term_counts_until_the_next,
+            }
+            contract_suite! { @file $fixture, clock:
+                set_back_leases_last_no_longer,
+                set_back_a_delay_lasts_no_longer,
+                set_back_the_lock_lasts_no_longer,
+                set_back_the_living_keep_what_they_hold,
+                set_back_again_and_again,
+                a_clock_that_wavers_changes_no_deadline,
+                set_forward_it_costs_an_attempt,
+            }
+            contract_suite! { @file $fixture, delivery:
+                the_head_goes_out_with_its_complete,
+                what_waited_goes_out_with_the_head,
+                tombstones_and_nothing_at_all_have_their_turn,
+                an_id_that_came_twice_comes_out_once,
+                an_id_that_looks_like_a_position,
+                what_a_leader_left_goes_out_with_the_next_step,
+                a_leader_delivers_what_the_store_has_not,
+                a_lease_that_another_took_delivers_nothing,
+                thousands_wait_for_one,
             }
             contract_suite! { @file $fixture, emit:
                 said_twice_it_counts_once,

@@ -14,7 +14,7 @@ use conga::core::partition::{
 use conga::core::term::{Campaign, Term};
 use conga::core::time::Micros;
 use conga::store::memory::MemoryStore;
-use conga::store::{SharedStore, Store};
+use conga::store::{Delivery, SharedStore, Store};
 
 use crate::{Fixture, Opened};
 
@@ -27,6 +27,10 @@ pub(crate) const LEASE_US: u64 = 1_000_000;
 pub(crate) struct Pair {
     store: SharedStore,
     reference: MemoryStore,
+    /// The same two, seen by somebody who has them deliver.
+    delivering: (SharedStore, MemoryStore),
+    /// Who delivers what is completed from now on.
+    pub(crate) delivery: Delivery,
     clock: ManualClock,
     cursors: HashMap<Cursor, Cursor>,
     /// What every failure says first.
@@ -37,10 +41,13 @@ pub(crate) struct Pair {
 impl Pair {
     pub(crate) async fn open<F: Fixture>() -> Self {
         let clock = ManualClock::new(START);
-        let Opened { store, keep } = F::open(clock.clone()).await;
+        let Opened { led, delivering, keep } = F::open(clock.clone()).await;
+        let reference = MemoryStore::new(Clock::Manual(clock.clone())).delivering(Delivery::Leader);
         Self {
-            store,
-            reference: MemoryStore::new(Clock::Manual(clock.clone())),
+            store: led,
+            delivering: (delivering, reference.delivering(Delivery::Store)),
+            delivery: Delivery::Leader,
+            reference,
             clock,
             cursors: HashMap::new(),
             context: String::new(),
@@ -54,6 +61,17 @@ impl Pair {
 
     pub(crate) fn advance(&self, us: u64) {
         self.clock.advance(us);
+    }
+
+    pub(crate) fn set_back(&self, us: u64) {
+        self.clock.set_back(us);
+    }
+
+    fn completing(&self) -> (&SharedStore, &MemoryStore) {
+        match self.delivery {
+            Delivery::Leader => (&self.store, &self.reference),
+            Delivery::Store => (&self.delivering.0, &self.delivering.1),
+        }
     }
 
     // The verbs.
@@ -73,16 +91,18 @@ impl Pair {
     }
 
     pub(crate) async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Vec<Completed> {
-        let is = self.store.complete(owner, completions).await;
-        let should = self.reference.complete(owner, completions).await;
+        let (store, reference) = self.completing();
+        let is = store.complete(owner, completions).await;
+        let should = reference.complete(owner, completions).await;
         assert_eq!(is, should, "{} complete by {owner}: {completions:?}", self.context);
         self.compare_status().await;
         should.expect("the reference answers")
     }
 
     pub(crate) async fn renew(&self, request: &RenewRequest) -> Renewed {
-        let is = self.store.renew(request).await;
-        let should = self.reference.renew(request).await;
+        let (store, reference) = self.completing();
+        let is = store.renew(request).await;
+        let should = reference.renew(request).await;
         assert_eq!(is, should, "{} {request:?}", self.context);
         self.compare_status().await;
         should.expect("the reference answers")

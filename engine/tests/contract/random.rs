@@ -4,9 +4,13 @@ use bytes::Bytes;
 use conga::core::invariant::{Event, Violation, check_all, loss};
 use conga::core::lease::OwnerId;
 use conga::core::message::{Id, Position};
-use conga::core::partition::{Claim, ClaimRequest, Completed, Cursor, EmitRequest, Emitted, Processed, Ready, Shelf};
+use conga::core::partition::{
+    Claim, ClaimRequest, Completed, Cursor, EmitRequest, Emitted, Processed, Ready, SET_BACK_US, Shelf,
+};
 use conga::core::sequencer::{Action, Event as News, Sequencer};
 use conga::core::term::{Campaign, Term};
+
+use conga::store::Delivery;
 
 use crate::Fixture;
 use crate::pair::{LEASE_US, Pair, ask, dead, done, leave, place, retry, stay};
@@ -23,12 +27,18 @@ pub(crate) async fn histories<F: Fixture>() {
     }
 }
 
-/// One history, and what must hold of it.
+/// One history, and what must hold of it. In one of three the leader delivers, in one the store, and in one as it comes.
 pub(crate) async fn history(pair: Pair, seed: u64) {
     let mut driver = Driver::new(pair, seed);
     for step in 0..STEPS {
         driver.pair.context = format!("seed {seed}, step {step}:");
+        driver.pair.delivery = match seed % 3 {
+            0 => Delivery::Leader,
+            1 => Delivery::Store,
+            _ => [Delivery::Leader, Delivery::Store][driver.random.index(2)],
+        };
         driver.step().await;
+        driver.look_at_head().await;
     }
     driver.pair.context = format!("seed {seed}, draining:");
     driver.heal_and_drain().await;
@@ -157,6 +167,9 @@ impl Driver {
                     _ => self.random.below(LEASE_US / 2),
                 };
                 self.pair.advance(us);
+                if self.random.chance(15) {
+                    self.pair.set_back(self.random.below(4 * SET_BACK_US));
+                }
             }
         }
     }
@@ -238,6 +251,12 @@ impl Driver {
                 });
             }
         }
+    }
+
+    /// Where the store delivers, the head moves without an emit.
+    async fn look_at_head(&mut self) {
+        let position = self.pair.status().await.head;
+        self.history.push(Event::Head { position });
     }
 
     async fn renew(&mut self, owner: usize) {
@@ -353,6 +372,7 @@ impl Driver {
             self.claim(owner, 100, false).await;
             let claims = std::mem::take(&mut self.owners[owner].1);
             self.pair.finish_work("healer", &claims).await;
+            self.look_at_head().await;
             self.campaign(leader, LEASE_US).await;
             self.follow(leader).await;
             while self.leaders[leader].wish.is_some() {

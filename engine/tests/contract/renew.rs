@@ -43,6 +43,7 @@ pub(crate) async fn a_zombie_that_was_not_missed_keeps_all<F: Fixture>() {
         renewed,
         Renewed {
             known: true,
+            blocking: Some(holding(&claims[0])),
             ..Renewed::default()
         }
     );
@@ -70,6 +71,28 @@ pub(crate) async fn the_claim_whose_reply_was_lost_is_found<F: Fixture>() {
     let renewed = pair.renew(&stay("p", Some(&lost_reply))).await;
     assert_eq!(renewed.lost, [Position(3), Position(4)], "done is not held");
     assert_eq!(positions(&renewed.found), [1, 2]);
+    pair.finish().await;
+}
+
+/// Without being asked to compare: an owner that does not know of it would hold up the line for ever.
+pub(crate) async fn who_holds_the_head_is_told<F: Fixture>() {
+    let mut pair = Pair::open::<F>().await;
+    pair.send_many(3).await;
+    assert_eq!(pair.renew(&stay("p", None)).await.blocking, None, "nobody has it");
+    let claims = pair.take("p", 2).await;
+    pair.take("q", 1).await;
+    assert_eq!(pair.renew(&stay("p", None)).await.blocking, Some(holding(&claims[0])));
+    assert_eq!(pair.renew(&stay("q", None)).await.blocking, None, "another has it");
+    pair.finish_work("p", &claims[..1]).await;
+    assert_eq!(pair.renew(&stay("p", None)).await.blocking, None, "it is processed");
+    let term = pair.elect("s").await;
+    pair.deliver(term).await;
+    assert_eq!(pair.renew(&stay("p", None)).await.blocking, Some(holding(&claims[1])));
+    assert_eq!(
+        pair.renew(&stay("p", Some(&claims))).await.blocking,
+        Some(holding(&claims[1])),
+        "compared or not"
+    );
     pair.finish().await;
 }
 

@@ -1,359 +1,355 @@
-//! `conga bench chaos`: faults under load, by name, until all is delivered; then nothing may be lost, doubled or out of
-//! place. A process that is killed is followed by another.
+//! `conga bench chaos`: faults under load, by name and seed, until all is delivered; then nothing may be lost, doubled,
+//! out of place, altered or left over, and nothing stale may have counted.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::bail;
+use bytes::Bytes;
 use conga::send::Producer;
-use conga::store::SharedStore;
-use serde::Serialize;
+use conga::store::{OpenOptions, SharedStore, StoreUrl};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::verdict_text;
-use crate::args::{Chaos, Fault};
-use crate::bench::collect::{Collected, collect};
-use crate::bench::fleet::{Fleet, Role, Work};
-use crate::bench::judge::{Verdict, judge_run};
+use self::fault::Nature;
+use self::injector::{Cast, Injector};
+use self::report::{Findings, Report};
+use self::schedule::Schedule;
+use self::server::Served;
+use crate::args::{Chaos, Fault, Serve};
+use crate::bench::broken::{Break, Broken};
+use crate::bench::collect::Collector;
+use crate::bench::fleet::{Fleet, Work};
+use crate::bench::judge::{Came, Digest, judge_came};
 use crate::bench::load::{Load, Until};
+use crate::bench::network::Network;
 use crate::bench::place::Place;
-use crate::settings::Settings;
+use crate::settings::{Settings, wrong};
 use crate::text;
 
-/// How long a paused process stands still.
-const PAUSE: Duration = Duration::from_millis(1_500);
-/// How long after a kill another process is started: later than those who are left must have noticed.
-const REPLACE: Duration = Duration::from_millis(250);
+mod database;
+mod fault;
+mod group;
+mod injector;
+mod log;
+mod report;
+mod schedule;
+mod self_test;
+mod server;
+mod zombie;
 
-impl Fault {
-    /// Its name, as on the command line.
-    fn name(self) -> &'static str {
-        match self {
-            Self::KillProcessor => "kill-processor",
-            Self::KillLeader => "kill-leader",
-            Self::StopProcessor => "stop-processor",
-            Self::StopLeader => "stop-leader",
-            Self::PauseProcessor => "pause-processor",
-            Self::PauseLeader => "pause-leader",
-            Self::KillAll => "kill-all",
-        }
+/// So many messages, where nothing else was said.
+const MESSAGES: u64 = 2_000;
+/// Messages per second, where messages are sent for a while. Half of the processors carry that.
+const RATE: f64 = 250.0;
+/// Nothing for so long is not slow but stuck: longer than any fault.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How many altered outputs are told in words.
+const TOLD: usize = 20;
+
+pub(super) async fn chaos(settings: &Settings, chaos: &Chaos) -> anyhow::Result<bool> {
+    if chaos.self_test {
+        return self_test::run(settings, chaos).await;
     }
-
-    /// How often it is injected.
-    fn period(self) -> Duration {
-        Duration::from_millis(match self {
-            Self::KillProcessor => 300,
-            Self::StopProcessor => 500,
-            Self::KillLeader | Self::StopLeader => 1_000,
-            Self::PauseProcessor => 2_000,
-            Self::PauseLeader => 3_000,
-            Self::KillAll => 5_000,
-        })
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct Report {
-    bench: &'static str,
-    store: String,
-    seed: u64,
-    messages: u64,
-    elapsed_ms: f64,
-    longest_gap_ms: f64,
-    /// What was really done, and the stalls that followed.
-    faults: Vec<Injected>,
-    /// Terms at the end: one more than changes of leader.
-    terms: u64,
-    /// Messages that were delivered after more than one attempt.
-    processed_again: usize,
-    verdict: Verdict,
-    passed: bool,
-}
-
-/// One kind of fault. A stall is the longest time without a delivery from one injection to the next of any kind, or for
-/// five seconds; the time that the handlers take is in it.
-#[derive(Debug, Serialize)]
-struct Injected {
-    fault: &'static str,
-    injected: usize,
-    stall_p50_ms: f64,
-    stall_max_ms: f64,
-}
-
-pub(crate) async fn chaos(settings: &Settings, chaos: &Chaos) -> anyhow::Result<bool> {
-    let place = Place::new(settings, "chaos")?;
-    let store = place.open().await?;
-    let work = Work {
-        handler: chaos.handler.clone(),
-        concurrency: chaos.concurrency,
-        window: chaos.window,
-    };
-    let fleet = Fleet::start(&place, &work, chaos.processors, chaos.sequencers).await?;
-    let bar = text::progress("delivered", Some(chaos.messages), settings.json);
-    let started = Instant::now();
-    let mut ids = Vec::new();
-    let load = Load::new(Until::Count(chaos.messages), None, 200);
-    load.run(&Producer::new(store.clone()), |batch| ids.extend_from_slice(batch))
-        .await?;
-
-    let (_known, expected) = watch::channel(Some(chaos.messages));
-    let counted = bar.clone();
-    let mut injector = Injector {
-        chaos,
-        place: &place,
-        work: &work,
-        store: &store,
-        fleet,
-        random: chaos.seed,
-        later: Vec::new(),
-        done: Vec::new(),
-    };
-    let collected = tokio::select! {
-        collected = collect(store.clone(), expected, Duration::from_secs(20), |more| counted.inc(more)) => collected?,
-        error = injector.run() => bail!(error),
-    };
-    bar.finish_and_clear();
-    let done = injector.heal().await?;
-    let verdict = judge_run(&store, &ids, &collected.lines, &collected.outputs).await?;
-    let faults = count(chaos, &done, &collected);
-    let report = Report {
-        bench: "chaos",
-        store: place.url.to_string(),
-        seed: chaos.seed,
-        messages: chaos.messages,
-        elapsed_ms: text::millis(
-            collected
-                .last()
-                .map_or_else(|| started.elapsed(), |last| last - started),
-        ),
-        longest_gap_ms: text::millis(collected.longest_gap()),
-        terms: store.status().await?.term.0,
-        processed_again: collected
-            .outputs
-            .iter()
-            .filter(|output| output.record.attempts.0 > 1)
-            .count(),
-        // A fault that was asked for and never came has shown nothing.
-        passed: verdict.passed() && faults.iter().all(|fault| fault.injected > 0),
-        faults,
-        verdict,
-    };
+    let report = Campaign::of(settings, chaos)?.run(settings).await?;
     if settings.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
         print!("{}", report.to_text());
     }
-    drop(store);
-    place.clear().await?;
     Ok(report.passed)
 }
 
-/// What follows a fault.
+/// What is to be done, as it is meant.
 #[derive(Debug)]
-enum Later {
-    Start(Role),
-    Resume(String),
+struct Campaign {
+    chaos: Chaos,
+    faults: Vec<Fault>,
+    /// How a served store is opened.
+    options: OpenOptions,
+    until: Until,
+    rate: Option<f64>,
+    /// Each fault has come.
+    each: CancellationToken,
+    patience: Duration,
+    broken: Option<Break>,
 }
 
-/// Injects faults into a fleet at work.
-struct Injector<'a> {
-    chaos: &'a Chaos,
-    place: &'a Place,
-    work: &'a Work,
-    store: &'a SharedStore,
-    fleet: Fleet,
-    random: u64,
-    /// What has to be done later.
-    later: Vec<(Instant, Later)>,
-    done: Vec<(Fault, Instant)>,
-}
-
-impl Injector<'_> {
-    /// Injects until it is dropped; returns only what went wrong.
-    async fn run(&mut self) -> anyhow::Error {
-        let start = Instant::now();
-        let faults = self.chaos.faults.clone();
-        let mut due: Vec<(Instant, Fault)> = faults
-            .into_iter()
-            .map(|fault| (start + fault.period() + self.jitter(), fault))
-            .collect();
-        loop {
-            due.sort_by_key(|(at, _)| *at);
-            let Some(&(at, fault)) = due.first() else {
-                return std::future::pending().await;
-            };
-            self.later.sort_by_key(|(at, _)| *at);
-            let step = if self.later.first().is_some_and(|(later, _)| *later <= at) {
-                let (at, what) = self.later.remove(0);
-                sleep_until(at).await;
-                self.follow_up(what).await
-            } else {
-                sleep_until(at).await;
-                due[0].0 = Instant::now() + fault.period() + self.jitter();
-                self.inject(fault).await
-            };
-            if let Err(error) = step {
-                return error;
+impl Campaign {
+    fn of(settings: &Settings, chaos: &Chaos) -> anyhow::Result<Self> {
+        let url = match (settings.given_store(), chaos.serve) {
+            (Some(_), Some(_)) => {
+                return Err(wrong(
+                    "--serve starts a store of its own: leave out --store, CONGA_STORE and `store` in the settings file",
+                ));
             }
-        }
-    }
-
-    async fn inject(&mut self, fault: Fault) -> anyhow::Result<()> {
-        // One that stands still can't end by itself.
-        if matches!(fault, Fault::StopProcessor | Fault::StopLeader) && self.is_one_paused() {
-            return Ok(());
-        }
-        let victim = match fault {
-            Fault::KillProcessor | Fault::StopProcessor | Fault::PauseProcessor => self.any_processor(),
-            Fault::KillLeader | Fault::StopLeader | Fault::PauseLeader => {
-                self.store.status().await?.leader.map(|leader| leader.to_string())
-            }
-            Fault::KillAll => Some(String::new()),
+            (None, Some(serve)) => StoreUrl::Redis(serve.scheme().to_owned()),
+            (Some(url), None) => url.clone(),
+            (None, None) => StoreUrl::Sqlite("".into()),
         };
-        let Some(victim) = victim else { return Ok(()) };
-        let at = Instant::now();
-        let happened = match fault {
-            Fault::KillProcessor => self.replace(&victim, Role::Processor).await?,
-            Fault::KillLeader => self.replace(&victim, Role::Sequencer).await?,
-            Fault::StopProcessor => self.relieve(&victim, Role::Processor).await?,
-            Fault::StopLeader => self.relieve(&victim, Role::Sequencer).await?,
-            Fault::PauseProcessor | Fault::PauseLeader => self.pause(victim)?,
-            Fault::KillAll => self.replace_all().await?,
+        let faults = fault::chosen(&chaos.faults, &url, chaos.serve)?;
+        let each = CancellationToken::new();
+        let (until, rate) = match (chaos.messages, chaos.duration) {
+            (Some(count), _) => (Until::Count(count), chaos.rate),
+            (None, Some(time)) => (Until::Elapsed(time), Some(chaos.rate.unwrap_or(RATE))),
+            (None, None) if faults.iter().all(|fault| fault.nature() == Nature::Processes) => {
+                (Until::Count(MESSAGES), chaos.rate)
+            }
+            (None, None) => {
+                let limit = 2 * Schedule::once(&faults) + PATIENCE;
+                (Until::Told(each.clone(), limit), Some(chaos.rate.unwrap_or(RATE)))
+            }
         };
-        if happened {
-            self.done.push((fault, at));
+        Ok(Self {
+            chaos: chaos.clone(),
+            faults,
+            options: options(settings, chaos.serve)?,
+            until,
+            rate,
+            each,
+            patience: PATIENCE,
+            broken: None,
+        })
+    }
+
+    async fn run(self, settings: &Settings) -> anyhow::Result<Report> {
+        let served = match self.chaos.serve {
+            Some(serve) => Some(Served::start(serve, self.chaos.fsync).await?),
+            None => None,
+        };
+        let place = match &served {
+            Some(served) => Place::on(served.url().parse()?, self.options.clone(), "chaos")?,
+            None => Place::new(settings, "chaos")?,
+        };
+        let network = if self.faults.iter().any(|fault| fault.nature() == Nature::Network) {
+            Network::to(&place.url).await?.map(Arc::new)
+        } else {
+            None
+        };
+        let mut store = place.open().await?;
+        let work = Work {
+            handler: self.chaos.handler.clone(),
+            concurrency: self.chaos.concurrency,
+            window: self.chaos.window,
+            options: place.options.clone(),
+            network: network.clone(),
+        };
+        let fleet = Fleet::start(&place, &work, self.chaos.processors, self.chaos.sequencers).await?;
+        // The producer's way, for as long as it sends.
+        let way = match &network {
+            Some(network) => Some(network.join().await?),
+            None => None,
+        };
+        let sender = match &way {
+            Some((_, url)) => conga::store::open_with(url, &place.line, &place.options).await?,
+            None => store.clone(),
+        };
+        if let Some(broken) = self.broken {
+            store = Arc::new(Broken::new(store, broken));
         }
-        Ok(())
-    }
-
-    /// Up to 100 ms: everything here runs in steps of that, and would otherwise be hit at the same point of its step
-    /// again and again.
-    fn jitter(&mut self) -> Duration {
-        self.random = next(self.random);
-        Duration::from_millis((self.random >> 33) % 100)
-    }
-
-    fn any_processor(&mut self) -> Option<String> {
-        self.random = next(self.random);
-        let owners: Vec<&String> = self
-            .fleet
-            .members
-            .iter()
-            .filter(|member| member.role == Role::Processor)
-            .map(|member| &member.owner)
-            .collect();
-        let at = usize::try_from(self.random >> 33).unwrap_or(0) % owners.len().max(1);
-        owners.get(at).map(|owner| (*owner).clone())
-    }
-
-    async fn replace(&mut self, owner: &str, role: Role) -> anyhow::Result<bool> {
-        let killed = self.fleet.kill(|member| member.owner == owner).await?.is_some();
-        if killed {
-            self.later.push((Instant::now() + REPLACE, Later::Start(role)));
+        let cast = Cast {
+            url: place.url.clone(),
+            line: place.line.clone(),
+            work,
+            processors: self.chaos.processors,
+            sequencers: self.chaos.sequencers,
+        };
+        let injector = Injector::new(cast, store.clone(), fleet, served);
+        let stage = Stage {
+            url: place.url.to_string(),
+            store,
+            sender,
+            json: settings.json,
+        };
+        let report = self.play(&stage, injector).await;
+        drop(stage);
+        // A served store goes away as a whole.
+        if self.chaos.serve.is_none() {
+            place.clear().await?;
         }
-        Ok(killed)
+        report
     }
 
-    /// Starts another, then tells this one to end.
-    async fn relieve(&mut self, owner: &str, role: Role) -> anyhow::Result<bool> {
-        self.fleet.add(self.place, self.work, role).await?;
-        self.fleet.end(owner).await
-    }
-
-    async fn replace_all(&mut self) -> anyhow::Result<bool> {
-        while self.fleet.kill(|_| true).await?.is_some() {}
-        self.later.clear();
-        self.fleet = Fleet::start(self.place, self.work, self.chaos.processors, self.chaos.sequencers).await?;
-        Ok(true)
-    }
-
-    fn is_one_paused(&self) -> bool {
-        self.later.iter().any(|(_, what)| matches!(what, Later::Resume(_)))
-    }
-
-    /// Stops one process; one at a time.
-    fn pause(&mut self, owner: String) -> anyhow::Result<bool> {
-        if self.is_one_paused() || !self.fleet.pause(&owner, true)? {
-            return Ok(false);
+    /// Sends, injects and collects until all is out and healed; then judges.
+    async fn play(&self, stage: &Stage, mut injector: Injector) -> anyhow::Result<Report> {
+        let total = match self.until {
+            Until::Count(count) => Some(count),
+            Until::Elapsed(_) | Until::Told(..) => None,
+        };
+        let bar = text::progress("delivered", total, stage.json);
+        let arrived = Arc::new(AtomicU64::new(0));
+        let load = Load::new(self.until.clone(), self.rate, 200).bounded(self.chaos.window, arrived.clone());
+        let producer = Producer::new(stage.sender.clone());
+        let (mut ids, mut trail) = (Vec::new(), Trail::default());
+        let mut collector = Collector::new(stage.store.clone());
+        let mut take = |lines: Vec<Bytes>| {
+            arrived.fetch_add(lines.len() as u64, Ordering::SeqCst);
+            bar.inc(lines.len() as u64);
+            trail.take(&lines);
+        };
+        let (tell, expected) = watch::channel(None);
+        // No more faults; no more of anything.
+        let (calm, stuck) = (CancellationToken::new(), CancellationToken::new());
+        let started = Instant::now();
+        let sending = async {
+            let sent = load.run(&producer, |batch| ids.extend_from_slice(batch));
+            if let Some(sent) = stuck.run_until_cancelled(sent).await {
+                tell.send_replace(Some(sent?));
+            }
+            if total.is_none() {
+                calm.cancel();
+            }
+            anyhow::Ok(())
+        };
+        let collecting = async {
+            let all = collector.collect(expected.clone(), self.patience, &mut take).await?;
+            if !all {
+                stuck.cancel();
+            }
+            calm.cancel();
+            anyhow::Ok(())
+        };
+        let schedule = Schedule::new(&self.faults, self.chaos.seed);
+        let injecting = async {
+            injector.run(schedule, &self.faults, &self.each, &calm).await?;
+            anyhow::Ok(Instant::now())
+        };
+        let ((), (), healed) = tokio::try_join!(sending, collecting, injecting)?;
+        tell.send_if_modified(|sent| sent.is_none() && sent.replace(ids.len() as u64).is_none());
+        // Whatever was stuck has to move now.
+        let mut findings = Findings::default();
+        if !collector.collect(expected, self.patience, &mut take).await? {
+            findings.no_progress(
+                (ids.len() as u64).saturating_sub(arrived.load(Ordering::SeqCst)),
+                self.patience,
+            );
         }
-        self.later.push((Instant::now() + PAUSE, Later::Resume(owner)));
-        Ok(true)
+        findings.repeated(collector.repeated);
+        collector.finish().await?;
+        bar.finish_and_clear();
+        self.judge(stage, injector, (started, healed), (&load, &ids), trail, findings)
+            .await
     }
 
-    async fn follow_up(&mut self, what: Later) -> anyhow::Result<()> {
-        match what {
-            Later::Start(role) => self.fleet.add(self.place, self.work, role).await,
-            // It may have been killed meanwhile.
-            Later::Resume(owner) => self.fleet.pause(&owner, false).map(drop),
+    async fn judge(
+        &self,
+        stage: &Stage,
+        mut injector: Injector,
+        (started, healed): (Instant, Instant),
+        (load, ids): (&Load, &[String]),
+        trail: Trail,
+        mut findings: Findings,
+    ) -> anyhow::Result<Report> {
+        let (emits, completes) = (injector.zombie.emits, injector.zombie.completes);
+        let seen = injector.zombie.violations();
+        let done = injector.log.clone();
+        if let Err(error) = injector.end().await {
+            findings.add(format!("a service did not end cleanly: {error:#}"));
         }
+        for strange in seen {
+            findings.add(strange);
+        }
+        let status = stage.store.status().await?;
+        findings.left_over(&status);
+        let verdict = judge_came(&stage.store, ids, &trail.came, &trail.digest).await?;
+        findings.records(&verdict, ids);
+        trail.altered(load, &mut findings);
+        for what in &trail.strange {
+            findings.add(what.clone());
+        }
+        findings.tries("stale emits", emits);
+        findings.tries("stale completes", completes);
+        let faults = log::kinds(&self.faults, &done, &trail.arrivals);
+        findings.never(&faults);
+        let violations = findings.list();
+        let last = trail.arrivals.last().copied();
+        Ok(Report {
+            bench: "chaos",
+            store: stage.url.clone(),
+            seed: self.chaos.seed,
+            messages: ids.len() as u64,
+            elapsed_ms: text::millis(last.map_or_else(|| started.elapsed(), |last| last - started)),
+            longest_gap_ms: text::millis(trail.longest_gap()),
+            healed_ms: text::millis(last.map_or(Duration::ZERO, |last| last.saturating_duration_since(healed))),
+            terms: status.term.0,
+            processed_again: trail.came.iter().filter(|came| came.attempts > 1).count(),
+            stale_emits: emits,
+            stale_completes: completes,
+            passed: verdict.passed() && violations.is_empty(),
+            faults,
+            verdict,
+            violations,
+            log: log::lines(&done, &trail.arrivals, started),
+        })
     }
+}
 
-    /// Ends all faults, then the fleet, which must end cleanly. What was injected.
-    async fn heal(mut self) -> anyhow::Result<Vec<(Fault, Instant)>> {
-        for (_, what) in std::mem::take(&mut self.later) {
-            if matches!(what, Later::Resume(_)) {
-                self.follow_up(what).await?;
+/// What is served is there to be killed: what is acknowledged waits for a replica, unless told otherwise.
+fn options(settings: &Settings, serve: Option<Serve>) -> anyhow::Result<OpenOptions> {
+    let Some(serve) = serve else {
+        return Ok(settings.options().clone());
+    };
+    let most = serve.replicas();
+    let replicas = settings.given_replicas().unwrap_or(most.min(1));
+    if replicas > most {
+        let name = serve.name();
+        return Err(wrong(format!(
+            "--replicas {replicas} is too many: with --serve {name} a primary has {most}"
+        )));
+    }
+    Ok(OpenOptions {
+        replicas,
+        ..settings.options().clone()
+    })
+}
+
+/// What a campaign works on.
+struct Stage {
+    url: String,
+    /// Straight to the store: for those who measure and judge.
+    store: SharedStore,
+    /// The producer's, through the network where there is one.
+    sender: SharedStore,
+    json: bool,
+}
+
+/// What came out, as far as it has to be kept.
+#[derive(Default)]
+struct Trail {
+    digest: Digest,
+    came: Vec<Came>,
+    arrivals: Vec<Instant>,
+    strange: Vec<String>,
+}
+
+impl Trail {
+    fn take(&mut self, lines: &[Bytes]) {
+        self.arrivals.push(Instant::now());
+        for line in lines {
+            match self.digest.came(line) {
+                Ok(came) => self.came.push(came),
+                Err(error) => self.strange.push(error.to_string()),
             }
         }
-        self.fleet.stop().await?;
-        Ok(self.done)
     }
-}
 
-/// What each fault came to.
-fn count(chaos: &Chaos, done: &[(Fault, Instant)], collected: &Collected) -> Vec<Injected> {
-    let stall_after = |index: usize| {
-        let (_, at) = done[index];
-        let end = at + Duration::from_secs(5);
-        collected.stall(at, done.get(index + 1).map_or(end, |(_, next)| end.min(*next)))
-    };
-    let of = |fault: &Fault| {
-        let mut stalls: Vec<Duration> = (0..done.len())
-            .filter(|index| done[*index].0 == *fault)
-            .map(stall_after)
-            .collect();
-        stalls.sort_unstable();
-        let at = |index: usize| stalls.get(index).map_or(0.0, |stall| text::millis(*stall));
-        Injected {
-            fault: fault.name(),
-            injected: stalls.len(),
-            stall_p50_ms: at(stalls.len() / 2),
-            stall_max_ms: at(stalls.len().saturating_sub(1)),
-        }
-    };
-    chaos.faults.iter().map(of).collect()
-}
+    fn longest_gap(&self) -> Duration {
+        let gaps = self.arrivals.windows(2).map(|pair| pair[1] - pair[0]);
+        gaps.max().unwrap_or_default()
+    }
 
-/// The next of a sequence of numbers. Source: D. Knuth, MMIX, linear congruential generator.
-fn next(random: u64) -> u64 {
-    random
-        .wrapping_mul(6_364_136_223_846_793_005)
-        .wrapping_add(1_442_695_040_888_963_407)
-}
-
-impl Report {
-    fn to_text(&self) -> String {
-        let mut text = format!(
-            "  store       {}\n  seed        {}\n  elapsed     {:.1} ms, at most {:.1} ms without a delivery\n  \
-             terms       {}\n  again       {} processed more than once\n  {:<18}{:>9}{:>15}{:>15}\n",
-            self.store,
-            self.seed,
-            self.elapsed_ms,
-            self.longest_gap_ms,
-            self.terms,
-            self.processed_again,
-            "fault",
-            "injected",
-            "stall p50, ms",
-            "stall max, ms",
-        );
-        for fault in &self.faults {
-            text.push_str(&format!(
-                "  {:<18}{:>9}{:>15.1}{:>15.1}\n",
-                fault.fault, fault.injected, fault.stall_p50_ms, fault.stall_max_ms
+    /// The handlers here answer what they were given.
+    fn altered(&self, load: &Load, findings: &mut Findings) {
+        let altered = self.came.iter().filter(|came| {
+            load.payload(came.id.as_str())
+                .is_none_or(|payload| !self.digest.is_payload(came, &payload))
+        });
+        for came in altered.take(TOLD) {
+            findings.add(format!(
+                "position {}: id {}: the output is not what was sent",
+                came.position, came.id
             ));
         }
-        text.push_str(&verdict_text(&self.verdict));
-        text
     }
 }

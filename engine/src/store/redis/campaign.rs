@@ -13,7 +13,14 @@ use crate::wake::Topic;
 impl RedisStore {
     pub(super) async fn ask_for_lock(&self, request: &CampaignRequest) -> Result<Campaign> {
         let keys = &self.keys;
-        let mut call = script::CAMPAIGN.call(&[&keys.lock, &keys.meta, keys.wake(Topic::Lock)]);
+        let mut call = script::CAMPAIGN.call(&[
+            &keys.lock,
+            &keys.meta,
+            keys.wake(Topic::Lock),
+            &keys.owners,
+            &keys.delayed,
+            &keys.flight,
+        ]);
         call.arg(self.time())
             .arg(request.owner.as_str())
             .arg(whole(request.lock_us));

@@ -1,24 +1,47 @@
 -- Claim (law 1): first what is free again, lowest position first, then new messages from the input.
 --
--- KEYS  1 in  2 meta  3 lease  4 free  5 delayed  6 owners  7 alive
+-- KEYS  1 in  2 meta  3 flight  4 free  5 delayed  6 owners  7 alive  8 lock  9 numbers
 -- ARGV  1 time or ''  2 owner  3 max  4 lease_us  5 window  6 limit of an entry's bytes  7 limit of all bytes
--- Returns { now, position, attempt, entry, position, attempt, entry, ... }, positions ascending. The entry is a
--- string, or where it is larger than its limit the number of its bytes.
+-- Returns { now, first position, attempt, { entry, entry, ... }, ... }: runs of neighbours with the same attempt, ascending,
+-- but the entries of each run NEWEST FIRST, as the list has them. An entry is a string, or where it is larger than its
+-- limit the number of its bytes.
 --
--- Under memory pressure (OOM) this is refused at its first write, ZADD: a claim takes on more work.
+-- Under memory pressure (OOM) only what is free again is handed out, which what stands behind it waits for; and if there
+-- is nothing, this answers OOM: new messages are more work.
 
 local owner, max, lease_us, window = ARGV[2], tonumber(ARGV[3]), math.max(1, tonumber(ARGV[4])), tonumber(ARGV[5])
 local entry_limit, total_limit = tonumber(ARGV[6]), tonumber(ARGV[7])
 
 -- Every key is read before the first write: one of a wrong type then stops the script before it changes anything.
 local length = redis.call('LLEN', KEYS[1])
-local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'looked')
-local head, upcoming = tonumber(meta[1] or '1'), tonumber(meta[2] or '1')
-redis.call('HLEN', KEYS[3])
+local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'looked', 'told', 'ring')
+local head, upcoming, ring = tonumber(meta[1] or '1'), tonumber(meta[2] or '1'), tonumber(meta[5] or '0')
+redis.call('STRLEN', KEYS[3])
 redis.call('ZCARD', KEYS[4])
-local due = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', whole(now))
+redis.call('ZCARD', KEYS[5])
+redis.call('GET', KEYS[8])
+local number = redis.call('HGET', KEYS[9], owner)
 
-redis.call('ZADD', KEYS[6], whole(now + lease_us), owner)
+local damage = is_damaged(KEYS[3], ring, head, upcoming)
+if damage then
+  return damage
+end
+
+local deadline = whole(now + lease_us)
+local refused = redis.pcall('ZADD', KEYS[6], deadline, owner)
+local is_short = type(refused) == 'table' and string.find(refused.err, 'OOM', 1, true)
+if is_short then
+  -- A first write that only takes away is allowed, and after it the rest of the script.
+  redis.call('ZREM', KEYS[6], owner)
+elseif type(refused) == 'table' then
+  redis.call('ZADD', KEYS[6], deadline, owner)
+end
+tell_time(meta[4], KEYS[2], KEYS[6], KEYS[5], KEYS[3], KEYS[8])
+-- Where the clock was set back, so was the deadline of just now.
+if is_short or now < tonumber(meta[4] or '0') then
+  redis.call('ZADD', KEYS[6], deadline, owner)
+end
+local due = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', whole(now))
 local expired = redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', whole(now))
 -- Who is gone is noticed before its time is up (law 7). Looking costs a little, so not every claim does.
 if now - tonumber(meta[3] or '0') >= 20000 or now < tonumber(meta[3] or '0') then
@@ -39,29 +62,34 @@ if now - tonumber(meta[3] or '0') >= 20000 or now < tonumber(meta[3] or '0') the
 end
 if #expired > 0 then
   local gone = {}
-  for _, name in ipairs(expired) do
-    gone[name] = true
+  for i, of_gone in ipairs(hmget(KEYS[9], expired)) do
+    if of_gone then
+      gone[tonumber(of_gone)] = true
+    end
   end
   call_in_pieces('ZREM', KEYS[6], expired)
   call_in_pieces('HDEL', KEYS[7], expired)
-  free_leases(KEYS[3], KEYS[4], gone)
+  call_in_pieces('HDEL', KEYS[9], expired)
+  free_leases(KEYS[3], KEYS[4], ring, head, upcoming, gone)
 end
 if #due > 0 then
-  local leases, free = {}, {}
-  for i, lease in ipairs(hmget(KEYS[3], due)) do
-    local n = #leases
-    leases[n + 1], leases[n + 2] = due[i], 'F ' .. string.match(lease, '^D (%d+) ')
-    free[n + 1], free[n + 2] = due[i], due[i]
+  local free = {}
+  for i, position in ipairs(due) do
+    local _, _, attempt = read_slot(read_ring(KEYS[3], ring, tonumber(position), 1), 1)
+    write_ring(KEYS[3], ring, tonumber(position), slot('F', 0, attempt, 0))
+    free[2 * i - 1], free[2 * i] = position, position
   end
   call_in_pieces('ZREM', KEYS[5], due)
-  call_in_pieces('HSET', KEYS[3], leases)
   call_in_pieces('ZADD', KEYS[4], free)
 end
+-- Leases name their owner by a number, which is never given again.
+if not number then
+  number = redis.call('HINCRBY', KEYS[2], 'numbered', 1)
+  redis.call('HSET', KEYS[9], owner, whole(number))
+end
+number = tonumber(number)
 
-local claims, leases, taken = { whole(now) }, {}, 0
--- A hash of short values is one packed list up to 512 fields, in which every access is a search from its beginning: with
--- some hundred leases that cost more than all the rest. One value of more than 64 bytes makes it a table.
-local mine, padding = 'L ' .. owner .. ' ', string.rep(' ', 64)
+local claims, taken = { whole(now) }, 0
 local bytes, seen_bytes, seen = 0, 0, 0
 
 -- How many entries to read at once: about what the limit leaves room for, so that little is read in vain.
@@ -69,73 +97,106 @@ local function stride()
   if seen == 0 then
     return 8
   end
-  return math.max(1, math.min(256, math.ceil((total_limit - bytes) / (seen_bytes / seen + 1))))
+  return math.max(1, math.min(1000, math.ceil((total_limit - bytes) / (seen_bytes / seen + 1))))
 end
 
--- Hands out up to `count` positions from `first` on; attempt_of(i) is the attempt of the i-th. Answers how many.
-local function hand_out(first, count, attempt_of)
+-- Hands out up to `count` positions from `first` on, each as its attempt of `attempts`, or as the first one. Answers how
+-- many.
+local function hand_out(first, count, attempts)
   local done = 0
   while done < count and bytes < total_limit do
     local wanted = math.min(count - done, stride())
     local read = entries(KEYS[1], head, first + done, wanted)
-    for i = #read, 1, -1 do
-      if bytes >= total_limit then
-        return done
-      end
-      local entry, position, attempt = read[i], first + done, attempt_of(done + 1)
-      local size = #entry
-      seen, seen_bytes = seen + 1, seen_bytes + size
+    local got, used = #read, 0
+    while used < got and bytes < total_limit do
+      local size = #read[got - used]
+      seen_bytes = seen_bytes + size
       if size > entry_limit then
-        entry = size
+        read[got - used] = size
       else
         bytes = bytes + size
       end
-      local n = #claims
-      claims[n + 1], claims[n + 2], claims[n + 3] = position, attempt, entry
-      n = #leases
-      leases[n + 1] = whole(position)
-      leases[n + 2] = string.format('%s%.0f %.0f%s', mine, attempt, now, padding)
-      done, taken = done + 1, taken + 1
+      used = used + 1
     end
-    if #read < wanted then
+    seen = seen + used
+    if used < got then
+      local oldest = {}
+      for i = 1, used do
+        oldest[i] = read[got - used + i]
+      end
+      read = oldest
+    end
+    local n = #claims
+    if not attempts and used > 0 then
+      claims[n + 1], claims[n + 2], claims[n + 3] = first + done, 1, read
+    elseif attempts then
+      for i = 1, used do
+        claims[n + 1], claims[n + 2], claims[n + 3] = first + done + i - 1, attempts[done + i], { read[used - i + 1] }
+        n = n + 3
+      end
+    end
+    done = done + used
+    if got < wanted or used < got then
       break
     end
   end
+  taken = taken + done
   return done
 end
 
 local complete = true
 if max > 0 and total_limit > 0 then
   local free = redis.call('ZRANGE', KEYS[4], 0, whole(max - 1))
-  if #free > 0 then
-    local held = hmget(KEYS[3], free)
-    local first = 1
-    while first <= #free and complete do
-      -- A run of neighbours is read together.
-      local last, position = first, tonumber(free[first])
-      while last < #free and tonumber(free[last + 1]) == position + last - first + 1 do
-        last = last + 1
-      end
-      local offset = first - 1
-      local done = hand_out(position, last - first + 1, function(i)
-        return math.min(tonumber(string.match(held[offset + i], '^F (%d+)')) + 1, 4294967295)
-      end)
-      complete = done == last - first + 1
-      first = last + 1
+  local first = 1
+  while first <= #free and complete do
+    -- A run of neighbours is read together.
+    local last, position = first, tonumber(free[first])
+    while last < #free and tonumber(free[last + 1]) == position + last - first + 1 do
+      last = last + 1
     end
-    local again = {}
-    for i = 1, taken do
-      again[i] = free[i]
+    local count = last - first + 1
+    local slots, attempts, leases = read_ring(KEYS[3], ring, position, count), {}, {}
+    for i = 1, count do
+      local _, _, attempt = read_slot(slots, i)
+      attempts[i] = math.min(attempt + 1, 4294967295)
+      leases[i] = slot('L', number, attempts[i], now)
     end
-    call_in_pieces('ZREM', KEYS[4], again)
+    local done = hand_out(position, count, attempts)
+    write_ring(KEYS[3], ring, position, table.concat(leases, '', 1, done))
+    complete = done == count
+    first = last + 1
   end
+  local again = {}
+  for i = 1, taken do
+    again[i] = free[i]
+  end
+  call_in_pieces('ZREM', KEYS[4], again)
   local new = math.min(max - taken, window - (upcoming - head), length - (upcoming - head))
-  if complete and new > 0 then
-    local done = hand_out(upcoming, new, function() return 1 end)
+  if complete and new > 0 and not is_short then
+    local done = hand_out(upcoming, new)
     if done > 0 then
+      local needed = upcoming + done - head
+      if needed > ring then
+        local larger = math.max(ring, 1024)
+        while larger < needed do
+          larger = larger * 2
+        end
+        -- One write: it is done as a whole or fails as a whole.
+        local slots = upcoming > head and read_ring(KEYS[3], ring, head, upcoming - head) or ''
+        local at = head % larger * SLOT
+        local before = string.sub(slots, larger * SLOT - at + 1)
+        slots = string.sub(slots, 1, larger * SLOT - at)
+        local between, after = string.rep('\0', at - #before), string.rep('\0', larger * SLOT - at - #slots)
+        redis.call('SET', KEYS[3], before .. between .. slots .. after)
+        redis.call('HSET', KEYS[2], 'ring', whole(larger))
+        ring = larger
+      end
+      write_ring(KEYS[3], ring, upcoming, string.rep(slot('L', number, 1, now), done))
       redis.call('HSET', KEYS[2], 'next', whole(upcoming + done))
     end
   end
 end
-call_in_pieces('HSET', KEYS[3], leases)
+if is_short and taken == 0 then
+  return redis.error_reply('OOM no memory for new messages')
+end
 return claims

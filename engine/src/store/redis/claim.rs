@@ -16,11 +16,13 @@ impl RedisStore {
         let mut call = script::CLAIM.call(&[
             &keys.input,
             &keys.meta,
-            &keys.lease,
+            &keys.flight,
             &keys.free,
             &keys.delayed,
             &keys.owners,
             &keys.alive,
+            &keys.lock,
+            &keys.numbers,
         ]);
         call.arg(self.time())
             .arg(request.owner.as_str())
@@ -31,14 +33,19 @@ impl RedisStore {
             .arg(whole(request.limits.total_bytes));
         let mut reply = Items::of(self.run(&script::CLAIM, &call).await?)?;
         let claimed = Micros(reply.number()?);
-        let mut claims = Vec::with_capacity(reply.len() / 3);
+        let mut claims = Vec::new();
         while !reply.is_empty() {
-            claims.push(Claim {
-                position: Position(reply.number()?),
-                attempt: Attempt(reply.number()?),
-                claimed,
-                entry: entry(reply.value()?)?,
-            });
+            let (first, attempt) = (Position(reply.number()?), Attempt(reply.number()?));
+            let entries = reply.items()?;
+            claims.reserve(entries.len());
+            for (value, nth) in entries.oldest_first().zip(0..) {
+                claims.push(Claim {
+                    position: first.plus(nth),
+                    attempt,
+                    claimed,
+                    entry: entry(value)?,
+                });
+            }
         }
         Ok(claims)
     }

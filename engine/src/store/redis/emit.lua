@@ -26,40 +26,48 @@ if count == 0 then
 end
 local first = tonumber(head)
 
--- What is emitted stands close together in the stream, so that one range mostly has it all.
+-- What is emitted stands close together in the stream, so that one range mostly has it all. An entry stands for a run of
+-- positions; what of it was delivered before stands below the head.
 local waiting = {}
-for _, entry in ipairs(redis.call('XRANGE', KEYS[2], ARGV[5], ARGV[6], 'COUNT', 2 * count + 16)) do
-  waiting[entry[1]] = entry[2]
+local function take_in(entries)
+  for _, entry in ipairs(entries) do
+    local fields = entry[2]
+    local run = { first = tonumber(fields[2]), count = 1, ids = {}, open = '', died = '' }
+    if fields[3] == 'ids' then
+      run.ids = cjson.decode(fields[4])
+      run.count = #run.ids
+    elseif fields[3] == 'open' then
+      run.open, run.died = fields[4], fields[6]
+    end
+    waiting[entry[1]] = run
+  end
 end
-local function waits(position, cursor, kind, a, b)
-  local fields = waiting[cursor]
-  if not fields then
-    local entry = redis.call('XRANGE', KEYS[2], cursor, cursor)[1]
-    fields = entry and entry[2]
-  end
-  if not fields or fields[2] ~= position then
-    return false
-  end
-  if kind == 'R' then
-    return fields[3] == 'id' and fields[4] == a
-  elseif kind == 'T' then
-    return fields[3] == 'open' and fields[4] == a and fields[6] == b
-  end
-  return fields[3] == nil
-end
+take_in(redis.call('XRANGE', KEYS[2], ARGV[5], ARGV[6], 'COUNT', 2 * count + 16))
 
-local positions, cursors, ids = {}, {}, {}
+local positions, ended, ids = {}, {}, {}
 for i = 1, count do
   local at = 5 * i + 2
   local cursor, _, kind, a, b = unpack(ARGV, at, at + 4)
-  local position = whole(first + i - 1)
-  if not waits(position, cursor, kind, a, b) then
+  if not waiting[cursor] then
+    take_in(redis.call('XRANGE', KEYS[2], cursor, cursor))
+  end
+  local run, position = waiting[cursor], first + i - 1
+  local nth = run and position - run.first + 1
+  if not run or nth < 1 or nth > run.count then
     return { 'moved', head }
   end
-  positions[i], cursors[i] = position, cursor
+  local is_same = kind == 'N' and not run.ids[nth] and run.open == ''
   if kind == 'R' then
+    is_same = run.ids[nth] == a
     ids[#ids + 1] = a
+  elseif kind == 'T' then
+    is_same = run.open == a and run.died == b
   end
+  if not is_same then
+    return { 'moved', head }
+  end
+  positions[i] = whole(position)
+  ended[i] = nth == run.count and cursor
 end
 
 local texts, held = {}, 0
@@ -104,14 +112,19 @@ end
 redis.call('LLEN', KEYS[4])
 redis.call('LLEN', KEYS[5])
 
-for i = #cursors, count + 1, -1 do
-  cursors[i] = nil
+local cursors = {}
+for i = 1, count do
+  if ended[i] then
+    cursors[#cursors + 1] = ended[i]
+  end
 end
+redis.call('XDEL', KEYS[2], '0-0')
 call_in_pieces('XDEL', KEYS[2], cursors)
 redis.call('LTRIM', KEYS[5], 0, whole(-count - 1))
 head = whole(first + count)
 redis.call('HSET', KEYS[1], 'head', head)
 call_in_pieces('HSET', KEYS[3], records)
 call_in_pieces('LPUSH', KEYS[4], outputs)
+redis.call('HINCRBY', KEYS[1], 'processed', -count)
 redis.call('PUBLISH', KEYS[6], '')
 return { 'advanced', head }

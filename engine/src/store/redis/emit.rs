@@ -1,11 +1,11 @@
 //! Emit: the call of `emit.lua`.
 
 use conga_core::message::Position;
-use conga_core::partition::{Cursor, EmitRequest, Emitted, Turn};
+use conga_core::partition::{EmitRequest, Emitted, Turn};
 use conga_core::term::Term;
 
 use super::reply::Items;
-use super::{RedisStore, script};
+use super::{RedisStore, cursor, script};
 use crate::store::Result;
 use crate::wake::Topic;
 
@@ -25,10 +25,10 @@ impl RedisStore {
             .arg(request.term.0)
             .arg(request.head.0)
             .arg(u8::from(is_dense(request)))
-            .arg(stream_id(cursors().min().unwrap_or_default()))
-            .arg(stream_id(cursors().max().unwrap_or_default()));
+            .arg(cursor::stream_id(cursors().min().unwrap_or_default()))
+            .arg(cursor::stream_id(cursors().max().unwrap_or_default()));
         for ready in &request.entries {
-            call.arg(stream_id(ready.processed.cursor))
+            call.arg(cursor::stream_id(ready.processed.cursor))
                 .arg(ready.sequencing.to_string());
             match &ready.processed.turn {
                 Turn::Record(id) => call.arg("R").arg(id.as_str()).arg(""),
@@ -56,8 +56,4 @@ fn is_dense(request: &EmitRequest) -> bool {
     positions
         .zip(0..)
         .all(|(position, nth)| position == request.head.plus(nth))
-}
-
-fn stream_id(cursor: Cursor) -> String {
-    format!("{}-{}", cursor.0, cursor.1)
 }

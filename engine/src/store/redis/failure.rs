@@ -2,6 +2,7 @@
 
 use ::redis::{ErrorKind, RedisError};
 
+use super::target::Address;
 use crate::store::StoreError;
 
 /// Why a command has no reply.
@@ -11,6 +12,10 @@ pub(super) enum Failure {
     NoScript,
     /// A key is not what it should be. Nothing was done: scripts read every key before they write the first.
     WrongType,
+    /// The slot of the line's keys is another node's. Nothing was done.
+    Moved(Option<Address>),
+    /// The slot is on its way to another node, where this has to be asked for. Nothing was done.
+    Ask(Option<Address>),
     /// Anything else.
     Store(StoreError),
 }
@@ -35,8 +40,12 @@ const PASSING: [&str; 10] = [
     "UNKILLABLE",
 ];
 
+/// What a node of a cluster says to who takes it for a single server.
+const CLUSTER: &str = "this Redis is a cluster, and the URL is that of a single server: use \
+                       redis+cluster://user:password@host1:6379,host2:6379";
+
 /// What a person has to do.
-const LASTING: [(&str, &str); 7] = [
+const LASTING: [(&str, &str); 5] = [
     (
         "NOAUTH",
         "Redis wants a password: put it into the URL, as in redis://user:password@host:6379",
@@ -47,15 +56,7 @@ const LASTING: [(&str, &str); 7] = [
         "this Redis user lacks a permission: it needs the line's keys and channels, `~{line}:*` and `&{line}:*`, and \
          the commands EVALSHA and SCRIPT LOAD and those that the scripts use",
     ),
-    (
-        "CROSSSLOT",
-        "this Redis is a cluster, and the URL is that of a single server",
-    ),
-    (
-        "MOVED",
-        "this Redis is a cluster, and the URL is that of a single server",
-    ),
-    ("ASK", "this Redis is a cluster, and the URL is that of a single server"),
+    ("CROSSSLOT", CLUSTER),
     (
         "CONGA",
         "what is stored contradicts itself, so somebody else has changed it",
@@ -64,7 +65,7 @@ const LASTING: [(&str, &str); 7] = [
 
 /// The meaning of an error on a command that was sent.
 pub(super) fn of_command(error: &RedisError) -> Failure {
-    if is_lost(error) {
+    if is_unanswered(error) {
         return StoreError::Unknown(error.to_string()).into();
     }
     of_reply(error)
@@ -87,7 +88,9 @@ pub(super) fn of_connecting(error: &RedisError) -> StoreError {
     }
     match of_reply(error) {
         Failure::Store(error) => error,
-        Failure::NoScript | Failure::WrongType => StoreError::Unavailable(error.to_string()),
+        Failure::NoScript | Failure::WrongType | Failure::Moved(_) | Failure::Ask(_) => {
+            StoreError::Unavailable(error.to_string())
+        }
     }
 }
 
@@ -96,9 +99,34 @@ pub(super) fn is_lost(error: &RedisError) -> bool {
     error.is_io_error() || error.is_timeout() || error.is_connection_dropped()
 }
 
+/// Whether a command that was sent has no answer, and its connection can't be trusted with another: it broke, or what
+/// came back can't be read.
+pub(super) fn is_unanswered(error: &RedisError) -> bool {
+    is_lost(error) || matches!(error.kind(), ErrorKind::Parse | ErrorKind::Client)
+}
+
 /// Whether another connection may reach a server that does not refuse: behind a name, the primary may be another now.
-pub(super) fn is_elsewhere(error: &RedisError) -> bool {
-    words(error).any(|word| word == "READONLY" || word == "MASTERDOWN")
+/// Where others say who it is, they are asked in more cases.
+pub(super) fn is_elsewhere(error: &RedisError, movable: bool) -> bool {
+    words(error).any(|word| match word.as_str() {
+        "READONLY" | "MASTERDOWN" => true,
+        "CLUSTERDOWN" | "NOREPLICAS" | "LOADING" => movable,
+        _ => false,
+    })
+}
+
+/// Whether the server refuses for now.
+pub(super) fn is_passing(code: &str) -> bool {
+    PASSING.contains(&code)
+}
+
+/// What to tell those who take a cluster for a single server; and those whose slot is on its way, as long as it is.
+pub(super) fn of_redirection(address: Option<&Address>, is_cluster: bool) -> StoreError {
+    if !is_cluster {
+        return StoreError::Broken(CLUSTER.to_owned());
+    }
+    let to = address.map(|address| format!(" to {address}")).unwrap_or_default();
+    StoreError::Unavailable(format!("the line's slot of the cluster is being moved{to}"))
 }
 
 fn of_reply(error: &RedisError) -> Failure {
@@ -109,6 +137,15 @@ fn of_reply(error: &RedisError) -> Failure {
         }
         if word == "WRONGTYPE" {
             return Failure::WrongType;
+        }
+        if word == "MOVED" {
+            return Failure::Moved(redirection(error));
+        }
+        if word == "ASK" {
+            return Failure::Ask(redirection(error));
+        }
+        if word == "TRYAGAIN" {
+            return of_redirection(None, true).into();
         }
         if PASSING.contains(&word.as_str()) {
             return StoreError::Unavailable(text).into();
@@ -124,6 +161,16 @@ fn of_reply(error: &RedisError) -> Failure {
         "Redis refuses a command; Conga needs Redis 6.2 or Valkey 7.2 or newer ({text})"
     ))
     .into()
+}
+
+/// Where MOVED and ASK send us: the slot, then the address.
+fn redirection(error: &RedisError) -> Option<Address> {
+    let errors = error.clone().into_server_errors()?;
+    let mut details = errors.iter().filter_map(|(_, error)| {
+        let redirects = matches!(error.code(), "MOVED" | "ASK");
+        error.details().filter(|_| redirects)
+    });
+    details.find_map(|details| Address::read(details.split_ascii_whitespace().nth(1)?))
 }
 
 /// The error's code first. A script's error has it further on in servers before Redis 7, and a transaction has one
@@ -177,6 +224,19 @@ mod tests {
         let lost = RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
         assert!(matches!(of_command(&lost), Failure::Store(StoreError::Unknown(_))));
         assert!(matches!(of_connecting(&lost), StoreError::Unavailable(_)));
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_unknown_and_ends_the_connection() {
+        for kind in [ErrorKind::Parse, ErrorKind::Client] {
+            let garbled = RedisError::from((kind, "garbled"));
+            let failure = of_command(&garbled);
+            assert!(
+                matches!(failure, Failure::Store(StoreError::Unknown(_))),
+                "{kind:?}: {failure:?}"
+            );
+            assert!(is_unanswered(&garbled), "{kind:?}");
+        }
     }
 
     #[test]

@@ -11,23 +11,31 @@ use conga_core::partition::{Cursor, Followed, Processed, Turn};
 use conga_core::time::Micros;
 
 use super::reply::{self, Items, unexpected};
-use super::{RedisStore, whole};
+use super::{RedisStore, cursor, whole};
 use crate::clock::Clock;
 use crate::store::{Result, StoreError};
 
 impl RedisStore {
     pub(super) async fn read_processed(&self, cursor: Cursor, max: usize) -> Result<Followed> {
         let mut commands = ::redis::pipe();
+        // From the cursor's own entry on: it may stand for more positions than were read of it.
         commands
             .cmd("XRANGE")
             .arg(&self.keys.processed)
-            .arg(format!("({}-{}", cursor.0, cursor.1))
+            .arg(cursor::stream_id(cursor))
             .arg("+")
             .arg("COUNT")
-            .arg(whole(max as u64));
+            .arg(whole(max as u64).saturating_add(1));
         commands.cmd("HGET").arg(&self.keys.meta).arg("head");
         commands.cmd("TIME");
-        let mut reply = Items::of(Value::Array(self.ask_all(&commands).await?))?;
+        let (replies, node) = self.ask_all(&commands).await?;
+        // What was read there may never have been here, nor its cursors. Whoever has none begins anyway.
+        if self.witness.is_another("follow", &node) && cursor != Cursor::default() {
+            return Err(StoreError::Unavailable(
+                "another server answers than before, so all that waits is read anew".to_owned(),
+            ));
+        }
+        let mut reply = Items::of(Value::Array(replies))?;
         let mut rows = reply.items()?;
         let head = match reply.value()? {
             Value::Nil => Position::FIRST,
@@ -40,34 +48,43 @@ impl RedisStore {
         };
         let mut entries = Vec::with_capacity(rows.len());
         while !rows.is_empty() {
-            entries.push(processed(rows.items()?)?);
+            read_run(rows.items()?, &mut entries)?;
         }
+        // What of a run was delivered before stands below the head.
+        entries.retain(|entry| entry.cursor > cursor && entry.position >= head);
+        entries.truncate(max);
         Ok(Followed { now, head, entries })
     }
 }
 
 /// One entry of the stream: its id, and its fields as name and value.
-fn processed(mut row: Items) -> Result<Processed> {
-    let cursor = read_cursor(&row.text()?)?;
+fn read_run(mut row: Items, entries: &mut Vec<Processed>) -> Result<()> {
+    let id = row.text()?;
     let mut fields = row.items()?;
     fields.text()?;
-    let position = Position(fields.number()?);
-    let turn = if fields.is_empty() {
-        Turn::Nothing
-    } else if fields.text()? == "id" {
-        Turn::Record(Id::given(fields.text()?))
-    } else {
-        let open = fields.text()?;
-        fields.text()?;
-        let died = Micros(fields.number()?);
-        Turn::Tombstone { open, died }
+    let first = Position(fields.number()?);
+    let mut push = |nth: u64, turn| {
+        entries.push(Processed {
+            cursor: cursor::of_stream_id(&id, nth)?,
+            position: first.plus(nth),
+            turn,
+        });
+        Ok(())
     };
-    Ok(Processed { cursor, position, turn })
-}
-
-fn read_cursor(id: &str) -> Result<Cursor> {
-    let parts = id
-        .split_once('-')
-        .and_then(|(ms, nth)| Some(Cursor(ms.parse().ok()?, nth.parse().ok()?)));
-    parts.ok_or_else(|| -> StoreError { unexpected("a stream id", &Value::SimpleString(id.to_owned())) })
+    if fields.is_empty() {
+        return push(0, Turn::Nothing);
+    }
+    if fields.text()? == "ids" {
+        let text = fields.text()?;
+        let ids: Vec<String> =
+            serde_json::from_str(&text).map_err(|_| unexpected("a JSON array of ids", &Value::SimpleString(text)))?;
+        return ids
+            .into_iter()
+            .zip(0..)
+            .try_for_each(|(id, nth)| push(nth, Turn::Record(Id::given(id))));
+    }
+    let open = fields.text()?;
+    fields.text()?;
+    let died = Micros(fields.number()?);
+    push(0, Turn::Tombstone { open, died })
 }

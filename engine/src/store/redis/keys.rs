@@ -9,11 +9,14 @@ pub(super) struct Keys {
     /// list: the input. Producers LPUSH, so the oldest entry is at the right end. An entry stays until it is
     /// delivered: that of position p is at index -(p - head + 1).
     pub(super) input: String,
-    /// hash: `head`, `next`, `term`, and `looked`: when a claim last looked who is alive. What is not there has its initial value: 1, 1, 0.
+    /// hash: `head`, `next`, `term`, `processed`: how many wait for their turn, `looked`: when a claim last looked who is
+    /// alive, `told`: when a deadline was last set, `ring`: how many slots `flight` has, and `numbered`: the last number
+    /// of an owner. What is not there has its initial value: 1, 1, 0.
     pub(super) meta: String,
-    /// hash: position → `L owner attempt claimed_us` and padding (leased), `F attempt` (free to be claimed again) or
-    /// `D attempt due_us` (delayed). What is processed or dead is not there any more.
-    pub(super) lease: String,
+    /// string: what is claimed and not yet delivered, a ring of slots of 16 bytes by position, as `prelude.lua` has it.
+    pub(super) flight: String,
+    /// hash: owners by the numbers that stand for them in `flight`.
+    pub(super) numbers: String,
     /// sorted set: the positions that are free to be claimed again, by themselves.
     pub(super) free: String,
     /// sorted set: the positions that are delayed, by when they are due, in microseconds.
@@ -24,8 +27,8 @@ pub(super) struct Keys {
     pub(super) alive: String,
     /// hash: the system of record, id → JSON. Before delivery it ends with `processed`, after it is the output.
     pub(super) record: String,
-    /// stream: what waits for its turn. `position`, and then `id` (the record has it), or `open` and `died` (a
-    /// tombstone), or nothing more (nothing comes out).
+    /// stream: what waits for its turn. `position`, and then `ids`: a JSON array of those of the positions from there on,
+    /// whose results the record has; or `open` and `died` (a tombstone), or nothing more (nothing comes out).
     pub(super) processed: String,
     /// list: the output. Consumers RPOP, so the oldest is at the right end.
     pub(super) output: String,
@@ -33,6 +36,8 @@ pub(super) struct Keys {
     pub(super) dead: String,
     /// string: the leader's lock, `owner|deadline_us|channel`, the channel as in `alive`.
     pub(super) lock: String,
+    /// string: what is written for replicas to have it, the time.
+    pub(super) synced: String,
     /// channels: the hints, by [`Topic`].
     wake: [String; 4],
 }
@@ -44,7 +49,8 @@ impl Keys {
         Self {
             input: key("in"),
             meta: key("meta"),
-            lease: key("lease"),
+            flight: key("flight"),
+            numbers: key("numbers"),
             free: key("free"),
             delayed: key("delayed"),
             owners: key("owners"),
@@ -54,13 +60,15 @@ impl Keys {
             output: key("out"),
             dead: key("dead"),
             lock: key("lock"),
+            synced: key("synced"),
             wake: Topic::ALL.map(|topic| key(&format!("wake:{}", topic.name()))),
         }
     }
 
-    /// The channel that one process listens to as long as it lives.
-    pub(super) fn life(&self, process: &str) -> String {
-        format!("{}:{process}", self.alive)
+    /// The channel that one process listens to as long as it lives, and the server does. `prelude.lua` reads the
+    /// server's name from it: what one server knows says nothing about who listens at another.
+    pub(super) fn life(&self, server: &str, process: &str) -> String {
+        format!("{}:{server}:{process}", self.alive)
     }
 
     /// The channel of a topic.
@@ -69,11 +77,12 @@ impl Keys {
     }
 
     /// Every key with its type as the command TYPE names it.
-    pub(super) fn types(&self) -> [(&str, &'static str); 12] {
+    pub(super) fn types(&self) -> [(&str, &'static str); 14] {
         [
             (&self.input, "list"),
             (&self.meta, "hash"),
-            (&self.lease, "hash"),
+            (&self.flight, "string"),
+            (&self.numbers, "hash"),
             (&self.free, "zset"),
             (&self.delayed, "zset"),
             (&self.owners, "zset"),
@@ -83,6 +92,7 @@ impl Keys {
             (&self.output, "list"),
             (&self.dead, "stream"),
             (&self.lock, "string"),
+            (&self.synced, "string"),
         ]
     }
 }

@@ -37,8 +37,9 @@ local function rfc3339(us)
 end
 
 -- Which of these channels nobody listens to any more, as a set: the processes that had subscribed to them are gone, or
--- have lost their connection, which to take for the same is harmless. A server that has just been started knows nobody
--- yet, and one that does not answer that question says nothing.
+-- have lost their connection, which to take for the same is harmless. Only those count that were heard of here, which
+-- their names tell (`:the server's run_id:`): a server that has just been started, or become the primary, knows nobody
+-- yet. One that does not answer that question says nothing.
 local function silent(channels)
   local none = {}
   local listeners = #channels > 0 and redis.pcall('PUBSUB', 'NUMSUB', unpack(channels, 1, math.min(#channels, 1000))) or {}
@@ -54,9 +55,11 @@ local function silent(channels)
   end
   if any then
     local info = redis.pcall('INFO', 'server')
-    local uptime = type(info) == 'string' and string.match(info, 'uptime_in_seconds:(%d+)')
-    if not uptime or tonumber(uptime) < 3 then
-      return {}
+    local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)')
+    for channel in pairs(none) do
+      if not run or not string.find(channel, ':' .. run .. ':', 1, true) then
+        none[channel] = nil
+      end
     end
   end
   return none
@@ -88,19 +91,115 @@ local function entries(key, head, position, count)
   return redis.call('LRANGE', key, whole(-(oldest + count - 1)), whole(-oldest))
 end
 
--- Frees what the owners in the set `gone` hold. That is rare, so scanning the leases beats an index of them.
-local function free_leases(lease_key, free_key, gone)
-  local all = redis.call('HGETALL', lease_key)
-  local leases, free = {}, {}
-  for i = 1, #all, 2 do
-    local owner, attempt = string.match(all[i + 1], '^L (%S+) (%d+) ')
-    if owner and gone[owner] then
-      local n = #leases
-      leases[n + 1], leases[n + 2] = all[i], 'F ' .. attempt
-      free[n + 1], free[n + 2] = all[i], all[i]
-    end
-  end
-  call_in_pieces('HSET', lease_key, leases)
-  call_in_pieces('ZADD', free_key, free)
+-- What is claimed and not yet delivered stands in a ring of slots, that of position p at p modulo the ring's size: so that
+-- a run of neighbours, however long, is read, compared and written at once. A slot has 16 bytes:
+--   L the owner's number, the attempt, when it was claimed    leased
+--   F 0, the attempt, 0                                       free to be claimed again
+--   D 0, the attempt, when it is due                          delayed
+--   P seq, 0, ms                                              processed: the entry `ms-seq` of the stream has it
+-- Only those from the head to the next unclaimed position mean anything.
+local SLOT = 16
+
+local function slot(state, first, second, third)
+  return struct.pack('>c1I4I4I7', state, first, second, third)
 end
 
+-- The nth slot of some: its state, and its three numbers.
+local function read_slot(slots, nth)
+  return struct.unpack('>c1I4I4I7', slots, (nth - 1) * SLOT + 1)
+end
+
+-- The slots of `count` positions from `position` on.
+local function read_ring(key, ring, position, count)
+  local at = position % ring
+  local last = at + count
+  if last <= ring then
+    return redis.call('GETRANGE', key, whole(at * SLOT), whole(last * SLOT - 1))
+  end
+  return redis.call('GETRANGE', key, whole(at * SLOT), whole(ring * SLOT - 1)) ..
+    redis.call('GETRANGE', key, 0, whole((last - ring) * SLOT - 1))
+end
+
+local function write_ring(key, ring, position, slots)
+  local at = position % ring
+  local room = (ring - at) * SLOT
+  redis.call('SETRANGE', key, whole(at * SLOT), string.sub(slots, 1, room))
+  if #slots > room then
+    redis.call('SETRANGE', key, 0, string.sub(slots, room + 1))
+  end
+end
+
+-- What to answer where the ring is not as it was left; nothing, if it is. Better than to go on with leases that are not.
+local function is_damaged(key, ring, head, upcoming)
+  if redis.call('STRLEN', key) ~= ring * SLOT or upcoming - head > ring then
+    return redis.error_reply('CONGA ' .. key .. ' is not as Conga left it: put it back from a copy, or empty the line')
+  end
+end
+
+-- Frees what the owners with the numbers in the set `gone` hold. That is rare, so a look at all that is in flight beats an
+-- index of it.
+local function free_leases(flight_key, free_key, ring, head, upcoming, gone)
+  if head >= upcoming then
+    return
+  end
+  local slots = read_ring(flight_key, ring, head, upcoming - head)
+  local pieces, free, kept = {}, {}, 1
+  for nth = 1, upcoming - head do
+    local state, owner, attempt = read_slot(slots, nth)
+    if state == 'L' and gone[owner] then
+      local at = (nth - 1) * SLOT + 1
+      local n = #pieces
+      pieces[n + 1], pieces[n + 2] = string.sub(slots, kept, at - 1), slot('F', 0, attempt, 0)
+      kept = at + SLOT
+      n = #free
+      free[n + 1], free[n + 2] = whole(head + nth - 1), whole(head + nth - 1)
+    end
+  end
+  if #free > 0 then
+    pieces[#pieces + 1] = string.sub(slots, kept)
+    write_ring(flight_key, ring, head, table.concat(pieces))
+    call_in_pieces('ZADD', free_key, free)
+  end
+end
+
+-- Sets all deadlines back where the clock was: else each would last that much longer. `told` is the time when one was
+-- last set; by less than a second a clock only wavers. The numbers are those of core's `partition/clock.rs`.
+-- Returns what `told` is from then on.
+local function notice_set_back(told, meta_key, owners_key, delayed_key, flight_key, lock_key)
+  local back = tonumber(told or '0') - now
+  if back < 1000000 then
+    return told
+  end
+  -- A first write that only takes away is allowed even under memory pressure (OOM), and after it the rest.
+  redis.call('ZREM', owners_key, '')
+  local function earlier(deadline)
+    return whole(math.max(0, tonumber(deadline) - back))
+  end
+  for _, key in ipairs({ owners_key, delayed_key }) do
+    local all, moved = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES'), {}
+    for i = 1, #all, 2 do
+      moved[i], moved[i + 1] = earlier(all[i + 1]), all[i]
+    end
+    call_in_pieces('ZADD', key, moved)
+  end
+  local ring = tonumber(redis.call('HGET', meta_key, 'ring') or '0')
+  for _, delayed in ipairs(redis.call('ZRANGE', delayed_key, 0, -1)) do
+    local position = tonumber(delayed)
+    local _, _, attempt, due = read_slot(read_ring(flight_key, ring, position, 1), 1)
+    write_ring(flight_key, ring, position, slot('D', 0, attempt, tonumber(earlier(due))))
+  end
+  local owner, deadline, channel = string.match(redis.call('GET', lock_key) or '', '^([^|]*)|(%d+)|(.*)$')
+  if owner then
+    redis.call('SET', lock_key, owner .. '|' .. earlier(deadline) .. '|' .. channel, 'KEEPTTL')
+  end
+  redis.call('HSET', meta_key, 'told', whole(now))
+  return whole(now)
+end
+
+-- Says what time it is, before a deadline is set.
+local function tell_time(told, meta_key, ...)
+  told = notice_set_back(told, meta_key, ...)
+  if now >= tonumber(told or '0') + 100000 then
+    redis.call('HSET', meta_key, 'told', whole(now))
+  end
+end

@@ -1,8 +1,9 @@
 -- Receive, its first half: takes off the output what was written down. The reading is a plain LRANGE.
 --
 -- KEYS  1 out
--- ARGV  1 time or ''  2 the highest position that was written down
--- Returns how many outputs were taken off.
+-- ARGV  1 time or ''  2 the highest position that was written down  3 how the output there begins, '' if not known
+-- Returns how many outputs were taken off: none, if another output stands there, or none any more. A server that took over
+-- and does not know of the last outputs may have other messages at the same positions, which nobody has seen.
 --
 -- Other consumers pop from the same end, so where the acknowledged ones end is looked for, in ever longer steps and
 -- then by halves: about twenty looks for a batch of a thousand, however many outputs lie behind it.
@@ -33,6 +34,9 @@ while high - low > 1 do
 end
 if strange then
   return redis.error_reply('CONGA ' .. KEYS[1] .. ' holds an element that Conga did not write: take it out')
+end
+if low > 0 and string.sub(redis.call('LINDEX', KEYS[1], whole(-low)), 1, #ARGV[3]) ~= ARGV[3] then
+  return 0
 end
 if low > 0 then
   redis.call('LTRIM', KEYS[1], 0, whole(-low - 1))

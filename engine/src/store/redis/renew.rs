@@ -1,6 +1,6 @@
 //! Renew: the call of `renew.lua`.
 
-use conga_core::lease::Attempt;
+use conga_core::lease::{Attempt, Held};
 use conga_core::message::Position;
 use conga_core::partition::{Claim, RenewRequest, Renewed};
 use conga_core::time::Micros;
@@ -8,7 +8,7 @@ use conga_core::time::Micros;
 use super::claim::entry;
 use super::reply::Items;
 use super::{RedisStore, script, whole};
-use crate::store::Result;
+use crate::store::{Delivery, Result};
 use crate::wake::Topic;
 
 impl RedisStore {
@@ -16,12 +16,15 @@ impl RedisStore {
         let keys = &self.keys;
         let mut call = script::RENEW.call(&[
             &keys.owners,
-            &keys.lease,
+            &keys.flight,
             &keys.free,
             &keys.input,
             &keys.meta,
             keys.wake(Topic::Input),
             &keys.alive,
+            &keys.delayed,
+            &keys.lock,
+            &keys.numbers,
         ]);
         call.arg(self.time())
             .arg(request.owner.as_str())
@@ -33,8 +36,15 @@ impl RedisStore {
         for held in request.held.iter().flatten() {
             call.arg(held.position.0).arg(held.attempt.0);
         }
-        let mut reply = Items::of(self.run(&script::RENEW, &call).await?)?;
-        let known = reply.number::<u8>()? == 1;
+        let (reply, node) = self.run_on_primary(&script::RENEW, &call).await?;
+        let mut reply = Items::of(reply)?;
+        // A server that took over may hold leases for an owner that has ended them, or never heard of. It knows the owner,
+        // and not what the owner knows: so it does not count as known until both are compared.
+        let is_another = self.witness.is_another(request.owner.as_str(), &node);
+        if request.lease_us == 0 {
+            self.witness.forget(request.owner.as_str());
+        }
+        let known = reply.number::<u8>()? == 1 && !(is_another && request.held.is_none());
         let mut positions = reply.items()?;
         let mut lost = Vec::with_capacity(positions.len());
         while !positions.is_empty() {
@@ -50,6 +60,24 @@ impl RedisStore {
                 entry: entry(claims.value()?)?,
             });
         }
-        Ok(Renewed { known, lost, found })
+        let mut head = reply.items()?;
+        let blocking = if head.is_empty() {
+            None
+        } else {
+            Some(Held {
+                position: Position(head.number()?),
+                attempt: Attempt(head.number()?),
+            })
+        };
+        // What others had to leave, or have left to a leader.
+        if reply.number::<u8>()? == 1 && self.delivery == Delivery::Store {
+            self.deliver_ready(&request.owner).await?;
+        }
+        Ok(Renewed {
+            known,
+            lost,
+            found,
+            blocking,
+        })
     }
 }

@@ -36,6 +36,11 @@ impl Items {
             .ok_or_else(|| StoreError::Broken("Redis's reply is shorter than it should be".to_owned()))
     }
 
+    /// The rest of them, the last one first.
+    pub(super) fn oldest_first(self) -> impl Iterator<Item = Value> {
+        self.0.rev()
+    }
+
     pub(super) fn items(&mut self) -> Result<Self> {
         Self::of(self.value()?)
     }

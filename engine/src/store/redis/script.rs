@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use ::redis::Cmd;
+use ::redis::{Cmd, Pipeline};
 
 /// One verb's script.
 #[derive(Debug)]
@@ -27,9 +27,19 @@ pub(super) static CAMPAIGN: Script = script!("campaign.lua");
 pub(super) static EMIT: Script = script!("emit.lua");
 pub(super) static RECEIVE: Script = script!("receive.lua");
 pub(super) static STATUS: Script = script!("status.lua");
+pub(super) static SYNC: Script = script!("sync.lua");
 
 /// All of them, to be loaded at once.
-pub(super) static ALL: [&Script; 7] = [&CLAIM, &COMPLETE, &RENEW, &CAMPAIGN, &EMIT, &RECEIVE, &STATUS];
+static ALL: [&Script; 8] = [&CLAIM, &COMPLETE, &RENEW, &CAMPAIGN, &EMIT, &RECEIVE, &STATUS, &SYNC];
+
+/// Makes all scripts known to the server.
+pub(super) fn load_all() -> Pipeline {
+    let mut loads = ::redis::pipe();
+    for script in ALL {
+        loads.add_command(script.load());
+    }
+    loads
+}
 
 impl Script {
     /// The beginning of a call with these keys. The script's arguments follow, the time first.

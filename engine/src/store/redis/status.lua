@@ -1,12 +1,27 @@
 -- Status: the depths of a partition and what holds it up. Changes nothing, scans nothing but the living owners.
 --
--- KEYS  1 in  2 meta  3 lease  4 processed  5 out  6 record  7 dead  8 owners  9 lock
+-- KEYS  1 in  2 meta  3 flight  4 numbers  5 out  6 record  7 dead  8 owners  9 lock
 -- ARGV  1 time or ''
--- Returns { now, in, head, next, term, lease, processed, out, record, dead, the lease of the head or nothing,
--- the leader or nothing, { owner, ... } }.
+-- Returns { now, in, head, next, term, processed, out, record, dead, the state of the head and its three numbers or
+-- nothing, who has it, the leader or nothing, { owner, ... } }.
 
-local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'term')
-local head = meta[1] or '1'
+local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'term', 'ring', 'processed')
+local head, upcoming = tonumber(meta[1] or '1'), tonumber(meta[2] or '1')
+local at_head, holder = {}, ''
+local damage = is_damaged(KEYS[3], tonumber(meta[4] or '0'), head, upcoming)
+if damage then
+  return damage
+end
+if head < upcoming then
+  local state, first, second, third = read_slot(read_ring(KEYS[3], tonumber(meta[4]), head, 1), 1)
+  at_head = { state, whole(first), whole(second), whole(third) }
+  local numbers = redis.call('HGETALL', KEYS[4])
+  for i = 1, #numbers, 2 do
+    if state == 'L' and tonumber(numbers[i + 1]) == first then
+      holder = numbers[i]
+    end
+  end
+end
 local leader, deadline = string.match(redis.call('GET', KEYS[9]) or '', '^([^|]*)|(%d+)|')
 if leader and now >= tonumber(deadline) then
   leader = nil
@@ -14,15 +29,15 @@ end
 return {
   whole(now),
   redis.call('LLEN', KEYS[1]),
-  head,
-  meta[2] or '1',
+  whole(head),
+  whole(upcoming),
   meta[3] or '0',
-  redis.call('HLEN', KEYS[3]),
-  redis.call('XLEN', KEYS[4]),
+  meta[5] or '0',
   redis.call('LLEN', KEYS[5]),
   redis.call('HLEN', KEYS[6]),
   redis.call('XLEN', KEYS[7]),
-  redis.call('HGET', KEYS[3], head),
+  at_head,
+  holder,
   leader or false,
   redis.call('ZRANGEBYSCORE', KEYS[8], '(' .. whole(now), '+inf'),
 }

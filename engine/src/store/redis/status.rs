@@ -8,7 +8,7 @@ use conga_core::time::Micros;
 
 use super::reply::Items;
 use super::{RedisStore, script};
-use crate::store::{Result, StoreError};
+use crate::store::Result;
 
 impl RedisStore {
     pub(super) async fn count(&self) -> Result<Status> {
@@ -16,8 +16,8 @@ impl RedisStore {
         let mut call = script::STATUS.call(&[
             &keys.input,
             &keys.meta,
-            &keys.lease,
-            &keys.processed,
+            &keys.flight,
+            &keys.numbers,
             &keys.output,
             &keys.record,
             &keys.dead,
@@ -34,17 +34,18 @@ impl RedisStore {
             now,
             waiting: entries.saturating_sub(next.past(head)),
             term: Term(reply.number()?),
-            in_flight: reply.number()?,
+            in_flight: 0,
             processed: reply.number()?,
             output: reply.number()?,
             recorded: reply.number()?,
             dead: reply.number()?,
             head,
             next,
-            blocker: reply.optional_text()?.map(|lease| blocker(&lease)).transpose()?,
+            blocker: blocker(reply.items()?, reply.text()?)?,
             leader: reply.optional_text()?.map(OwnerId::new),
             processors: Vec::new(),
         };
+        status.in_flight = next.past(head).saturating_sub(status.processed);
         let mut owners = reply.items()?;
         while !owners.is_empty() {
             status.processors.push(OwnerId::new(owners.text()?));
@@ -54,29 +55,21 @@ impl RedisStore {
     }
 }
 
-/// Reads a value of the hash of leases.
-fn blocker(lease: &str) -> Result<Blocker> {
-    let mut words = lease.split(' ');
-    let read = match words.next() {
-        Some("L") => leased(words),
-        Some("F") => Some(Blocker::Free),
-        Some("D") => words
-            .nth(1)
-            .and_then(|due| due.parse().ok())
-            .map(|due| Blocker::Delayed { due: Micros(due) }),
+/// What a slot at the head says.
+fn blocker(mut slot: Items, owner: String) -> Result<Option<Blocker>> {
+    if slot.is_empty() {
+        return Ok(None);
+    }
+    let state = slot.text()?;
+    let (_, attempt, time) = (slot.value()?, Attempt(slot.number()?), Micros(slot.number()?));
+    Ok(match state.as_str() {
+        "L" => Some(Blocker::Leased {
+            owner: OwnerId::new(owner),
+            attempt,
+            since: time,
+        }),
+        "F" => Some(Blocker::Free),
+        "D" => Some(Blocker::Delayed { due: time }),
         _ => None,
-    };
-    read.ok_or_else(|| {
-        StoreError::Broken(format!(
-            "`{lease}` is no lease: somebody else has changed what is stored"
-        ))
-    })
-}
-
-fn leased<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Blocker> {
-    Some(Blocker::Leased {
-        owner: OwnerId::new(words.next()?),
-        attempt: Attempt(words.next()?.parse().ok()?),
-        since: Micros(words.next()?.parse().ok()?),
     })
 }

@@ -15,6 +15,8 @@ use conga_core::lease::OwnerId;
 
 /// Looking costs a few system calls for each owner, so not every claim does.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A file that could not be made is tried again so often.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(super) struct Alive {
     prefix: String,
     /// The locks of this process; none for an owner whose file can't be made: then its expiry has to do.
     held: HashMap<OwnerId, Option<File>>,
+    /// When one could not be made.
+    refused: Option<Instant>,
     looked: Option<Instant>,
     swept: Instant,
 }
@@ -36,6 +40,7 @@ impl Alive {
             folder: folder.into(),
             prefix: format!("{line}."),
             held: HashMap::new(),
+            refused: None,
             looked: None,
             swept: Instant::now(),
         }
@@ -62,14 +67,20 @@ impl Alive {
 
     /// Shows that `owner` is alive, until it leaves or this process ends.
     pub(super) fn show(&mut self, owner: &OwnerId) {
-        if self.held.contains_key(owner) {
-            return;
+        let waits = self.refused.is_some_and(|refused| refused.elapsed() < SHOW_EVERY);
+        match self.held.get(owner) {
+            Some(Some(_)) => return,
+            Some(None) if waits => return,
+            _ => {}
         }
-        let file = self.path(owner).map(|path| self.lock(&path)).transpose();
-        let file = file.unwrap_or_else(|error| {
-            tracing::debug!(%owner, %error, "can't show that this process is alive; it expires if it dies");
-            None
-        });
+        let file = match self.path(owner).map(|path| self.lock(&path)).transpose() {
+            Ok(file) => file,
+            Err(error) => {
+                tracing::debug!(%owner, %error, "can't show that this process is alive; it expires if it dies");
+                self.refused = Some(Instant::now());
+                None
+            }
+        };
         self.held.insert(owner.clone(), file);
     }
 
@@ -159,6 +170,23 @@ mod tests {
         here.leave(&owner);
         assert!(!there.is_gone(&owner), "it left");
         assert!(!there.is_gone(&OwnerId::new("../a")));
+    }
+
+    #[test]
+    fn one_that_could_not_be_shown_is_shown_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("conga.db");
+        let (mut here, there) = (Alive::beside(&database, 1), Alive::beside(&database, 1));
+        let owner = OwnerId::new("a");
+        fs::write(folder.path().join("conga.db-alive"), "in its place").unwrap();
+        here.show(&owner);
+        fs::remove_file(folder.path().join("conga.db-alive")).unwrap();
+        here.show(&owner);
+        assert!(!there.folder.exists(), "it is not time yet");
+        here.refused = Instant::now().checked_sub(SHOW_EVERY);
+        here.show(&owner);
+        here.held.clear();
+        assert!(there.is_gone(&owner));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 
@@ -20,45 +21,58 @@ use crate::wake::{Topic, Wakes};
 /// The last value seen, or rung, for each topic of one line.
 type Heard = Arc<[AtomicU64; Topic::ALL.len()]>;
 
+/// One that could not be hung, for want of space or of watches, is tried again so often.
+const HANG_EVERY: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub(super) struct Bell {
+    path: PathBuf,
     wakes: Wakes,
     heard: Heard,
     offset: u64,
     /// The next value. It starts anywhere, so that no two processes ring the same.
     next: u64,
     file: Option<File>,
-    /// Ends with this. `None` where the system has no watch left.
-    _watcher: Option<RecommendedWatcher>,
+    /// Ends with this. `None` as long as it can't be had.
+    watcher: Option<RecommendedWatcher>,
+    tried: Instant,
 }
 
 impl Bell {
     /// Hangs the bell of line number `line` beside the database, and listens to it.
     pub(super) fn hang(database: &Path, line: i64, wakes: Wakes) -> Self {
-        let path = path_beside(database);
-        let heard = Heard::default();
-        let offset = line.unsigned_abs() * (Topic::ALL.len() * 8) as u64;
-        let (file, watcher) = match open(&path).and_then(|file| {
-            let watcher = watch(&path, offset, &heard, &wakes).map_err(io::Error::other)?;
-            Ok((file, watcher))
-        }) {
-            Ok((file, watcher)) => (Some(file), Some(watcher)),
-            Err(error) => {
-                tracing::warn!(
-                    path = %path.display(), %error,
-                    "can't watch for wake-ups of other processes; looking every 100 ms instead"
-                );
-                (open(&path).ok(), None)
-            }
-        };
-        Self {
+        let mut bell = Self {
+            path: path_beside(database),
             wakes,
-            heard,
-            offset,
+            heard: Heard::default(),
+            offset: line.unsigned_abs() * (Topic::ALL.len() * 8) as u64,
             next: RandomState::new().hash_one(std::process::id()),
-            file,
-            _watcher: watcher,
+            file: None,
+            watcher: None,
+            tried: Instant::now(),
+        };
+        if let Err(error) = bell.listen() {
+            tracing::warn!(
+                path = %bell.path.display(), %error,
+                "can't watch for wake-ups of other processes; looking every 100 ms until it can"
+            );
         }
+        bell
+    }
+
+    /// Hangs it again if it could not be hung, now and then.
+    pub(super) fn tend(&mut self) {
+        if self.watcher.is_none() && self.tried.elapsed() >= HANG_EVERY && self.listen().is_ok() {
+            tracing::info!(path = %self.path.display(), "hears the wake-ups of other processes now");
+        }
+    }
+
+    fn listen(&mut self) -> io::Result<()> {
+        self.tried = Instant::now();
+        self.file = Some(open(&self.path)?);
+        let watcher = watch(&self.path, self.offset, &self.heard, &self.wakes).map_err(io::Error::other)?;
+        self.watcher = Some(watcher);
+        Ok(())
     }
 
     /// Wakes everybody who listens for `topic`, in this process and in others.

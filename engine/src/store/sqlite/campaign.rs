@@ -7,8 +7,9 @@ use conga_core::time::Micros;
 use rusqlite::params;
 
 use super::convert::int;
-use super::database::{Commit, Database, LineRow};
+use super::database::{Commit, Database};
 use super::sql::sql;
+use super::step::LineRow;
 use crate::store::Result;
 use crate::wake::Topic;
 
@@ -31,13 +32,16 @@ pub(super) fn campaign(database: &mut Database, request: &CampaignRequest) -> Re
     let holder = line.lock.as_ref().map(|lock| lock.owner.clone());
     let gone = holder.filter(|holder| *holder != request.owner && database.is_gone(holder));
     let outlook = decide(&line, now, request, gone.as_ref());
-    if let Outcome::Known(campaign) = outlook {
-        return Ok(campaign);
+    match outlook {
+        Outcome::Known(campaign) if line.set_back(now).is_none() => return Ok(campaign),
+        _ => {}
     }
     let (campaign, gave_up) = database.write(Commit::Written, |step| {
+        step.notice_set_back()?;
         match decide(&step.load()?, step.now, request, gone.as_ref()) {
             Outcome::Known(campaign) => Ok((campaign, false)),
             Outcome::Take(term) => {
+                step.tell_time()?;
                 step.prepare(sql!("campaign.sql", "take"))?.execute(params![
                     step.line,
                     int(term.0),
@@ -68,6 +72,8 @@ fn decide(line: &LineRow, now: Micros, request: &CampaignRequest, gone: Option<&
             leader: Some(lock.owner.clone()),
         }),
         Some(_) if request.lock_us == 0 => Outcome::GiveUp,
+        // One that has run out goes too: were the clock set back it would hold again.
+        None if request.lock_us == 0 && line.lock.is_some() => Outcome::GiveUp,
         None if request.lock_us == 0 => Outcome::Known(Campaign::Standby { leader: None }),
         Some(_) => Outcome::Take(line.term),
         None => Outcome::Take(line.term.next()),

@@ -6,9 +6,10 @@ use conga_core::partition::{Claim, ClaimRequest};
 use rusqlite::params;
 
 use super::convert::{attempt_at, entry_at, int, micros_at, position_at};
-use super::database::{Commit, Database, Step};
+use super::database::{Commit, Database};
 use super::renew::{forget, free_leases, keep_alive};
 use super::sql::sql;
+use super::step::Step;
 use crate::store::Result;
 
 pub(super) fn claim(database: &mut Database, request: &ClaimRequest) -> Result<Vec<Claim>> {
@@ -22,6 +23,7 @@ pub(super) fn claim(database: &mut Database, request: &ClaimRequest) -> Result<V
             forget(step, owner)?;
             free_leases(step, owner)?;
         }
+        step.tell_time()?;
         keep_alive(step, &request.owner, request.lease_us.max(1))?;
         free_the_expired(step)?;
         let mut claims = Claims {
@@ -48,7 +50,8 @@ fn is_idle(database: &Database, request: &ClaimRequest) -> Result<bool> {
             },
         )?;
         let new = line.next <= line.last && line.next.past(line.head) < request.window;
-        Ok((freed || new, stands, step.now))
+        let set_back = line.set_back(step.now).is_some();
+        Ok((freed || new || set_back, stands, step.now))
     })?;
     Ok(!work && database.is_spared(stands, now + request.lease_us, request.lease_us))
 }
@@ -106,8 +109,8 @@ impl Claims<'_, '_> {
         // They are dense, so one statement leases them all.
         step.prepare(sql!("claim.sql", "lease_new"))?.execute(params![
             step.line,
-            int(line.next.0),
-            int(next.0),
+            step.place(line.next),
+            step.place(next),
             owner.as_str(),
             int(step.now.0)
         ])?;
@@ -126,7 +129,7 @@ impl Claims<'_, '_> {
         let mut statement = step.prepare(statement)?;
         let values = [step.line, int(limits.entry_bytes), int(wanted as u64)]
             .into_iter()
-            .chain(range.iter().map(|position| int(position.0)));
+            .chain(range.iter().map(|position| step.place(*position)));
         let mut rows = statement.query(rusqlite::params_from_iter(values))?;
         while self.bytes < limits.total_bytes
             && let Some(row) = rows.next()?

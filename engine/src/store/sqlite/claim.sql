@@ -16,7 +16,7 @@ UPDATE flight SET due = NULL WHERE line = ?1 AND due <= ?2;
 
 -- name: free_again
 SELECT f.position, f.attempt, length(i.body), CASE WHEN length(i.body) <= ?2 THEN i.body END
-FROM flight AS f JOIN input AS i ON i.line = f.line AND i.position = f.position
+FROM flight AS f JOIN input AS i ON i.place = (f.line << 48) + f.position
 WHERE f.line = ?1 AND f.owner IS NULL AND f.due IS NULL
 ORDER BY f.position LIMIT ?3;
 
@@ -24,13 +24,13 @@ ORDER BY f.position LIMIT ?3;
 UPDATE flight SET owner = ?3, attempt = ?4, claimed = ?5 WHERE line = ?1 AND position = ?2;
 
 -- name: new
-SELECT position, 0, length(body), CASE WHEN length(body) <= ?2 THEN body END
-FROM input WHERE line = ?1 AND position >= ?4 AND position < ?5
-ORDER BY position LIMIT ?3;
+SELECT place - (?1 << 48), 0, length(body), CASE WHEN length(body) <= ?2 THEN body END
+FROM input WHERE place >= ?4 AND place < ?5
+ORDER BY place LIMIT ?3;
 
 -- name: lease_new
 INSERT INTO flight (line, position, attempt, owner, claimed)
-SELECT line, position, 1, ?4, ?5 FROM input WHERE line = ?1 AND position >= ?2 AND position < ?3;
+SELECT ?1, place - (?1 << 48), 1, ?4, ?5 FROM input WHERE place >= ?2 AND place < ?3;
 
 -- name: advance
 UPDATE line SET next = ?2 WHERE line = ?1;

@@ -1,28 +1,39 @@
 //! Complete (law 2): the end of a lease, only for the one who still has it.
 
-use conga_core::lease::{Held, OwnerId};
+use std::collections::HashSet;
+
+use conga_core::lease::OwnerId;
 use conga_core::message::{Body, Position, Record, write_open};
 use conga_core::partition::{Completed, Completion};
 use rusqlite::{CachedStatement, OptionalExtension, params};
 
-use super::convert::{self, int, sequence};
-use super::database::{Commit, Database, Step};
+use super::convert::{self, Stored, int, sequence};
+use super::database::{Commit, Database};
+use super::deliver::deliver_ready;
+use super::leases::Leases;
+use super::outlet::Outlet;
 use super::sql::sql;
+use super::step::Step;
+use super::waiting::Waiting;
 use crate::store::Result;
 use crate::wake::Topic;
 
 pub(super) fn complete(database: &mut Database, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>> {
     if completions.is_empty() {
+        deliver_ready(database);
         return Ok(Vec::new());
     }
-    let answers = database.write(Commit::Synced, |step| {
-        let mut ends = Ends::new(step, owner)?;
-        let answers = completions
-            .iter()
-            .map(|completion| ends.end(completion))
-            .collect::<rusqlite::Result<Vec<_>>>()?;
-        ends.finish()?;
-        Ok(answers)
+    let delivers = database.delivers();
+    let order = if delivers { order_of(completions) } else { None };
+    let (answers, delivered, full) = database.write(Commit::Synced, |step| {
+        let mut ends = Ends::new(step, Leases::read(step, owner, completions)?, delivers)?;
+        let mut answers = vec![Completed::Stale; completions.len()];
+        for turn in 0..completions.len() {
+            let index = order.as_ref().map_or(turn, |order| order[turn]);
+            answers[index] = ends.end(index as u64, &completions[index])?;
+        }
+        let (delivered, full) = ends.finish(completions.len() as u64)?;
+        Ok((answers, delivered, full))
     })?;
     let accepted = |retry: bool| {
         completions.iter().zip(&answers).any(|(completion, answer)| {
@@ -30,99 +41,157 @@ pub(super) fn complete(database: &mut Database, owner: &OwnerId, completions: &[
         })
     };
     let (retried, processed) = (accepted(true), accepted(false));
-    if processed {
+    if delivered {
+        database.wake(Topic::Output);
+    }
+    if processed && !delivers {
         database.wake(Topic::Processed);
     }
     if retried {
         database.wake(Topic::Input);
     }
+    if full {
+        deliver_ready(database);
+    }
     Ok(answers)
+}
+
+/// By position, if it is not so already: then what follows the head does not have to wait for it. An id that is there
+/// twice is recorded as it comes, so that such a batch stays as it is.
+fn order_of(completions: &[Completion]) -> Option<Vec<usize>> {
+    let position = |index: usize| completions[index].held().position;
+    if (1..completions.len()).all(|index| position(index - 1) < position(index)) {
+        return None;
+    }
+    let mut ids = HashSet::with_capacity(completions.len());
+    let unlike = completions.iter().all(|completion| match completion {
+        Completion::Done(record) | Completion::Dead { tombstone: record, .. } => ids.insert(record.id.as_str()),
+        Completion::Retry { .. } => true,
+    });
+    let mut order: Vec<usize> = (0..completions.len()).collect();
+    order.sort_by_key(|index| position(*index));
+    unlike.then_some(order)
 }
 
 /// Many completions in one step, and what they add to the line's row.
 struct Ends<'a, 'b> {
     step: &'a Step<'b>,
-    owner: &'a OwnerId,
-    end: CachedStatement<'b>,
-    give_back: CachedStatement<'b>,
+    leases: Leases<'a, 'b>,
     record: CachedStatement<'b>,
     append: CachedStatement<'b>,
+    outlet: Outlet<'a, 'b>,
+    delivers: bool,
+    /// The last cursor before this step.
     cursor: u64,
-    processed: u64,
-    recorded: u64,
-    dead: u64,
+    /// The place in the batch of the one that ends: they follow each other by cursor as they came.
+    index: u64,
+    ended: bool,
 }
 
 impl<'a, 'b> Ends<'a, 'b> {
-    fn new(step: &'a Step<'b>, owner: &'a OwnerId) -> rusqlite::Result<Self> {
+    fn new(step: &'a Step<'b>, leases: Leases<'a, 'b>, delivers: bool) -> rusqlite::Result<Self> {
+        let outlet = Outlet::open(step)?;
         Ok(Self {
             step,
-            owner,
-            end: step.prepare(sql!("complete.sql", "end"))?,
-            give_back: step.prepare(sql!("complete.sql", "give_back"))?,
+            leases,
             record: step.prepare(sql!("complete.sql", "record"))?,
             append: step.prepare(sql!("complete.sql", "append"))?,
-            cursor: step.load()?.cursor,
-            processed: 0,
-            recorded: 0,
-            dead: 0,
+            cursor: outlet.line.cursor,
+            outlet,
+            delivers,
+            index: 0,
+            ended: false,
         })
     }
 
-    fn end(&mut self, completion: &Completion) -> rusqlite::Result<Completed> {
-        let Held { position, attempt } = completion.held();
-        let (line, at, owner) = (self.step.line, int(position.0), self.owner.as_str());
+    fn end(&mut self, index: u64, completion: &Completion) -> rusqlite::Result<Completed> {
         let ended = match completion {
-            Completion::Retry { delay_us, .. } => {
-                let due = (*delay_us > 0).then(|| int((self.step.now + *delay_us).0));
-                self.give_back.execute(params![line, at, owner, attempt.0, due])?
-            }
-            _ => self.end.execute(params![line, at, owner, attempt.0])?,
+            Completion::Retry { held, delay_us } => self.leases.give_back(*held, *delay_us)?,
+            _ => self.leases.end(completion.held())?,
         };
-        if ended == 0 {
+        if !ended {
             return Ok(Completed::Stale);
         }
+        self.index = index;
         match completion {
-            Completion::Done(record) => {
-                let number = self.record(record)?;
-                self.append(position, Some(number), None)?;
-            }
-            Completion::Dead { tombstone, deliver } => {
-                if let Some(number) = self.recorded(tombstone)? {
-                    self.append(position, Some(number), None)?;
-                } else {
-                    self.bury(tombstone)?;
-                    let open = deliver.then(|| write_open(tombstone));
-                    self.append(position, None, open.as_deref())?;
-                }
-            }
+            Completion::Done(record) => self.done(record)?,
+            Completion::Dead { tombstone, deliver } => self.dead(tombstone, *deliver)?,
             Completion::Retry { .. } => {}
         }
         Ok(Completed::Accepted)
     }
 
-    /// Records a result unless its id has one; answers the number of the row that holds it.
-    fn record(&mut self, record: &Record) -> rusqlite::Result<i64> {
-        let (line, id, position) = (self.step.line, record.id.as_str(), int(record.position.0));
+    /// A result: delivered at once if it is its turn, else it waits. What comes out is what the record holds, at the
+    /// lowest position that has its id.
+    fn done(&mut self, record: &Record) -> rusqlite::Result<()> {
+        let position = record.position;
+        if self.is_turn_of(position)? {
+            return if self.record(record, true)? {
+                self.outlet.put_open(Some(write_open(record)))
+            } else {
+                let number = self.recorded(record)?;
+                self.pass_recorded(position, number)
+            };
+        }
+        let number = if self.record(record, false)? {
+            Some(self.step.inserted())
+        } else {
+            self.recorded(record)?
+        };
+        let number = number.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+        self.append(position, Some(number), None)
+    }
+
+    /// A dead letter; but where its id has a result, by another position, that stands.
+    fn dead(&mut self, tombstone: &Record, deliver: bool) -> rusqlite::Result<()> {
+        let position = tombstone.position;
+        let is_turn = self.is_turn_of(position)?;
+        let number = self.recorded(tombstone)?;
+        if number.is_none() {
+            self.bury(tombstone)?;
+        }
+        let open = (number.is_none() && deliver).then(|| write_open(tombstone));
+        match (number, open) {
+            (Some(_), _) if is_turn => self.pass_recorded(position, number),
+            (None, open) if is_turn => self.outlet.put_open(open),
+            (number, open) => self.append(position, number, open.as_deref()),
+        }
+    }
+
+    fn is_turn_of(&mut self, position: Position) -> rusqlite::Result<bool> {
+        self.ended = true;
+        Ok(self.delivers && self.outlet.is_turn_of(position)?)
+    }
+
+    /// Delivers what the record holds at the head, or nothing, if it belongs to a lower position.
+    fn pass_recorded(&mut self, position: Position, number: Option<i64>) -> rusqlite::Result<()> {
+        let stored = self
+            .step
+            .prepare(sql!("complete.sql", "stored"))?
+            .query_row([number], Stored::read)?;
+        self.outlet.pass(Waiting::recorded(position, stored), self.step.now)
+    }
+
+    /// Records a result unless its id has one, maybe as delivered at once. Whether it did.
+    fn record(&mut self, record: &Record, delivered: bool) -> rusqlite::Result<bool> {
         let (reason, payload) = convert::body(&record.body);
+        let now = int(self.step.now.0);
         let inserted = self.record.execute(params![
-            line,
-            id,
-            position,
+            self.step.line,
+            record.id.as_str(),
+            int(record.position.0),
             sequence(record.sequence),
             record.key,
             record.attempts.0,
             int(record.created.0),
             int(record.processing.0),
-            int(self.step.now.0),
+            now,
+            delivered.then_some(now),
             reason,
             payload,
         ])?;
-        if inserted > 0 {
-            self.recorded += 1;
-            return Ok(self.step.inserted());
-        }
-        self.recorded(record)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+        self.outlet.line.recorded += inserted as u64;
+        Ok(inserted > 0)
     }
 
     /// The number of the row that holds the result of this id, if there is one. It moves to the lower position.
@@ -141,7 +210,7 @@ impl<'a, 'b> Ends<'a, 'b> {
             Body::Dead { reason } => reason,
             Body::Result(_) => "",
         };
-        self.dead += 1;
+        self.outlet.line.dead += 1;
         self.step
             .prepare(sql!("complete.sql", "bury"))?
             .execute(params![
@@ -151,18 +220,18 @@ impl<'a, 'b> Ends<'a, 'b> {
                 reason,
                 tombstone.attempts.0,
                 int(self.step.now.0),
+                self.step.place(tombstone.position),
             ])
             .map(drop)
     }
 
     fn append(&mut self, position: Position, record: Option<i64>, open: Option<&str>) -> rusqlite::Result<()> {
-        self.cursor += 1;
-        self.processed += 1;
+        self.outlet.line.processed += 1;
         let died = open.is_some().then(|| int(self.step.now.0));
         self.append
             .execute(params![
                 self.step.line,
-                int(self.cursor),
+                int(self.cursor + 1 + self.index),
                 int(position.0),
                 record,
                 open,
@@ -171,19 +240,18 @@ impl<'a, 'b> Ends<'a, 'b> {
             .map(drop)
     }
 
-    fn finish(self) -> rusqlite::Result<()> {
-        if self.processed == 0 {
-            return Ok(());
+    /// Delivers what is ready, if that is the store's to do, and writes the line's row. Whether anything was delivered,
+    /// and whether there may be more.
+    fn finish(mut self, count: u64) -> rusqlite::Result<(bool, bool)> {
+        self.leases.close()?;
+        if self.delivers {
+            self.outlet.drain()?;
         }
-        self.step
-            .prepare(sql!("complete.sql", "advance"))?
-            .execute(params![
-                self.step.line,
-                int(self.cursor),
-                int(self.processed),
-                int(self.recorded),
-                int(self.dead)
-            ])
-            .map(drop)
+        self.outlet.line.cursor = self.cursor + count;
+        let (delivered, full) = (self.outlet.has_delivered(), self.outlet.is_full());
+        if delivered || self.ended {
+            self.outlet.close()?;
+        }
+        Ok((delivered, full))
     }
 }

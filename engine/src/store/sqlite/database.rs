@@ -1,28 +1,28 @@
 //! The connection, and the transactions in which every step runs.
 
-use std::ffi::OsString;
+use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use conga_core::lease::OwnerId;
-use conga_core::message::Position;
-use conga_core::term::{Lock, Term};
 use conga_core::time::Micros;
-use rusqlite::{CachedStatement, Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::SqliteOptions;
 use super::alive::Alive;
 use super::bell::Bell;
-use super::convert::{micros_at, position_at, uint_at};
-use super::fault::{fault, fault_of_commit};
-use super::open::open;
+use super::fault::{fault, fault_of_commit, wants_room};
+use super::open::{log_of, open};
 use super::sql::sql;
+use super::step::{LAST_LINE, Step};
 use crate::clock::Clock;
 use crate::line::Line;
-use crate::store::Result;
+use crate::store::{Delivery, Result, StoreError};
 use crate::wake::{Topic, Wakes};
+
+mod disk;
 
 /// What the answer to a step waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,28 +46,14 @@ pub(super) struct Database {
     alive: Option<Alive>,
     /// The answer to the step that runs has to wait for the disk.
     unsynced: bool,
+    /// When the log was written again for the last time, with what error.
+    mended: Option<(Instant, StoreError)>,
 }
 
-/// A step on its way: a transaction, and the time at which it happens.
-pub(super) struct Step<'a> {
-    pub(super) line: i64,
-    pub(super) now: Micros,
-    connection: &'a Connection,
-}
-
-/// The line's own row.
-#[derive(Debug)]
-pub(super) struct LineRow {
-    pub(super) head: Position,
-    pub(super) next: Position,
-    pub(super) last: Position,
-    pub(super) cursor: u64,
-    pub(super) term: Term,
-    pub(super) lock: Option<Lock>,
-    pub(super) processed: u64,
-    pub(super) output: u64,
-    pub(super) recorded: u64,
-    pub(super) dead: u64,
+/// Why a step came to nothing.
+enum Failed {
+    NoRoom(StoreError),
+    Else(StoreError),
 }
 
 impl Database {
@@ -76,17 +62,27 @@ impl Database {
         let mut connection = open(path, busy_handler(options.busy_limit))?;
         let number = number_of(&mut connection, line).and_then(|number| warm_up(&connection).map(|()| number));
         let number = number.map_err(|error| fault(path, &error))?;
+        if number > LAST_LINE {
+            return Err(StoreError::Broken(format!(
+                "{} has had {LAST_LINE} lines, which is all that it can; choose another file with --store sqlite:PATH",
+                path.display()
+            )));
+        }
+        // What stands beside it stands beside the file, not beside a link to it: so all processes find the same.
+        let path = fs::canonicalize(path)
+            .map_err(|error| StoreError::Unavailable(format!("{} can't be found: {error}", path.display())))?;
         Ok(Self {
-            path: path.to_owned(),
             line: number,
             connection,
             alive: match options.clock {
-                Clock::Store => Some(Alive::beside(path, number)),
+                Clock::Store => Some(Alive::beside(&path, number)),
                 Clock::Manual(_) => None,
             },
             options,
-            bell: Bell::hang(path, number, wakes),
+            bell: Bell::hang(&path, number, wakes),
             unsynced: false,
+            mended: None,
+            path,
         })
     }
 
@@ -102,14 +98,30 @@ impl Database {
     pub(super) fn write<T>(
         &mut self,
         commit: Commit,
-        step: impl FnOnce(&Step<'_>) -> rusqlite::Result<T>,
+        mut step: impl FnMut(&Step<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
         self.unsynced |= commit == Commit::Synced;
+        match self.attempt(&mut step) {
+            Err(Failed::NoRoom(error)) if !self.make_room() => Err(error),
+            Err(Failed::NoRoom(_)) => self.attempt(&mut step).map_err(Failed::into_error),
+            done => done.map_err(Failed::into_error),
+        }
+    }
+
+    fn attempt<T>(&self, step: &mut impl FnMut(&Step<'_>) -> rusqlite::Result<T>) -> std::result::Result<T, Failed> {
+        let classed = |fault: fn(&Path, &rusqlite::Error) -> StoreError, error: rusqlite::Error| {
+            let class = if wants_room(&error) {
+                Failed::NoRoom
+            } else {
+                Failed::Else
+            };
+            class(fault(&self.path, &error))
+        };
         let begun = self.begin("BEGIN IMMEDIATE");
         let done = match begun.and_then(|()| step(&self.step())) {
-            Err(error) => Err(fault(&self.path, &error)),
+            Err(error) => Err(classed(fault, error)),
             Ok(answer) => match self.execute("COMMIT") {
-                Err(error) => Err(fault_of_commit(&self.path, &error)),
+                Err(error) => Err(classed(fault_of_commit, error)),
                 Ok(()) => Ok(answer),
             },
         };
@@ -124,16 +136,24 @@ impl Database {
         self.unsynced = true;
     }
 
+    /// Whether the store is to deliver what is ready.
+    pub(super) fn delivers(&self) -> bool {
+        self.options.delivery == Delivery::Store
+    }
+
     /// Whether the answer has to wait for the disk. Asked once for each step.
     pub(super) fn take_unsynced(&mut self) -> bool {
         std::mem::take(&mut self.unsynced)
     }
 
+    /// Takes up what could not be had before.
+    pub(super) fn tend(&mut self) {
+        self.bell.tend();
+    }
+
     /// The write-ahead log.
     pub(super) fn log(&self) -> PathBuf {
-        let mut name = OsString::from(&self.path);
-        name.push("-wal");
-        name.into()
+        log_of(&self.path)
     }
 
     /// Shows that `owner`'s process is alive.
@@ -188,11 +208,7 @@ impl Database {
     }
 
     fn step(&self) -> Step<'_> {
-        Step {
-            line: self.line,
-            now: self.options.clock.now(),
-            connection: &self.connection,
-        }
+        Step::at(self.line, self.options.clock.now(), &self.connection)
     }
 
     fn begin(&self, how: &'static str) -> rusqlite::Result<()> {
@@ -214,36 +230,11 @@ impl Database {
     }
 }
 
-impl<'a> Step<'a> {
-    pub(super) fn prepare(&self, statement: &'static str) -> rusqlite::Result<CachedStatement<'a>> {
-        self.connection.prepare_cached(statement)
-    }
-
-    /// The number of the row inserted last.
-    pub(super) fn inserted(&self) -> i64 {
-        self.connection.last_insert_rowid()
-    }
-
-    pub(super) fn load(&self) -> rusqlite::Result<LineRow> {
-        self.prepare(sql!("line.sql", "load"))?.query_row([self.line], |row| {
-            let owner: Option<String> = row.get(5)?;
-            let deadline = micros_at(row, 6)?;
-            Ok(LineRow {
-                head: position_at(row, 0)?,
-                next: position_at(row, 1)?,
-                last: position_at(row, 2)?,
-                cursor: uint_at(row, 3)?,
-                term: uint_at(row, 4).map(Term)?,
-                lock: owner.map(|owner| Lock {
-                    owner: OwnerId::new(owner),
-                    deadline,
-                }),
-                processed: uint_at(row, 7)?,
-                output: uint_at(row, 8)?,
-                recorded: uint_at(row, 9)?,
-                dead: uint_at(row, 10)?,
-            })
-        })
+impl Failed {
+    fn into_error(self) -> StoreError {
+        match self {
+            Self::NoRoom(error) | Self::Else(error) => error,
+        }
     }
 }
 
@@ -278,17 +269,19 @@ fn warm_up(connection: &Connection) -> rusqlite::Result<()> {
         sql!("claim.sql", "lease_new"),
         sql!("claim.sql", "advance"),
         sql!("complete.sql", "end"),
-        sql!("complete.sql", "give_back"),
+        sql!("complete.sql", "between"),
+        sql!("complete.sql", "end_run"),
         sql!("complete.sql", "record"),
         sql!("complete.sql", "append"),
-        sql!("complete.sql", "advance"),
+        sql!("line.sql", "save"),
         sql!("follow.sql", "follow"),
         sql!("emit.sql", "waiting"),
+        sql!("emit.sql", "ready"),
+        sql!("emit.sql", "is_ready"),
         sql!("emit.sql", "deliver"),
         sql!("emit.sql", "delivered"),
         sql!("emit.sql", "remove"),
         sql!("emit.sql", "forget"),
-        sql!("emit.sql", "advance"),
         sql!("receive.sql", "acknowledge"),
         sql!("receive.sql", "advance"),
         sql!("receive.sql", "oldest"),

@@ -5,12 +5,12 @@ use crate::store::Result;
 
 /// One statement a table, the line's own row last.
 const STATEMENTS: [&str; 8] = [
-    "DELETE FROM input WHERE line = ?1",
+    "DELETE FROM input WHERE place >> 48 = ?1",
     "DELETE FROM owner WHERE line = ?1",
     "DELETE FROM flight WHERE line = ?1",
     "DELETE FROM record WHERE line = ?1",
     "DELETE FROM processed WHERE line = ?1",
-    "DELETE FROM output WHERE line = ?1",
+    "DELETE FROM output WHERE place >> 48 = ?1",
     "DELETE FROM dead WHERE line = ?1",
     "DELETE FROM line WHERE line = ?1",
 ];

@@ -9,23 +9,38 @@ use conga_core::time::Micros;
 use rusqlite::{OptionalExtension, params};
 
 use super::convert::{attempt_at, int, micros_at, position_at, uint_at};
-use super::database::{Commit, Database, Step};
+use super::database::{Commit, Database};
+use super::deliver::deliver_ready;
 use super::sql::sql;
+use super::step::Step;
 use crate::store::Result;
 use crate::wake::Topic;
 
 pub(super) fn renew(database: &mut Database, request: &RenewRequest) -> Result<Renewed> {
+    let renewed = renew_or_leave(database, request)?;
+    deliver_ready(database);
+    Ok(renewed)
+}
+
+fn renew_or_leave(database: &mut Database, request: &RenewRequest) -> Result<Renewed> {
     if request.lease_us == 0 {
         return leave(database, &request.owner);
     }
     database.show_alive(&request.owner);
-    let (deadline, now) = database.read(|step| Ok((deadline(step, &request.owner)?, step.now)))?;
+    let (deadline, blocking, now) = database.read(|step| {
+        Ok((
+            deadline(step, &request.owner)?,
+            blocking(step, &request.owner)?,
+            step.now,
+        ))
+    })?;
     let spared = database.is_spared(deadline, now + request.lease_us, request.lease_us);
     let known = if spared {
         true
     } else {
         database.write(Commit::Written, |step| {
             let known = self::deadline(step, &request.owner)?.is_some();
+            step.tell_time()?;
             keep_alive(step, &request.owner, request.lease_us)?;
             Ok(known)
         })?
@@ -36,7 +51,12 @@ pub(super) fn renew(database: &mut Database, request: &RenewRequest) -> Result<R
         None => Default::default(),
         Some(believed) => database.read(|step| compare(step, &request.owner, believed, request.limits))?,
     };
-    Ok(Renewed { known, lost, found })
+    Ok(Renewed {
+        known,
+        lost,
+        found,
+        blocking,
+    })
 }
 
 fn leave(database: &mut Database, owner: &OwnerId) -> Result<Renewed> {
@@ -64,6 +84,18 @@ pub(super) fn forget(step: &Step<'_>, owner: &OwnerId) -> rusqlite::Result<bool>
 fn deadline(step: &Step<'_>, owner: &OwnerId) -> rusqlite::Result<Option<Micros>> {
     step.prepare(sql!("renew.sql", "deadline"))?
         .query_row(params![step.line, owner.as_str()], |row| micros_at(row, 0))
+        .optional()
+}
+
+/// The head, if the owner holds it.
+fn blocking(step: &Step<'_>, owner: &OwnerId) -> rusqlite::Result<Option<Held>> {
+    step.prepare(sql!("renew.sql", "blocking"))?
+        .query_row(params![step.line, owner.as_str()], |row| {
+            Ok(Held {
+                position: position_at(row, 0)?,
+                attempt: attempt_at(row, 1)?,
+            })
+        })
         .optional()
 }
 
@@ -127,5 +159,5 @@ fn compare(
 
 fn body(step: &Step<'_>, position: Position) -> rusqlite::Result<Vec<u8>> {
     step.prepare(sql!("renew.sql", "body"))?
-        .query_row(params![step.line, int(position.0)], |row| row.get(0))
+        .query_row([step.place(position)], |row| row.get(0))
 }

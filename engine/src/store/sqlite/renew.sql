@@ -3,6 +3,10 @@
 -- name: deadline
 SELECT deadline FROM owner WHERE line = ?1 AND owner = ?2;
 
+-- name: blocking
+SELECT f.position, f.attempt FROM line AS l JOIN flight AS f ON f.line = l.line AND f.position = l.head
+WHERE l.line = ?1 AND f.owner = ?2;
+
 -- name: alive
 INSERT INTO owner (line, owner, deadline) VALUES (?1, ?2, ?3)
 ON CONFLICT DO UPDATE SET deadline = excluded.deadline;
@@ -17,8 +21,8 @@ UPDATE flight SET owner = NULL WHERE line = ?1 AND owner = ?2;
 
 -- name: leases
 SELECT f.position, f.attempt, f.claimed, length(i.body)
-FROM flight AS f JOIN input AS i ON i.line = f.line AND i.position = f.position
+FROM flight AS f JOIN input AS i ON i.place = (f.line << 48) + f.position
 WHERE f.line = ?1 AND f.owner = ?2 ORDER BY f.position;
 
 -- name: body
-SELECT body FROM input WHERE line = ?1 AND position = ?2;
+SELECT body FROM input WHERE place = ?1;

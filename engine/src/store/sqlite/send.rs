@@ -18,7 +18,7 @@ pub(super) fn send(database: &mut Database, entries: &[Bytes]) -> Result<()> {
         let mut append = step.prepare(sql!("send.sql", "append"))?;
         for entry in entries {
             last = last.next();
-            append.execute(params![step.line, int(last.0), &entry[..]])?;
+            append.execute(params![step.place(last), &entry[..]])?;
         }
         step.prepare(sql!("send.sql", "advance"))?
             .execute(params![step.line, int(last.0)])

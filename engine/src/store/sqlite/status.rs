@@ -7,8 +7,9 @@ use conga_core::time::Micros;
 use rusqlite::{OptionalExtension, params};
 
 use super::convert::{attempt_at, int, micros_at, uint};
-use super::database::{Database, Step};
+use super::database::Database;
 use super::sql::sql;
+use super::step::Step;
 use crate::store::Result;
 
 pub(super) fn status(database: &Database) -> Result<Status> {

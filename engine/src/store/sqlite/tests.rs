@@ -40,6 +40,7 @@ impl Rig {
             clock: Clock::Manual(self.clock.clone()),
             busy_limit: Duration::from_millis(100),
             owner_slack_percent: 0,
+            ..SqliteOptions::default()
         }
     }
 
@@ -385,4 +386,49 @@ async fn no_hot_statement_scans_a_table() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_is_repeated_waits_for_the_disk_again() {
+    let rig = Rig::new();
+    let store = rig.open().await;
+    let request = ReceiveRequest {
+        acknowledge: Some(Position(1)),
+        max: 0,
+    };
+    let waits = store.worker.call(move |database| {
+        receive::receive(database, request)?;
+        Ok(database.take_unsynced())
+    });
+    assert!(waits.await.unwrap(), "an earlier one may not be on the disk");
+}
+
+#[tokio::test]
+async fn what_has_its_turn_goes_out_without_waiting() {
+    let rig = Rig::new();
+    let options = SqliteOptions {
+        delivery: Delivery::Store,
+        ..rig.options()
+    };
+    let store = rig.open_line("orders", options).await.unwrap();
+    let entries = ["a", "b", "c", "d"].map(Bytes::from);
+    store.send(&entries).await.unwrap();
+    let taken = store.claim(&claims("p", 4)).await.unwrap();
+    let done = |index: usize| Completion::Done(record(&taken[index], &index.to_string()));
+    // The head is not the first of its batch, and one waits for another.
+    let batch = [done(3), done(1), done(0)];
+    store.complete(&owner("p"), &batch).await.unwrap();
+    let rows = |table: &str| rig.count(&format!("SELECT count(*) FROM {table}"));
+    assert_eq!((rows("input"), rows("processed"), rows("output")), (2, 1, 2));
+    assert_eq!(rig.count("SELECT cursor FROM processed"), 1, "the first of its batch");
+    assert_eq!(rig.count("SELECT count(*) FROM record WHERE sequenced IS NULL"), 1);
+    let mut output = store.wakes().listen(&[Topic::Output]);
+    store.complete(&owner("p"), &[done(2)]).await.unwrap();
+    output.hinted().await;
+    let tables = ["input", "flight", "processed", "output", "record"];
+    assert_eq!(tables.map(rows), [0, 0, 0, 4, 4]);
+    assert_eq!(
+        rig.count("SELECT min(processed = sequencing AND sequencing = sequenced) FROM record"),
+        1
+    );
 }

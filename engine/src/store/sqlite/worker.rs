@@ -47,7 +47,8 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Has a step done, and waits for its answer, and for the disk where the step asks for it. Dropped before its turn, the step is not done; afterwards it is.
+    /// Has a step done, and waits for its answer, and for the disk where the step asks for it. Dropped before its turn,
+    /// the step is not done; afterwards it is.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         step: impl FnOnce(&mut Database) -> Result<T> + Send + 'static,
@@ -57,7 +58,9 @@ impl Worker {
             if reply.is_closed() {
                 return;
             }
-            let answer = step(database);
+            // What is not on the disk is nothing to build on.
+            database.tend();
+            let answer = database.mend(syncer).and_then(|()| step(database));
             // Where nobody waits any more, nobody wants to know.
             if database.take_unsynced() && answer.is_ok() {
                 syncer.after(Box::new(move |synced| drop(reply.send(synced.and(answer)))));
@@ -74,7 +77,9 @@ impl Worker {
 }
 
 fn with_syncer(database: Database) -> Result<(Database, Syncer)> {
-    let syncer = Syncer::start(database.log()).map_err(no_thread)?;
+    let log = database.log();
+    let syncer = Syncer::start(log.clone())
+        .map_err(|error| StoreError::Unavailable(format!("{} can't be synced: {error}", log.display())))?;
     Ok((database, syncer))
 }
 

@@ -1,0 +1,235 @@
+//! A store in which one law is broken on purpose, to see whether that is found. Only the benchmark's own consumer,
+//! judge and zombie look through it; no service ever does.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conga::core::lease::{Attempt, OwnerId};
+use conga::core::message::{Id, Output, Position};
+use conga::core::partition::{
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
+    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+};
+use conga::core::term::Campaign;
+use conga::deliver::position_of;
+use conga::store::{Result, SharedStore, Store};
+use conga::wake::Wakes;
+
+/// How a law is broken, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Break {
+    /// An output is taken off and handed to nobody.
+    LoseOutput,
+    /// An output comes twice.
+    DoubleOutput,
+    /// An output comes again after it was acknowledged.
+    RepeatOutput,
+    /// Two outputs come the wrong way round.
+    SwapOutputs,
+    /// An output is not what the record says.
+    AlterOutput,
+    /// Output and record agree on what nobody sent.
+    AlterBoth,
+    /// A row of the record is gone.
+    ForgetRecord,
+    /// What an earlier leader emits counts.
+    StaleEmit,
+    /// What an earlier holder of a lease completes counts.
+    StaleComplete,
+    /// Nothing comes out any more.
+    Stall,
+    /// A message stays in flight for ever.
+    LeaveOver,
+}
+
+impl Break {
+    pub(crate) const ALL: [Self; 11] = [
+        Self::LoseOutput,
+        Self::DoubleOutput,
+        Self::RepeatOutput,
+        Self::SwapOutputs,
+        Self::AlterOutput,
+        Self::AlterBoth,
+        Self::ForgetRecord,
+        Self::StaleEmit,
+        Self::StaleComplete,
+        Self::Stall,
+        Self::LeaveOver,
+    ];
+}
+
+/// From this position on the law is broken.
+const FROM: u64 = 20;
+
+#[derive(Debug)]
+pub(crate) struct Broken {
+    inner: SharedStore,
+    how: Break,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The law was broken, for the message of this id.
+    done: Option<Id>,
+    /// An output that was handed out.
+    kept: Option<Bytes>,
+    /// Who has what, by what was claimed through here.
+    latest: HashMap<Position, (OwnerId, Attempt)>,
+}
+
+impl Broken {
+    pub(crate) fn new(inner: SharedStore, how: Break) -> Self {
+        Self {
+            inner,
+            how,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Breaks the law in what is handed out. The position of an output that is lost by that.
+    fn tamper(&self, outputs: &mut Vec<Bytes>) -> Option<Position> {
+        let mut state = self.state();
+        if self.how == Break::RepeatOutput
+            && state.done.is_none()
+            && !outputs.is_empty()
+            && let Some(kept) = state.kept.take()
+        {
+            outputs.insert(0, kept);
+            state.done = Some(Id::of_position(Position(FROM)));
+            return None;
+        }
+        let from = outputs
+            .iter()
+            .position(|line| position_of(line) >= Some(Position(FROM)));
+        let (None, Some(at)) = (&state.done, from) else {
+            return None;
+        };
+        let mut lost = None;
+        match self.how {
+            Break::LoseOutput => lost = position_of(&outputs.remove(at)),
+            Break::DoubleOutput => outputs.insert(at, outputs[at].clone()),
+            Break::RepeatOutput => {
+                state.kept = Some(outputs[at].clone());
+                return None;
+            }
+            Break::SwapOutputs if at + 1 < outputs.len() => outputs.swap(at, at + 1),
+            Break::AlterOutput | Break::AlterBoth | Break::ForgetRecord => {
+                if self.how != Break::ForgetRecord {
+                    outputs[at] = altered(&outputs[at]);
+                }
+                state.done = Output::parse(&outputs[at]).ok().map(|output| output.record.id);
+                return None;
+            }
+            _ => return None,
+        }
+        state.done = Some(Id::of_position(Position(FROM)));
+        lost
+    }
+}
+
+fn altered(line: &Bytes) -> Bytes {
+    String::from_utf8_lossy(line)
+        .replacen("\"payload\":\"m", "\"payload\":\"M", 1)
+        .into()
+}
+
+#[async_trait]
+impl Store for Broken {
+    async fn send(&self, entries: &[Bytes]) -> Result<()> {
+        self.inner.send(entries).await
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
+        let claims = self.inner.claim(request).await?;
+        let held = claims
+            .iter()
+            .map(|claim| (claim.position, (request.owner.clone(), claim.attempt)));
+        self.state().latest.extend(held);
+        Ok(claims)
+    }
+
+    async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>> {
+        if self.how != Break::StaleComplete {
+            return self.inner.complete(owner, completions).await;
+        }
+        let (mut owner, mut completions) = (owner.clone(), completions.to_vec());
+        for completion in &mut completions {
+            let latest = self.state().latest.get(&completion.held().position).cloned();
+            if let (Completion::Done(record), Some((holder, attempt))) = (completion, latest) {
+                (owner, record.attempts) = (holder, attempt);
+            }
+        }
+        self.inner.complete(&owner, &completions).await
+    }
+
+    async fn renew(&self, request: &RenewRequest) -> Result<Renewed> {
+        self.inner.renew(request).await
+    }
+
+    async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign> {
+        self.inner.campaign(request).await
+    }
+
+    async fn follow(&self, cursor: Cursor, max: usize) -> Result<Followed> {
+        self.inner.follow(cursor, max).await
+    }
+
+    async fn emit(&self, request: &EmitRequest) -> Result<Emitted> {
+        let mut request = request.clone();
+        if self.how == Break::StaleEmit {
+            request.term = self.inner.status().await?.term;
+        }
+        self.inner.emit(&request).await
+    }
+
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
+        if self.how == Break::Stall && request.max > 0 {
+            let mut state = self.state();
+            if request.acknowledge >= Some(Position(FROM)) {
+                state.done = Some(Id::of_position(Position(FROM)));
+            }
+            if state.done.is_some() {
+                return Ok(Vec::new());
+            }
+        }
+        let mut outputs = self.inner.receive(request).await?;
+        if let Some(acknowledge) = self.tamper(&mut outputs) {
+            let acknowledge = Some(acknowledge);
+            self.inner.receive(&ReceiveRequest { acknowledge, max: 0 }).await?;
+        }
+        Ok(outputs)
+    }
+
+    async fn status(&self) -> Result<Status> {
+        let mut status = self.inner.status().await?;
+        status.in_flight += u64::from(self.how == Break::LeaveOver);
+        Ok(status)
+    }
+
+    async fn browse(&self, shelf: Shelf, from: Option<&str>) -> Result<Page> {
+        let mut page = self.inner.browse(shelf, from).await?;
+        let done = self.state().done.clone();
+        match self.how {
+            Break::ForgetRecord => page.rows.retain(|row| done.as_ref() != Some(&row.id)),
+            Break::AlterBoth => {
+                for row in page.rows.iter_mut().filter(|row| done.as_ref() == Some(&row.id)) {
+                    row.json = altered(&row.json);
+                }
+            }
+            _ => {}
+        }
+        Ok(page)
+    }
+
+    fn wakes(&self) -> &Wakes {
+        self.inner.wakes()
+    }
+}

@@ -1,0 +1,4 @@
+-- The yardstick's tables.
+CREATE TABLE input (position INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TABLE record (id TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TABLE output (position INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;

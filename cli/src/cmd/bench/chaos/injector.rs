@@ -1,0 +1,397 @@
+//! Who does it: carries out the schedule on a fleet at work.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use conga::core::partition::Status;
+use conga::line::Line;
+use conga::store::{SharedStore, StoreUrl};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::database::Lock;
+use super::fault::Nature;
+use super::group::Over;
+use super::log::Injection;
+use super::schedule::{Lot, Schedule};
+use super::server::{self, Served};
+use super::zombie::Zombie;
+use crate::args::Fault;
+use crate::bench::fleet::{Fleet, Member, Role, Work};
+use crate::bench::proxy::{Door, Proxy, Weather};
+
+/// How long after a kill another process is started: later than those who are left must have noticed.
+const REPLACE: Duration = Duration::from_millis(250);
+/// How long the store may take to say who leads.
+const LOOK: Duration = Duration::from_millis(300);
+/// What latency is, each way.
+const LATENCY: Duration = Duration::from_millis(200);
+
+/// What new processes are started with.
+#[derive(Debug, Clone)]
+pub(super) struct Cast {
+    pub(super) url: StoreUrl,
+    pub(super) line: Line,
+    pub(super) work: Work,
+    pub(super) processors: usize,
+    pub(super) sequencers: usize,
+}
+
+/// Injects faults into a fleet at work.
+pub(super) struct Injector {
+    cast: Arc<Cast>,
+    store: SharedStore,
+    fleet: Fleet,
+    served: Option<Served>,
+    pub(super) zombie: Zombie,
+    /// Processes on their way; and who ends when one is there.
+    starting: JoinSet<anyhow::Result<(Member, Option<String>)>>,
+    /// Processes that were told to end.
+    ending: JoinSet<anyhow::Result<()>>,
+    paused: Option<String>,
+    pub(super) log: Vec<Injection>,
+}
+
+/// What ends a fault.
+enum Undo {
+    Nothing,
+    Resume(String),
+    Fair(Arc<Proxy>),
+    AllFair,
+    Server(server::Undo),
+    Unlock(Lock),
+}
+
+/// What was done.
+struct Done {
+    undo: Undo,
+    everybody: bool,
+    form: String,
+    /// Where the fault is over before this is known.
+    over: Option<Instant>,
+}
+
+impl Done {
+    fn one(form: impl Into<String>, undo: Undo) -> Self {
+        Self {
+            undo,
+            everybody: false,
+            form: form.into(),
+            over: None,
+        }
+    }
+
+    fn all(form: impl Into<String>, undo: Undo) -> Self {
+        Self {
+            undo,
+            everybody: true,
+            form: form.into(),
+            over: None,
+        }
+    }
+}
+
+impl Injector {
+    pub(super) fn new(cast: Cast, store: SharedStore, fleet: Fleet, served: Option<Served>) -> Self {
+        Self {
+            zombie: Zombie::new(store.clone(), cast.work.window),
+            cast: Arc::new(cast),
+            store,
+            fleet,
+            served,
+            starting: JoinSet::new(),
+            ending: JoinSet::new(),
+            paused: None,
+            log: Vec::new(),
+        }
+    }
+
+    /// Carries out rounds until `stop`; the last one to its end, so that nothing is left to heal. Tells `each` when all
+    /// `faults` have come.
+    pub(super) async fn run(
+        &mut self,
+        mut schedule: Schedule,
+        faults: &[Fault],
+        each: &CancellationToken,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        while let Some(round) = schedule.next() {
+            if matches!(self.served, Some(Served::Group(_))) {
+                // Such servers promote another one whenever they find the primary silent, and not only when it was killed.
+                self.zombie.forget();
+            }
+            self.zombie.haunt().await?;
+            if stop.run_until_cancelled(sleep(round.before)).await.is_none() {
+                break;
+            }
+            let began = Instant::now();
+            let Some(done) = self.inject(round.fault, round.lot).await? else {
+                // Nobody was there to be hit.
+                stop.run_until_cancelled(sleep(LATENCY)).await;
+                continue;
+            };
+            let first = self.log.len();
+            let everybody = done.everybody;
+            self.log.push(Injection::new(round.fault, began, everybody, done.form));
+            for (after, fault, lot) in round.company {
+                sleep_until(began + after).await;
+                let at = Instant::now();
+                if let Some(done) = self.inject(fault, lot).await? {
+                    self.log[first].overlapped = true;
+                    let mut injection = Injection::new(fault, at, done.everybody, done.form);
+                    injection.overlapped = true;
+                    self.log.push(injection);
+                }
+            }
+            sleep_until(began + round.fault.lasts()).await;
+            self.undo(done.undo, round.lot).await?;
+            self.log[first].ended = done.over.unwrap_or_else(Instant::now);
+            if stop.run_until_cancelled(sleep(round.fault.rest())).await.is_none() {
+                break;
+            }
+            if faults
+                .iter()
+                .all(|fault| self.log.iter().any(|done| done.fault == *fault))
+            {
+                each.cancel();
+            }
+        }
+        stop.cancelled().await;
+        Ok(())
+    }
+
+    /// Does it, if it can be done now.
+    async fn inject(&mut self, fault: Fault, lot: Lot) -> anyhow::Result<Option<Done>> {
+        self.tend()?;
+        match fault.nature() {
+            Nature::Processes => self.hit(fault, lot).await,
+            Nature::Network => self.disturb(fault, lot).await,
+            Nature::Connections | Nature::Server | Nature::Primary | Nature::Slots => {
+                self.strike(fault, lot).await.map(Some)
+            }
+            Nature::Database => {
+                let StoreUrl::Sqlite(path) = &self.cast.url else {
+                    anyhow::bail!("no file to lock");
+                };
+                let lock = Lock::take(&PathBuf::from(path)).await?;
+                Ok(Some(Done::all("", Undo::Unlock(lock))))
+            }
+        }
+    }
+
+    async fn undo(&mut self, undo: Undo, lot: Lot) -> anyhow::Result<()> {
+        match undo {
+            Undo::Nothing => {}
+            Undo::Resume(owner) => {
+                self.paused = None;
+                // It may have been killed meanwhile.
+                self.fleet.pause(&owner, false)?;
+            }
+            Undo::Fair(proxy) => proxy.heal().await?,
+            Undo::AllFair => self.network()?.set(Weather::Fair).await?,
+            Undo::Server(undo) => {
+                let Some(Served::One(server)) = &mut self.served else {
+                    anyhow::bail!("no server of our own");
+                };
+                server.undo(undo, lot).await?;
+            }
+            Undo::Unlock(lock) => lock.release().await?,
+        }
+        Ok(())
+    }
+
+    async fn hit(&mut self, fault: Fault, lot: Lot) -> anyhow::Result<Option<Done>> {
+        if fault == Fault::KillAll {
+            return self.replace_all().await.map(Some);
+        }
+        let role = match fault {
+            Fault::KillProcessor | Fault::StopProcessor | Fault::PauseProcessor => Role::Processor,
+            _ => Role::Sequencer,
+        };
+        let Some(victim) = self.victim(role, lot).await else {
+            return Ok(None);
+        };
+        let mut undo = Undo::Nothing;
+        match fault {
+            Fault::KillProcessor | Fault::KillLeader => {
+                self.fleet.kill(|member| member.owner == victim).await?;
+                self.start(role, REPLACE, None);
+            }
+            // One that stands still can't end by itself.
+            Fault::StopProcessor | Fault::StopLeader if self.paused.as_ref() == Some(&victim) => return Ok(None),
+            Fault::StopProcessor | Fault::StopLeader => self.relieve(&victim, role).await?,
+            _ => {
+                self.fleet.pause(&victim, true)?;
+                self.paused = Some(victim.clone());
+                undo = Undo::Resume(victim.clone());
+            }
+        }
+        Ok(Some(Done::one(victim, undo)))
+    }
+
+    async fn disturb(&mut self, fault: Fault, lot: Lot) -> anyhow::Result<Option<Done>> {
+        let (weather, form) = match fault {
+            Fault::BlackHole => black_hole(lot),
+            Fault::Latency => (Weather::Delay(LATENCY), ""),
+            _ => (Weather::Fair, ""),
+        };
+        if lot.one_of(0, 2) == 0 {
+            let network = self.network()?;
+            if fault == Fault::Reset {
+                return Ok(Some(Done::all(
+                    format!("{} connections of all", network.reset()),
+                    Undo::Nothing,
+                )));
+            }
+            network.set(weather).await?;
+            return Ok(Some(Done::all(format!("all {form}"), Undo::AllFair)));
+        }
+        let role = [Role::Processor, Role::Sequencer][lot.one_of(1, 2)];
+        let Some(victim) = self.victim(role, lot).await else {
+            return Ok(None);
+        };
+        let members = self.fleet.members.iter();
+        let Some(proxy) = members
+            .filter(|member| member.owner == victim)
+            .find_map(|member| member.proxy.clone())
+        else {
+            return Ok(None);
+        };
+        if fault == Fault::Reset {
+            proxy.reset();
+            return Ok(Some(Done::one(victim, Undo::Nothing)));
+        }
+        proxy.set(weather).await?;
+        Ok(Some(Done::one(format!("{victim} {form}"), Undo::Fair(proxy))))
+    }
+
+    /// To the servers that are served.
+    async fn strike(&mut self, fault: Fault, lot: Lot) -> anyhow::Result<Done> {
+        match self.served.as_mut().context("no server of our own")? {
+            Served::One(server) => {
+                let (form, undo) = server.inject(fault, lot).await?;
+                Ok(Done::all(form, Undo::Server(undo)))
+            }
+            Served::Group(group) => {
+                let Over { form, at } = group.inject(fault, lot, self.cast.line.name()).await?;
+                Ok(Done {
+                    over: Some(at),
+                    ..Done::all(form, Undo::Nothing)
+                })
+            }
+        }
+    }
+
+    fn network(&self) -> anyhow::Result<&crate::bench::network::Network> {
+        self.cast.work.network.as_deref().context("no network to disturb")
+    }
+
+    /// Any processor, or the leader; nobody, if that can't be told now.
+    async fn victim(&self, role: Role, lot: Lot) -> Option<String> {
+        if role == Role::Sequencer {
+            let leader = self.status().await?.leader?.to_string();
+            return self
+                .fleet
+                .members
+                .iter()
+                .any(|member| member.owner == leader)
+                .then_some(leader);
+        }
+        let processors = self.fleet.members.iter().filter(|member| member.role == role);
+        let owners: Vec<&String> = processors.map(|member| &member.owner).collect();
+        owners.get(lot.one_of(2, owners.len())).map(|owner| (*owner).clone())
+    }
+
+    async fn status(&self) -> Option<Status> {
+        timeout(LOOK, self.store.status()).await.ok()?.ok()
+    }
+
+    fn start(&mut self, role: Role, after: Duration, then_ends: Option<String>) {
+        let cast = self.cast.clone();
+        self.starting.spawn(async move {
+            sleep(after).await;
+            let member = Member::spawn(&cast.url, &cast.line, &cast.work, role).await?;
+            Ok((member.ready().await?, then_ends))
+        });
+    }
+
+    /// Starts another, then tells this one to end.
+    async fn relieve(&mut self, owner: &str, role: Role) -> anyhow::Result<()> {
+        let cast = self.cast.clone();
+        let spawned = Member::spawn(&cast.url, &cast.line, &cast.work, role).await?;
+        if let Ok(ready) = timeout(LOOK, spawned.ready()).await {
+            self.fleet.members.push(ready?);
+            return self.dismiss(owner);
+        }
+        // The store is away just now: it comes later.
+        self.start(role, Duration::ZERO, Some(owner.to_owned()));
+        Ok(())
+    }
+
+    fn dismiss(&mut self, owner: &str) -> anyhow::Result<()> {
+        if let Some(mut member) = self.fleet.dismiss(owner)? {
+            self.ending.spawn(async move { member.ended().await });
+        }
+        Ok(())
+    }
+
+    async fn replace_all(&mut self) -> anyhow::Result<Done> {
+        self.starting.shutdown().await;
+        self.ending.shutdown().await;
+        while self.fleet.kill(|_| true).await?.is_some() {}
+        for (role, count) in [
+            (Role::Sequencer, self.cast.sequencers),
+            (Role::Processor, self.cast.processors),
+        ] {
+            for _ in 0..count {
+                self.start(role, Duration::ZERO, None);
+            }
+        }
+        Ok(Done::all("", Undo::Nothing))
+    }
+
+    /// Takes in who has started, and lets go of who has ended.
+    fn tend(&mut self) -> anyhow::Result<()> {
+        while let Some(started) = self.starting.try_join_next() {
+            self.enter(started??)?;
+        }
+        while let Some(ended) = self.ending.try_join_next() {
+            ended??;
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, (member, relieved): (Member, Option<String>)) -> anyhow::Result<()> {
+        self.fleet.members.push(member);
+        relieved.map_or(Ok(()), |owner| self.dismiss(&owner))
+    }
+
+    /// Ends the fleet, which must end cleanly.
+    pub(super) async fn end(&mut self) -> anyhow::Result<()> {
+        while let Some(started) = self.starting.join_next().await {
+            self.enter(started??)?;
+        }
+        while let Some(ended) = self.ending.join_next().await {
+            ended??;
+        }
+        std::mem::take(&mut self.fleet).stop().await
+    }
+}
+
+fn black_hole(lot: Lot) -> (Weather, &'static str) {
+    let (to_server, to_client, form) = [
+        (true, true, "both ways"),
+        (true, false, "to the server"),
+        (false, true, "to the client"),
+    ][lot.one_of(2, 3)];
+    let door = [Door::Open, Door::Shut][lot.one_of(3, 2)];
+    let weather = Weather::BlackHole {
+        to_server,
+        to_client,
+        door,
+    };
+    (weather, form)
+}

@@ -1,0 +1,276 @@
+//! The line that is checked: how many of everything there are, what may go wrong, and how a message ends.
+
+use std::fmt;
+
+use bytes::Bytes;
+use conga_core::lease::{Attempt, Held};
+use conga_core::message::{Body, Entry, Format, Id, Payload, Position, Record, parse};
+use conga_core::partition::{Completion, Partition};
+use stateright::{Model, Property};
+
+use crate::action::Action;
+use crate::properties::Ways;
+use crate::state::State;
+use crate::step::Step;
+use crate::{NOW, properties};
+
+/// A message that waits in the input from the start. One that came later could only be claimed later.
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    pub(crate) entry: Bytes,
+    pub(crate) id: Id,
+    pub(crate) ending: Ending,
+}
+
+/// What a handler comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// A result.
+    Done,
+    /// A failure for good, with a tombstone in the output or without.
+    Dead { deliver: bool },
+    /// A failure for now at the first attempt, then a result.
+    Retried,
+}
+
+/// When a processor asks the store what it holds, in order to find what it does not know of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compare {
+    /// Sooner or later, whatever happened.
+    Again,
+    /// Once after each lost reply to a claim.
+    Once,
+}
+
+/// Who delivers what is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// The leading sequencer.
+    Leader,
+    /// The store, for every processor.
+    Store,
+    /// The store for the first processor, and not for the others: they leave it to whoever comes.
+    Mixed,
+}
+
+/// A rule that is broken on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// The store takes an emit under any term.
+    NoFence,
+    /// The store takes an emit from any head.
+    NoHeadCheck,
+    /// The store takes a result from whoever sends it, as long as somebody has the lease.
+    NoLeaseCheck,
+    /// Claims run ahead of the head as far as they like.
+    NoWindow,
+    /// A lock that is taken does not begin a new term.
+    SameTerm,
+    /// A sequencer waits for the answer to its emit for as long as it lives.
+    NoReload,
+    /// The store delivers what waits, whether or not something before it is missing.
+    PastAGap,
+    /// The store delivers the result that it was given, whether or not the lease is still held.
+    DeliversStale,
+    /// What the store has delivered it does not take off: it comes out again.
+    KeepsDelivered,
+    /// A complete counts, and what is ready then is not delivered in the same step.
+    HalfComplete,
+    /// A renewal delivers nothing.
+    HalfRenewal,
+}
+
+/// What is checked: its size, and what may go wrong in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) messages: Vec<Message>,
+    pub(crate) processors: usize,
+    pub(crate) sequencers: usize,
+    pub(crate) delivery: Delivery,
+    /// How many messages a processor claims and holds at once.
+    pub(crate) hands: usize,
+    pub(crate) window: u64,
+    /// How far from the head on a sequencer keeps what is processed.
+    pub(crate) capacity: usize,
+    /// How many processes may crash, in all.
+    pub(crate) crashes: u8,
+    /// How often the store may take the living for gone, or their lock for free, in all. The dead always.
+    pub(crate) pauses: u8,
+    /// How many calls may go unanswered, in all; those of the crashed come on top.
+    pub(crate) losses: u8,
+    /// How often a leader may stop by its own clock, in all.
+    pub(crate) stops: u8,
+    /// Whether a sequencer may hear an answer later than the store gave it.
+    pub(crate) late: bool,
+    pub(crate) compare: Compare,
+    pub(crate) flaw: Option<Flaw>,
+    pub(crate) ways: Ways,
+}
+
+impl Line {
+    /// Two processors and two sequencers with these messages, of which each is given by its id and its ending.
+    pub(crate) fn new(messages: &[(&str, Ending)]) -> Self {
+        let messages: Vec<_> = (1..)
+            .zip(messages)
+            .map(|(position, message)| read(position, *message))
+            .collect();
+        Self {
+            processors: 2,
+            sequencers: 2,
+            delivery: Delivery::Leader,
+            hands: 1,
+            window: messages.len() as u64,
+            capacity: messages.len(),
+            crashes: 0,
+            pauses: 0,
+            losses: 0,
+            stops: 0,
+            late: false,
+            compare: Compare::Again,
+            flaw: None,
+            ways: Ways::default(),
+            messages,
+        }
+    }
+
+    /// So many messages that end well.
+    pub(crate) fn of(count: usize) -> Self {
+        Self::new(
+            &[
+                ("a", Ending::Done),
+                ("b", Ending::Done),
+                ("c", Ending::Done),
+                ("d", Ending::Done),
+            ][..count],
+        )
+    }
+
+    /// The same line, delivered by somebody else, with so many sequencers beside.
+    pub(crate) fn delivered(self, delivery: Delivery, sequencers: usize) -> Self {
+        Self {
+            sequencers,
+            delivery,
+            ..self
+        }
+    }
+
+    /// Whether the store delivers for the processors in this place.
+    pub(crate) fn delivers(&self, place: usize) -> bool {
+        match self.delivery {
+            Delivery::Leader => false,
+            Delivery::Store => true,
+            Delivery::Mixed => place == 0,
+        }
+    }
+
+    pub(crate) fn has(&self, flaw: Flaw) -> bool {
+        self.flaw == Some(flaw)
+    }
+
+    pub(crate) fn message(&self, position: Position) -> Option<&Message> {
+        self.messages.get(usize::try_from(position.0).ok()?.checked_sub(1)?)
+    }
+
+    pub(crate) fn positions(&self) -> impl Iterator<Item = Position> + use<> {
+        (1..=self.messages.len() as u64).map(Position)
+    }
+
+    /// How an attempt at a message ends. The result tells which attempt it was, and attempts have one owner each.
+    pub(crate) fn completion(&self, held: Held) -> Completion {
+        let message = self.message(held.position).expect("only what was sent is claimed");
+        let mut record = Record {
+            position: held.position,
+            id: message.id.clone(),
+            sequence: None,
+            key: None,
+            body: Body::Result(Payload::string(&format!("{}/{}", held.position, held.attempt))),
+            attempts: held.attempt,
+            created: NOW,
+            processing: NOW,
+        };
+        match message.ending {
+            Ending::Retried if held.attempt == Attempt(1) => Completion::Retry {
+                held,
+                delay_us: crate::DELAY_US,
+            },
+            Ending::Dead { deliver } => {
+                record.body = Body::Dead {
+                    reason: "planted".to_owned(),
+                };
+                Completion::Dead {
+                    tombstone: record,
+                    deliver,
+                }
+            }
+            Ending::Done | Ending::Retried => Completion::Done(record),
+        }
+    }
+}
+
+fn read(position: u64, (id, ending): (&str, Ending)) -> Message {
+    let entry: Bytes = format!("{{\"id\":\"{id}\",\"payload\":{position}}}").into();
+    let whole = Entry::Whole(entry.clone());
+    let input = parse(&whole, Position(position), Format::Any, u64::MAX).expect("an envelope");
+    Message {
+        entry,
+        id: input.id,
+        ending,
+    }
+}
+
+impl Model for Line {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let mut partition = Partition::default();
+        let entries: Vec<_> = self.messages.iter().map(|message| message.entry.clone()).collect();
+        partition.send(&entries);
+        vec![State::new(self, partition)]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.broken.is_empty() {
+            state.actions(self, actions);
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let mut step = Step::new(self, state);
+        step.take(&action);
+        let next = step.finish();
+        (next != *state).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        properties::all(self)
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<_> = self.messages.iter().map(|message| message.id.as_str()).collect();
+        write!(
+            f,
+            "messages {}, {} processors with {} hands{}, {}, window {}, {} crashes, {} pauses, {} losses, {} stops{}",
+            ids.join(" "),
+            self.processors,
+            self.hands,
+            match self.delivery {
+                Delivery::Leader => "",
+                Delivery::Store => " that have the store deliver",
+                Delivery::Mixed => ", for one of which the store delivers",
+            },
+            match self.sequencers {
+                0 => "no sequencer".to_owned(),
+                some => format!("{some} sequencers that keep {}", self.capacity),
+            },
+            self.window,
+            self.crashes,
+            self.pauses,
+            self.losses,
+            self.stops,
+            if self.late { ", late answers" } else { "" },
+        )
+    }
+}

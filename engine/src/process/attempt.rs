@@ -1,0 +1,131 @@
+//! One attempt at a message: the handler runs, and what it comes to is how the lease ends.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use conga_core::lease::Held;
+use conga_core::message::{Body, Input, Record, Reject, identify};
+use conga_core::partition::{Claim, Completion};
+use conga_core::retry::Backoff;
+use tokio::time::Instant;
+
+use super::{BATCH_BYTES, Handler, HandlerError, Message};
+use crate::random::Random;
+
+/// What came of trying to do something at once.
+pub(super) enum Tried<F> {
+    Done(Completion),
+    Panicked,
+    Waits(F),
+}
+
+/// Does what needs to wait for nothing, as long as there is time. What waits is polled again where somebody hears of it.
+pub(super) fn at_once<F: Future<Output = Completion> + Unpin>(mut work: F, until: Instant) -> Tried<F> {
+    if Instant::now() >= until {
+        return Tried::Waits(work);
+    }
+    let tried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        match Pin::new(&mut work).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(completion) => {
+                drop(work);
+                Tried::Done(completion)
+            }
+            Poll::Pending => Tried::Waits(work),
+        }
+    }));
+    tried.unwrap_or(Tried::Panicked)
+}
+
+pub(super) fn held(claim: &Claim) -> Held {
+    Held {
+        position: claim.position,
+        attempt: claim.attempt,
+    }
+}
+
+/// What becomes of a failure.
+pub(super) struct Policy {
+    pub(super) backoff: Backoff,
+    pub(super) mark_dead: bool,
+    pub(super) random: Random,
+}
+
+/// Runs the handler and says how the lease ends. A panic in it is a failure like any other.
+pub(super) async fn handle<H: Handler>(handler: H, claim: Claim, input: Input, policy: Policy) -> Completion {
+    let mut record = record_of(&claim, &input);
+    let message = Message {
+        position: claim.position,
+        id: input.id,
+        sequence: record.sequence,
+        key: input.key,
+        payload: input.payload,
+        attempt: claim.attempt,
+        created: record.created,
+    };
+    // The call itself is inside too: it may panic before there is a future.
+    let handled = std::panic::AssertUnwindSafe(async move { handler.handle(message).await });
+    let error = match futures_util::FutureExt::catch_unwind(handled).await {
+        Ok(Ok(payload)) if payload.size() > BATCH_BYTES => HandlerError::permanent(format!(
+            "the result has {} bytes, the limit is {BATCH_BYTES}",
+            payload.size()
+        )),
+        Ok(Ok(payload)) => {
+            record.body = Body::Result(payload);
+            return Completion::Done(record);
+        }
+        Ok(Err(error)) => error,
+        Err(_) => HandlerError::passing("the handler panicked"),
+    };
+    fail(&claim, record, error, &policy)
+}
+
+/// What becomes of a failure: another attempt, or the end.
+pub(super) fn fail(claim: &Claim, mut record: Record, error: HandlerError, policy: &Policy) -> Completion {
+    let delay = (!error.permanent)
+        .then(|| policy.backoff.delay_us(claim.attempt, policy.random.draw()))
+        .flatten();
+    if let Some(delay_us) = delay {
+        tracing::debug!(position = %claim.position, attempt = %claim.attempt, delay_us, %error, "failed, will be tried again");
+        return Completion::Retry {
+            held: held(claim),
+            delay_us,
+        };
+    }
+    tracing::warn!(position = %claim.position, attempts = %claim.attempt, %error, "failed for good");
+    record.body = Body::Dead { reason: error.reason };
+    Completion::Dead {
+        tombstone: record,
+        deliver: policy.mark_dead,
+    }
+}
+
+/// What is recorded of a message, as long as it has no result.
+pub(super) fn record_of(claim: &Claim, input: &Input) -> Record {
+    Record {
+        position: claim.position,
+        id: input.id.clone(),
+        sequence: input.sequence,
+        key: input.key.clone(),
+        body: Body::Dead { reason: String::new() },
+        attempts: claim.attempt,
+        created: input.created.unwrap_or(claim.claimed),
+        processing: claim.claimed,
+    }
+}
+
+/// The tombstone of an entry that is no message, under the id that it has all the same.
+pub(super) fn unreadable(claim: &Claim, reject: &Reject) -> Record {
+    tracing::warn!(position = %claim.position, reason = %reject, "not a message; kept as a dead letter");
+    Record {
+        position: claim.position,
+        id: identify(&claim.entry, claim.position),
+        sequence: None,
+        key: None,
+        body: Body::Dead {
+            reason: reject.to_string(),
+        },
+        attempts: claim.attempt,
+        created: claim.claimed,
+        processing: claim.claimed,
+    }
+}

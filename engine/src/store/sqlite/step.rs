@@ -1,0 +1,140 @@
+//! A step on its way: a transaction, the time at which it happens, and the line's own row.
+
+use conga_core::lease::OwnerId;
+use conga_core::message::Position;
+use conga_core::partition::{SET_BACK_US, TELL_EVERY_US};
+use conga_core::term::{Lock, Term};
+use conga_core::time::Micros;
+use rusqlite::{CachedStatement, Connection};
+
+use super::convert::{int, micros_at, position_at, uint_at};
+use super::sql::sql;
+
+/// Of a place, what is the position's: 280 trillion of them, in each of 32,767 lines.
+const PLACE_BITS: u32 = 48;
+const LAST_PLACE: u64 = (1 << PLACE_BITS) - 1;
+pub(super) const LAST_LINE: i64 = (1 << (63 - PLACE_BITS)) - 1;
+
+/// A step on its way: a transaction, and the time at which it happens.
+pub(super) struct Step<'a> {
+    pub(super) line: i64,
+    pub(super) now: Micros,
+    connection: &'a Connection,
+}
+
+/// The line's own row.
+#[derive(Debug)]
+pub(super) struct LineRow {
+    pub(super) head: Position,
+    pub(super) next: Position,
+    pub(super) last: Position,
+    pub(super) cursor: u64,
+    pub(super) term: Term,
+    pub(super) lock: Option<Lock>,
+    pub(super) processed: u64,
+    pub(super) output: u64,
+    pub(super) recorded: u64,
+    pub(super) dead: u64,
+    /// The time when a deadline was last set.
+    told: Micros,
+}
+
+impl LineRow {
+    /// By how much the clock was set back since a deadline was set, if it was.
+    pub(super) fn set_back(&self, now: Micros) -> Option<u64> {
+        Some(self.told.since(now)).filter(|back| *back >= SET_BACK_US)
+    }
+}
+
+impl<'a> Step<'a> {
+    pub(super) fn at(line: i64, now: Micros, connection: &'a Connection) -> Self {
+        Self { line, now, connection }
+    }
+
+    pub(super) fn prepare(&self, statement: &'static str) -> rusqlite::Result<CachedStatement<'a>> {
+        self.connection.prepare_cached(statement)
+    }
+
+    /// Where the row of a position is in `input` and `output`. What no line can reach is its last place.
+    pub(super) fn place(&self, position: Position) -> i64 {
+        (self.line << PLACE_BITS) + int(position.0.min(LAST_PLACE))
+    }
+
+    /// The number of the row inserted last.
+    pub(super) fn inserted(&self) -> i64 {
+        self.connection.last_insert_rowid()
+    }
+
+    pub(super) fn load(&self) -> rusqlite::Result<LineRow> {
+        self.prepare(sql!("line.sql", "load"))?.query_row([self.line], |row| {
+            let owner: Option<String> = row.get(5)?;
+            let deadline = micros_at(row, 6)?;
+            Ok(LineRow {
+                head: position_at(row, 0)?,
+                next: position_at(row, 1)?,
+                last: position_at(row, 2)?,
+                cursor: uint_at(row, 3)?,
+                term: uint_at(row, 4).map(Term)?,
+                lock: owner.map(|owner| Lock {
+                    owner: OwnerId::new(owner),
+                    deadline,
+                }),
+                processed: uint_at(row, 7)?,
+                output: uint_at(row, 8)?,
+                recorded: uint_at(row, 9)?,
+                dead: uint_at(row, 10)?,
+                told: micros_at(row, 11)?,
+            })
+        })
+    }
+
+    /// Writes back what a step may change of the line's row, the cursors of claim and send aside.
+    pub(super) fn save(&self, line: &LineRow) -> rusqlite::Result<()> {
+        self.prepare(sql!("line.sql", "save"))?
+            .execute(rusqlite::params![
+                self.line,
+                int(line.head.0),
+                int(line.cursor),
+                int(line.processed),
+                int(line.output),
+                int(line.recorded),
+                int(line.dead)
+            ])
+            .map(drop)
+    }
+
+    /// Sets all deadlines back where the clock was.
+    pub(super) fn notice_set_back(&self) -> rusqlite::Result<()> {
+        match self.load()?.set_back(self.now) {
+            Some(back) => self.set_back(back),
+            None => Ok(()),
+        }
+    }
+
+    /// Says what time it is, before a deadline is set.
+    pub(super) fn tell_time(&self) -> rusqlite::Result<()> {
+        let line = self.load()?;
+        match line.set_back(self.now) {
+            Some(back) => self.set_back(back),
+            None if self.now >= line.told + TELL_EVERY_US => self.tell(),
+            None => Ok(()),
+        }
+    }
+
+    fn set_back(&self, back: u64) -> rusqlite::Result<()> {
+        for statement in [
+            sql!("line.sql", "set_back_owners"),
+            sql!("line.sql", "set_back_delays"),
+            sql!("line.sql", "set_back_lock"),
+        ] {
+            self.prepare(statement)?.execute([self.line, int(back)])?;
+        }
+        self.tell()
+    }
+
+    fn tell(&self) -> rusqlite::Result<()> {
+        self.prepare(sql!("line.sql", "tell"))?
+            .execute([self.line, int(self.now.0)])
+            .map(drop)
+    }
+}

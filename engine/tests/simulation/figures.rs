@@ -1,0 +1,185 @@
+//! Figures of a run: what really happened, and how long the line stood still.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use conga::core::lease::Attempt;
+use conga::core::partition::{Completed, Emitted};
+use conga::core::term::Campaign;
+
+use crate::history::{Ending, Happened, History, Moved, Outcome};
+
+/// What has to happen at all in so many seeds as are usual, else it is not tested.
+pub(crate) const KINDS: [&str; 39] = [
+    "calls crawling",
+    "calls cutoff",
+    "calls cutshort",
+    "calls late",
+    "calls lost",
+    "calls refused",
+    "calls repeated",
+    "changes of the leader",
+    "clean ends",
+    "clock jumps",
+    "completions stale",
+    "crashes",
+    "deliveries with a complete",
+    "deliveries with a renewal",
+    "emits at the wrong head",
+    "emits that counted",
+    "emits fenced",
+    "handlers dropped",
+    "handlers failed",
+    "handlers panicked",
+    "handlers with a result",
+    "hints lost",
+    "lines Leader",
+    "lines Left",
+    "lines Mixed",
+    "lines Store",
+    "messages accepted",
+    "messages accepted again",
+    "messages claimed again",
+    "messages dead",
+    "messages found that a lost reply held",
+    "messages given back",
+    "outputs received",
+    "outputs received again",
+    "owners that were taken for dead",
+    "pauses",
+    "results that counted",
+    "terms that delivered",
+    "tombstones received",
+];
+
+/// The longest time, after all was healed, in which the head did not move though there was something before it: in
+/// microseconds.
+pub(crate) fn longest_stall(history: &History) -> u64 {
+    let (mut head, mut end, mut since, mut longest) = (1, 1, None, 0);
+    for (at, _, what) in &history.happened {
+        let moved = match what {
+            Happened::Emitted {
+                answer: Emitted::Advanced { head },
+                ..
+            } => Some(*head),
+            Happened::Completed { delivered, .. } | Happened::Renewed { delivered, .. } => {
+                delivered.filter(|_| has_moved(*delivered)).map(|moved| moved.to)
+            }
+            _ => None,
+        };
+        if let Some(to) = moved {
+            head = usize::try_from(to.0).unwrap_or(head);
+            if let Some(since) = &mut since {
+                longest = longest.max(at.since(*since));
+                *since = *at;
+            }
+        }
+        match what {
+            Happened::Sent { entries } => {
+                if head == end {
+                    since = since.map(|_| *at);
+                }
+                end += entries.len();
+            }
+            Happened::Healed => since = Some(*at),
+            _ => {}
+        }
+    }
+    longest
+}
+
+fn has_moved(delivered: Option<Moved>) -> bool {
+    delivered.is_some_and(|moved| moved.from < moved.to)
+}
+
+/// How often each kind of thing happened.
+pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
+    let mut tally = BTreeMap::new();
+    let mut count = |what: &str, times: usize| *tally.entry(what.to_owned()).or_insert(0) += times as u64;
+    let (mut written, mut entries, mut delivering) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for (_, _, what) in &history.happened {
+        match what {
+            Happened::Sent { entries: new } => {
+                count("messages accepted", new.len());
+                let again = new.iter().filter(|entry| !entries.insert((*entry).clone()));
+                count("messages accepted again", again.count());
+            }
+            Happened::Claimed { claims, .. } => {
+                count(
+                    "messages claimed again",
+                    claims.iter().filter(|held| held.attempt > Attempt(1)).count(),
+                );
+            }
+            Happened::Completed { ends, delivered, .. } => {
+                count("deliveries with a complete", usize::from(has_moved(*delivered)));
+                for (_, ending, answer) in ends {
+                    match (answer, ending) {
+                        (Completed::Stale, _) => count("completions stale", 1),
+                        (_, Ending::Done) => count("results that counted", 1),
+                        (_, Ending::Dead) => count("messages dead", 1),
+                        (_, Ending::Retry) => count("messages given back", 1),
+                    }
+                }
+            }
+            Happened::Renewed {
+                found,
+                known,
+                lease_us,
+                delivered,
+                ..
+            } => {
+                count("deliveries with a renewal", usize::from(has_moved(*delivered)));
+                count("messages found that a lost reply held", found.len());
+                count("owners that were taken for dead", usize::from(!known && *lease_us > 0));
+            }
+            Happened::Emitted { term, answer, .. } => match answer {
+                Emitted::Advanced { .. } => {
+                    delivering.insert(*term);
+                    count("emits that counted", 1);
+                }
+                Emitted::Fenced { .. } => count("emits fenced", 1),
+                Emitted::Moved { .. } => count("emits at the wrong head", 1),
+            },
+            Happened::Met { trouble, .. } => count(&format!("calls {trouble:?}").to_lowercase(), 1),
+            Happened::ClockJumped => count("clock jumps", 1),
+            Happened::HintLost => count("hints lost", 1),
+            Happened::Crashed => count("crashes", 1),
+            Happened::Paused { .. } => count("pauses", 1),
+            Happened::ToldToEnd => count("clean ends", 1),
+            Happened::Ends { outcome, .. } => count(
+                match outcome {
+                    Outcome::Result => "handlers with a result",
+                    Outcome::Failure => "handlers failed",
+                    Outcome::Panic => "handlers panicked",
+                    Outcome::Dropped => "handlers dropped",
+                },
+                1,
+            ),
+            Happened::Wrote { outputs } => {
+                let is_dead = |output: &&Bytes| output.windows(8).any(|part| part == b"\"dead\":{");
+                count("tombstones received", outputs.iter().filter(is_dead).count());
+                let new = outputs
+                    .iter()
+                    .filter(|output| written.insert((*output).clone()))
+                    .count();
+                count("outputs received", new);
+                count("outputs received again", outputs.len() - new);
+            }
+            _ => {}
+        }
+    }
+    let terms: BTreeSet<_> = history
+        .happened
+        .iter()
+        .filter_map(|(_, _, what)| match what {
+            Happened::Campaigned {
+                answer: Campaign::Leader { term },
+                ..
+            } => Some(*term),
+            _ => None,
+        })
+        .collect();
+    count("terms that delivered", delivering.len());
+    count("changes of the leader", terms.len().saturating_sub(1));
+    tally
+}

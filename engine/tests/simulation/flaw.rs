@@ -1,0 +1,298 @@
+//! Stores that break a law: the simulation has to find each of them, else it finds nothing.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conga::core::lease::{Attempt, OwnerId};
+use conga::core::message::Position;
+use conga::core::partition::{
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits, Page,
+    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+};
+use conga::core::term::Campaign;
+use conga::deliver::position_of;
+use conga::store::memory::MemoryStore;
+use conga::store::{Result, Store};
+use conga::wake::Wakes;
+
+mod delivery;
+
+/// What a store does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// The last entry of a batch is not kept.
+    LosesAnEntry,
+    /// The last message of an answer to a claim is not in the answer.
+    LosesAClaim,
+    /// What one has another gets too.
+    LeasesTwice,
+    IgnoresTheWindow,
+    /// Owners are taken for dead long before their time.
+    FreesEarly,
+    /// Owners that are dead are taken to be alive.
+    NeverFrees,
+    /// Says of what is stale that it counts.
+    CallsStaleAccepted,
+    /// Lets count what is stale.
+    CountsStale,
+    ForgetsARecord,
+    ForgetsADeadLetter,
+    /// Several lead, under the same term.
+    LeadsTwice,
+    /// A leader that is gone leads on.
+    NeverUnlocks,
+    IgnoresTheTerm,
+    IgnoresTermAndHead,
+    /// An output is not handed out.
+    HidesAnOutput,
+    SwapsOutputs,
+    /// What is acknowledged is handed out again.
+    KeepsTheAcknowledged,
+    /// Delivers a result at once, though what stands before it is not done.
+    DeliversPastAGap,
+    /// Delivers a result, though its lease is another's by now.
+    DeliversStale,
+    /// Delivers a result again when its complete is said again.
+    DeliversTwice,
+    /// Of three completes one delivers nothing: the step is not atomic.
+    LosesDeliveries,
+    /// Delivers neither with a complete nor with a renewal.
+    NeverDelivers,
+    RenewsWithoutDelivering,
+}
+
+impl Flaw {
+    pub(crate) const ALL: [Self; 23] = [
+        Self::LosesAnEntry,
+        Self::LosesAClaim,
+        Self::LeasesTwice,
+        Self::IgnoresTheWindow,
+        Self::FreesEarly,
+        Self::NeverFrees,
+        Self::CallsStaleAccepted,
+        Self::CountsStale,
+        Self::ForgetsARecord,
+        Self::ForgetsADeadLetter,
+        Self::LeadsTwice,
+        Self::NeverUnlocks,
+        Self::IgnoresTheTerm,
+        Self::IgnoresTermAndHead,
+        Self::HidesAnOutput,
+        Self::SwapsOutputs,
+        Self::KeepsTheAcknowledged,
+        Self::DeliversPastAGap,
+        Self::DeliversStale,
+        Self::DeliversTwice,
+        Self::LosesDeliveries,
+        Self::NeverDelivers,
+        Self::RenewsWithoutDelivering,
+    ];
+}
+
+/// A memory store with one flaw.
+#[derive(Debug)]
+pub(crate) struct Flawed {
+    inner: MemoryStore,
+    /// Whether it delivers by itself.
+    delivers: bool,
+    flaw: Flaw,
+    /// Who claimed each message last.
+    leases: Arc<Mutex<BTreeMap<Position, (OwnerId, Claim)>>>,
+    /// Delivered, though it was not the turn.
+    again: Arc<Mutex<Vec<Bytes>>>,
+    /// What it has delivered by itself.
+    out: Arc<Mutex<BTreeMap<Position, Bytes>>>,
+    completes: Arc<AtomicU64>,
+}
+
+impl Flawed {
+    pub(crate) fn new(inner: MemoryStore, flaw: Flaw) -> Self {
+        Self {
+            inner,
+            delivers: false,
+            flaw,
+            leases: Arc::default(),
+            again: Arc::default(),
+            out: Arc::default(),
+            completes: Arc::default(),
+        }
+    }
+
+    fn has(&self, flaw: Flaw) -> bool {
+        self.flaw == flaw
+    }
+
+    fn owners(&self) -> Vec<OwnerId> {
+        let mut owners: Vec<_> = self
+            .leases
+            .lock()
+            .unwrap()
+            .values()
+            .map(|(owner, _)| owner.clone())
+            .collect();
+        owners.sort_unstable();
+        owners.dedup();
+        owners
+    }
+
+    /// The same completion for the lease that is held now, and who holds it.
+    fn made_current(&self, completion: &Completion) -> Option<(OwnerId, Completion)> {
+        let leases = self.leases.lock().unwrap();
+        let (owner, claim) = leases.get(&completion.held().position)?;
+        let mut completion = completion.clone();
+        match &mut completion {
+            Completion::Done(record) | Completion::Dead { tombstone: record, .. } => record.attempts = claim.attempt,
+            Completion::Retry { held, .. } => held.attempt = claim.attempt,
+        }
+        Some((owner.clone(), completion))
+    }
+}
+
+#[async_trait]
+impl Store for Flawed {
+    async fn send(&self, entries: &[Bytes]) -> Result<()> {
+        match entries {
+            [rest @ .., _] if self.has(Flaw::LosesAnEntry) && !rest.is_empty() => self.inner.send(rest).await,
+            _ => self.inner.send(entries).await,
+        }
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
+        let mut request = request.clone();
+        if self.has(Flaw::IgnoresTheWindow) {
+            request.window = u64::MAX;
+        }
+        if self.has(Flaw::FreesEarly) {
+            request.lease_us /= 50;
+        }
+        if self.has(Flaw::NeverFrees) {
+            for owner in self.owners() {
+                let renewal = RenewRequest {
+                    owner,
+                    lease_us: u64::from(u32::MAX),
+                    held: None,
+                    limits: Limits::default(),
+                };
+                self.inner.renew(&renewal).await?;
+            }
+        }
+        let mut claims = self.inner.claim(&request).await?;
+        let mut leases = self.leases.lock().unwrap();
+        if self.has(Flaw::LeasesTwice)
+            && claims.is_empty()
+            && let Some((_, claim)) = leases.values().find(|(owner, _)| *owner != request.owner)
+        {
+            return Ok(vec![claim.clone()]);
+        }
+        for claim in &claims {
+            leases.insert(claim.position, (request.owner.clone(), claim.clone()));
+        }
+        if self.has(Flaw::LosesAClaim) && claims.last().is_some_and(|claim| claim.attempt == Attempt(1)) {
+            claims.pop();
+        }
+        Ok(claims)
+    }
+
+    async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>> {
+        let mut answers = self.for_complete().complete(owner, completions).await?;
+        self.deliver_wrongly(completions, &answers).await?;
+        for (completion, answer) in completions.iter().zip(&mut answers) {
+            if *answer == Completed::Accepted {
+                self.leases.lock().unwrap().remove(&completion.held().position);
+            } else if self.has(Flaw::CallsStaleAccepted) {
+                *answer = Completed::Accepted;
+            } else if self.has(Flaw::CountsStale)
+                && let Some((holder, completion)) = self.made_current(completion)
+            {
+                *answer = self.inner.complete(&holder, &[completion]).await?[0];
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn renew(&self, request: &RenewRequest) -> Result<Renewed> {
+        let mut request = request.clone();
+        if self.has(Flaw::FreesEarly) {
+            request.lease_us /= 50;
+        }
+        self.for_renewal().renew(&request).await
+    }
+
+    async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign> {
+        let mut request = request.clone();
+        if self.has(Flaw::NeverUnlocks) {
+            request.lock_us *= 1_000;
+        }
+        match self.inner.campaign(&request).await? {
+            Campaign::Standby { .. } if self.has(Flaw::LeadsTwice) && request.lock_us > 0 => Ok(Campaign::Leader {
+                term: self.inner.status().await?.term,
+            }),
+            campaign => Ok(campaign),
+        }
+    }
+
+    async fn follow(&self, cursor: Cursor, max: usize) -> Result<Followed> {
+        self.inner.follow(cursor, max).await
+    }
+
+    async fn emit(&self, request: &EmitRequest) -> Result<Emitted> {
+        let mut request = request.clone();
+        if self.has(Flaw::IgnoresTheTerm) || self.has(Flaw::IgnoresTermAndHead) {
+            request.term = self.inner.status().await?.term;
+        }
+        let all = ReceiveRequest {
+            acknowledge: None,
+            max: usize::MAX,
+        };
+        let outputs = self.inner.receive(&all).await?;
+        match self.inner.emit(&request).await? {
+            Emitted::Moved { .. } if self.has(Flaw::IgnoresTermAndHead) => {
+                let end = request.head.plus(request.entries.len() as u64);
+                let due = |output: &Bytes| position_of(output).is_some_and(|at| request.head <= at && at < end);
+                self.again.lock().unwrap().extend(outputs.into_iter().filter(due));
+                Ok(Emitted::Advanced { head: end })
+            }
+            emitted => Ok(emitted),
+        }
+    }
+
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
+        let mut request = *request;
+        if self.has(Flaw::KeepsTheAcknowledged) {
+            request.acknowledge = None;
+        }
+        let mut outputs = self.inner.receive(&request).await?;
+        outputs.append(&mut self.again.lock().unwrap());
+        if self.has(Flaw::HidesAnOutput) {
+            outputs.retain(|output| position_of(output) != Some(Position(2)));
+        }
+        if self.has(Flaw::SwapsOutputs) && outputs.len() > 1 {
+            outputs.swap(0, 1);
+        }
+        Ok(outputs)
+    }
+
+    async fn status(&self) -> Result<Status> {
+        self.inner.status().await
+    }
+
+    async fn browse(&self, shelf: Shelf, from: Option<&str>) -> Result<Page> {
+        let mut page = self.inner.browse(shelf, from).await?;
+        page.rows.sort_by(|a, b| a.id.cmp(&b.id));
+        let forgets = match shelf {
+            Shelf::Record => Flaw::ForgetsARecord,
+            Shelf::Dead => Flaw::ForgetsADeadLetter,
+        };
+        if self.has(forgets) {
+            page.rows.pop();
+        }
+        Ok(page)
+    }
+
+    fn wakes(&self) -> &Wakes {
+        self.inner.wakes()
+    }
+}

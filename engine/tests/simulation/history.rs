@@ -1,0 +1,181 @@
+//! What happened, in its order. Written as it happens, judged and put into words afterwards.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use bytes::Bytes;
+use conga::core::lease::{Held, OwnerId};
+use conga::core::message::Position;
+use conga::core::partition::{Completed, Emitted, Row, Status};
+use conga::core::term::{Campaign, Term};
+use conga::core::time::Micros;
+
+use crate::plan::Role;
+
+/// A process: its role, which of that role, and the how manieth that runs in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Who {
+    pub(crate) role: Role,
+    pub(crate) number: usize,
+    pub(crate) life: u32,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { role, number, life } = self;
+        write!(f, "{role:?}-{number}.{life}")
+    }
+}
+
+/// How a lease was to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Done,
+    Dead,
+    Retry,
+}
+
+/// What a call met on its way, other than a smooth one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    Refused,
+    Lost,
+    Late,
+    Repeated,
+    Crawling,
+    CutOff,
+    CutShort,
+}
+
+/// Where the head was before a step and is after it, which is where it was if nothing was ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moved {
+    pub(crate) from: Position,
+    pub(crate) to: Position,
+}
+
+/// What a handler came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Result,
+    Failure,
+    Panic,
+    /// Its process was gone before it was done.
+    Dropped,
+}
+
+/// One thing that happened. The steps are seen where they are done, at the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Happened {
+    Sent {
+        entries: Vec<Bytes>,
+    },
+    Claimed {
+        owner: OwnerId,
+        lease_us: u64,
+        claims: Vec<Held>,
+    },
+    Completed {
+        owner: OwnerId,
+        ends: Vec<(Held, Ending, Completed)>,
+        /// What the store was to deliver in this step, if it was.
+        delivered: Option<Moved>,
+    },
+    Renewed {
+        owner: OwnerId,
+        lease_us: u64,
+        known: bool,
+        found: Vec<Held>,
+        /// As with a complete.
+        delivered: Option<Moved>,
+    },
+    Campaigned {
+        owner: OwnerId,
+        lock_us: u64,
+        answer: Campaign,
+    },
+    Followed {
+        head: Position,
+        count: usize,
+    },
+    /// A leader begins to deliver: the call leaves the process.
+    Emits {
+        term: Term,
+    },
+    Emitted {
+        term: Term,
+        from: Position,
+        answer: Emitted,
+    },
+    Received {
+        acknowledged: Option<Position>,
+        outputs: Vec<Position>,
+    },
+    Met {
+        verb: &'static str,
+        trouble: Trouble,
+    },
+    HintLost,
+    Started,
+    Crashed,
+    Paused {
+        length: Duration,
+    },
+    ClockJumped,
+    ToldToEnd,
+    Ended,
+    /// What must not be.
+    Wrong {
+        what: String,
+    },
+    Begins {
+        held: Held,
+    },
+    Ends {
+        held: Held,
+        outcome: Outcome,
+    },
+    /// A consumer has written these down.
+    Wrote {
+        outputs: Vec<Bytes>,
+    },
+    /// Nothing goes wrong any more.
+    Healed,
+    /// Nor is anything on its way any more from before.
+    Settled,
+}
+
+/// What is in the line when all is over.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    pub(crate) record: Vec<Row>,
+    pub(crate) dead: Vec<Row>,
+    pub(crate) status: Status,
+}
+
+/// A whole run.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    pub(crate) happened: Vec<(Micros, Option<Who>, Happened)>,
+    pub(crate) rest: Option<Rest>,
+}
+
+impl History {
+    /// A line each. The same run gives the same text, byte for byte.
+    pub(crate) fn text(&self) -> String {
+        self.last(usize::MAX)
+    }
+
+    /// The last `count` lines of it.
+    pub(crate) fn last(&self, count: usize) -> String {
+        let mut text = String::new();
+        for (at, who, what) in &self.happened[self.happened.len().saturating_sub(count)..] {
+            let who = who.map_or_else(|| "-".to_owned(), |who| who.to_string());
+            writeln!(text, "{:>9} {who:<14} {what:?}", at.0).unwrap();
+        }
+        if let Some(rest) = &self.rest {
+            writeln!(text, "{rest:#?}").unwrap();
+        }
+        text
+    }
+}

@@ -1,0 +1,370 @@
+//! What must hold of a run, whatever went wrong in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use conga::core::invariant::{Event, Violation, check_all, progress};
+use conga::core::lease::{Attempt, Held, OwnerId};
+use conga::core::message::{Body, Entry, Format, Id, Output, Position, identify, parse};
+use conga::core::partition::{Completed, Emitted};
+use conga::core::term::{Campaign, Term};
+use conga::core::time::Micros;
+use conga::deliver::position_of;
+
+use crate::history::{Ending, Happened, History, Moved, Who};
+use crate::plan::Plan;
+
+mod account;
+
+/// When all is healed, the head moves at least so often, in microseconds, while there is work. A lease or a lock of
+/// somebody who is gone takes a second of it.
+pub(crate) const PROGRESS_US: u64 = 1_500_000;
+
+/// How it begins where a step left what it should have delivered. The next renewal heals it.
+pub(crate) const LEFT: &str = "left";
+
+/// All that is wrong with a run.
+pub(crate) fn judge(seed: u64, history: &History) -> Vec<String> {
+    let mut judge = Judge {
+        plan: Plan::new(seed),
+        seed,
+        events: Vec::new(),
+        moves: Vec::new(),
+        found: Vec::new(),
+        accepted: Vec::new(),
+        leases: BTreeMap::new(),
+        alive: BTreeMap::new(),
+        head: Position::FIRST,
+        done: BTreeSet::new(),
+        over: BTreeSet::new(),
+        leaders: BTreeMap::new(),
+        locked: BTreeMap::new(),
+        running: BTreeSet::new(),
+        acknowledged: None,
+        written: BTreeMap::new(),
+    };
+    judge.events.push(Event::Window {
+        size: judge.plan.window,
+    });
+    judge.moves.push(Event::Fault { at: Micros(0) });
+    for (at, who, what) in &history.happened {
+        judge.see(*at, what);
+        if let Some(who) = who {
+            judge.watch_the_lock(*at, *who, what);
+        }
+    }
+    let ended = history.happened.last().map_or(Micros(0), |(at, _, _)| *at);
+    judge.moves.push(Event::Ended { at: ended });
+    match &history.rest {
+        Some(rest) => judge.account(rest),
+        None => judge.wrong("the run did not come to its end".to_owned()),
+    }
+    let found = [check_all(&judge.events), progress::check(&judge.moves, PROGRESS_US)].concat();
+    judge.found.extend(found.iter().map(Violation::to_string));
+    judge.found
+}
+
+/// One message's claims so far.
+#[derive(Debug)]
+struct Lease {
+    attempt: Attempt,
+    owner: OwnerId,
+    free: bool,
+}
+
+/// One message as it was accepted.
+#[derive(Debug)]
+struct Accepted {
+    entry: Bytes,
+    id: Id,
+    /// Whether it can be read.
+    readable: bool,
+}
+
+struct Judge {
+    plan: Plan,
+    seed: u64,
+    events: Vec<Event>,
+    /// Each position sent, and passed by the head: a duplicate moves the line on too, and nothing comes out.
+    moves: Vec<Event>,
+    found: Vec<String>,
+    /// The message at index i has the position i + 1.
+    accepted: Vec<Accepted>,
+    leases: BTreeMap<Position, Lease>,
+    /// Until when each processor is taken to be alive.
+    alive: BTreeMap<OwnerId, Micros>,
+    head: Position,
+    /// Results that counted.
+    done: BTreeSet<Held>,
+    /// What waits for nothing but its turn, or has had it.
+    over: BTreeSet<Position>,
+    leaders: BTreeMap<Term, OwnerId>,
+    /// Until when the lock is each process's.
+    locked: BTreeMap<Who, Micros>,
+    running: BTreeSet<Held>,
+    acknowledged: Option<Position>,
+    /// What consumers have written down.
+    written: BTreeMap<Position, Bytes>,
+}
+
+impl Judge {
+    fn wrong(&mut self, what: String) {
+        self.found.push(what);
+    }
+
+    fn expect(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.found.push(what());
+        }
+    }
+
+    fn see(&mut self, at: Micros, what: &Happened) {
+        match what {
+            Happened::Sent { entries } => entries.iter().for_each(|entry| self.accept(at, entry)),
+            Happened::Claimed {
+                owner,
+                lease_us,
+                claims,
+            } => self.claimed(at, owner, *lease_us, claims),
+            Happened::Completed { owner, ends, delivered } => {
+                ends.iter()
+                    .for_each(|(held, ending, answer)| self.completed(owner, *held, *ending, *answer));
+                self.delivered(at, *delivered);
+            }
+            Happened::Renewed {
+                owner,
+                lease_us,
+                delivered,
+                ..
+            } => {
+                if *lease_us == 0 {
+                    self.gone(owner);
+                } else {
+                    self.alive.insert(owner.clone(), at + *lease_us);
+                }
+                self.delivered(at, *delivered);
+            }
+            Happened::Campaigned {
+                owner,
+                answer: Campaign::Leader { term },
+                ..
+            } => match self.leaders.insert(*term, owner.clone()) {
+                None => self.events.push(Event::Elected {
+                    term: *term,
+                    owner: owner.clone(),
+                }),
+                Some(before) => self.expect(before == *owner, || {
+                    format!("{owner} leads under term {term}, and so does {before}")
+                }),
+            },
+            Happened::Emitted { term, from, answer } => {
+                let (to, accepted) = match answer {
+                    Emitted::Advanced { head } => {
+                        self.pass(at, *from, *head);
+                        (*head, true)
+                    }
+                    Emitted::Fenced { .. } | Emitted::Moved { .. } => (*from, false),
+                };
+                self.events.push(Event::Emitted {
+                    term: *term,
+                    from: *from,
+                    to,
+                    accepted,
+                });
+            }
+            Happened::Received { acknowledged, outputs } => self.received(*acknowledged, outputs),
+            Happened::Begins { held } => {
+                let first = self.running.insert(*held);
+                self.expect(first, || format!("two handlers at once for {held:?}"));
+            }
+            Happened::Ends { held, .. } => {
+                self.running.remove(held);
+            }
+            Happened::Wrote { outputs } => outputs.iter().for_each(|output| self.write(at, output)),
+            Happened::Wrong { what } => self.wrong(what.clone()),
+            Happened::Settled => self.moves.push(Event::FaultOver { at }),
+            _ => {}
+        }
+    }
+
+    /// Law 6: a leader that can't prove its lock does not even try, as long as the store's clock goes like its own.
+    fn watch_the_lock(&mut self, at: Micros, who: Who, what: &Happened) {
+        match what {
+            Happened::Campaigned {
+                lock_us,
+                answer: Campaign::Leader { .. },
+                ..
+            } => {
+                self.locked.insert(who, at + *lock_us);
+            }
+            Happened::Emits { term } if self.plan.jumps.is_empty() => {
+                let until = self.locked.get(&who).copied();
+                self.expect(until.is_some_and(|until| at < until), || {
+                    format!("at {at:?} {who} delivers under term {term}, and its lock was over at {until:?}")
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn accept(&mut self, at: Micros, bytes: &Bytes) {
+        let position = Position(self.accepted.len() as u64 + 1);
+        let limit = self.plan.entry_bytes;
+        let entry = match bytes.len() as u64 {
+            bytes if bytes > limit => Entry::Oversize { bytes },
+            _ => Entry::Whole(bytes.clone()),
+        };
+        let input = parse(&entry, position, Format::Any, limit);
+        let accepted = Accepted {
+            entry: bytes.clone(),
+            readable: input.is_ok(),
+            id: input.map_or_else(|_| identify(&entry, position), |input| input.id),
+        };
+        self.events.push(Event::Sent {
+            id: accepted.id.clone(),
+            at,
+        });
+        self.moves.push(Event::Sent {
+            id: Id::of_position(position),
+            at,
+        });
+        self.accepted.push(accepted);
+    }
+
+    /// Where the store delivers by itself, it delivers all that stands at the head without a gap, in the same step.
+    fn delivered(&mut self, at: Micros, moved: Option<Moved>) {
+        let Some(Moved { from, to }) = moved else { return };
+        self.pass(at, from, to);
+        self.events.push(Event::Head { position: to });
+        let head = self.head;
+        let is_left = self.over.contains(&head);
+        self.expect(!is_left, || {
+            format!("{LEFT}: at {at:?} position {head}, though it was its turn")
+        });
+    }
+
+    /// The head moves on, from where it is, past what is done and nothing else.
+    fn pass(&mut self, at: Micros, from: Position, head: Position) {
+        let stands = self.head;
+        self.expect(from == stands, || {
+            format!("delivered from {from} on when the head was at {stands}")
+        });
+        while self.head < head {
+            let passed = self.head;
+            let is_over = self.over.contains(&passed);
+            self.expect(is_over, || {
+                format!("position {passed} is passed over, and it is not done")
+            });
+            self.moves.push(Event::Delivered {
+                position: self.head,
+                id: Id::of_position(self.head),
+                at,
+                dead: false,
+            });
+            self.head = self.head.next();
+        }
+    }
+
+    fn gone(&mut self, owner: &OwnerId) {
+        self.alive.remove(owner);
+        for lease in self.leases.values_mut().filter(|lease| lease.owner == *owner) {
+            lease.free = true;
+        }
+    }
+
+    /// Law 1 and G4: what is free before what is new, and nothing is taken from a living owner.
+    fn claimed(&mut self, at: Micros, owner: &OwnerId, lease_us: u64, claims: &[Held]) {
+        let dead: Vec<_> = self
+            .alive
+            .iter()
+            .filter(|(_, until)| **until <= at)
+            .map(|(owner, _)| owner.clone())
+            .collect();
+        dead.iter().for_each(|owner| self.gone(owner));
+        self.alive.insert(owner.clone(), at + lease_us);
+        self.expect(claims.is_sorted(), || {
+            format!("{owner} claims out of order: {claims:?}")
+        });
+        for held in claims {
+            let head = self.head;
+            self.expect(held.position >= head, || {
+                format!("{held:?} is claimed after its delivery")
+            });
+            let lease = Lease {
+                attempt: held.attempt,
+                owner: owner.clone(),
+                free: false,
+            };
+            let newest = self.leases.len() as u64;
+            match self.leases.insert(held.position, lease) {
+                None => self.expect(
+                    held.position == Position(newest + 1) && held.attempt == Attempt(1),
+                    || format!("{held:?} is claimed after position {newest}"),
+                ),
+                Some(before) => self.expect(before.free && before.attempt.next() == held.attempt, || {
+                    format!("{owner} claims {held:?} from {before:?}")
+                }),
+            }
+            self.events.push(Event::Claimed {
+                position: held.position,
+                attempt: held.attempt,
+                owner: owner.clone(),
+                at,
+            });
+        }
+    }
+
+    fn completed(&mut self, owner: &OwnerId, held: Held, ending: Ending, answer: Completed) {
+        let accepted = answer == Completed::Accepted;
+        if accepted {
+            if let Some(lease) = self.leases.get_mut(&held.position) {
+                lease.free = ending == Ending::Retry;
+            }
+            if ending != Ending::Retry {
+                self.over.insert(held.position);
+            }
+            if ending == Ending::Done {
+                self.done.insert(held);
+            }
+        }
+        self.events.push(Event::Completed {
+            position: held.position,
+            attempt: held.attempt,
+            owner: owner.clone(),
+            accepted,
+        });
+    }
+
+    fn received(&mut self, acknowledged: Option<Position>, outputs: &[Position]) {
+        let last_written = self.written.last_key_value().map(|(position, _)| *position);
+        self.expect(acknowledged <= last_written, || {
+            format!("{acknowledged:?} is acknowledged, but only {last_written:?} is written")
+        });
+        self.expect(outputs.is_sorted_by(|a, b| a < b), || {
+            format!("handed out at once, and not in ascending order: {outputs:?}")
+        });
+        self.acknowledged = self.acknowledged.max(acknowledged);
+        let after = self.acknowledged;
+        self.expect(outputs.iter().all(|position| Some(*position) > after), || {
+            format!("{outputs:?} are handed out though all up to {after:?} was acknowledged")
+        });
+    }
+
+    fn write(&mut self, at: Micros, output: &Bytes) {
+        let Some(position) = position_of(output) else {
+            return self.wrong(format!("no output: {output:?}"));
+        };
+        if let Some(before) = self.written.insert(position, output.clone()) {
+            return self.expect(before == *output, || format!("{before:?} has become {output:?}"));
+        }
+        match Output::parse(output) {
+            Ok(Output { record, .. }) => self.events.push(Event::Delivered {
+                position,
+                id: record.id,
+                at,
+                dead: matches!(record.body, Body::Dead { .. }),
+            }),
+            Err(error) => self.wrong(error.to_string()),
+        }
+    }
+}

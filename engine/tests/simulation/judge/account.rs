@@ -1,0 +1,155 @@
+//! Accounting at the end: where each message has gone.
+
+use std::collections::BTreeMap;
+
+use conga::core::invariant::Event;
+use conga::core::message::{Body, Id, Output, Position, Record};
+
+use super::{Accepted, Judge};
+use crate::history::Rest;
+use crate::plan::{Fate, Parcel, fate, number_of};
+
+impl Judge {
+    /// Each message is exactly one of: a result, dead, or a duplicate; and what says so says the same everywhere.
+    pub(super) fn account(&mut self, rest: &Rest) {
+        let end = Position(self.accepted.len() as u64 + 1);
+        self.expect((rest.status.head, rest.status.next) == (end, end), || {
+            format!("the line ends at {end}, and the status is {:?}", rest.status)
+        });
+        for parcel in self.plan.parcels.clone().into_iter().flatten() {
+            let Parcel::Named(batch) = parcel.1 else { continue };
+            for message in batch {
+                let entry = message.to_entry();
+                let is_there = self.accepted.iter().any(|accepted| accepted.entry == entry);
+                self.expect(is_there, || format!("{message:?} was never accepted"));
+            }
+        }
+        let mut records = BTreeMap::new();
+        for row in &rest.record {
+            match Output::parse(&row.json) {
+                Ok(output) => {
+                    let position = output.record.position;
+                    self.events.push(Event::Recorded {
+                        id: row.id.clone(),
+                        position,
+                    });
+                    let written = self.written.get(&position).cloned();
+                    self.expect(written.as_ref() == Some(&row.json), || {
+                        format!("the record has {:?}, the output {written:?}", row.json)
+                    });
+                    self.result(&output);
+                    records.insert(row.id.clone(), position);
+                }
+                Err(error) => self.wrong(format!("in the record: {error}")),
+            }
+        }
+        let mut dead = BTreeMap::new();
+        for row in &rest.dead {
+            self.events.push(Event::DeadLetter { id: row.id.clone() });
+            match serde_json::from_slice::<serde_json::Value>(&row.json) {
+                Ok(letter) => {
+                    let position = Position(letter["position"].as_u64().unwrap_or(0));
+                    if dead.insert(position, letter).is_some() {
+                        self.wrong(format!("two dead letters at position {position}"));
+                    }
+                }
+                Err(error) => self.wrong(format!("a dead letter: {error}")),
+            }
+        }
+        for index in 0..self.accepted.len() {
+            self.account_for(index, &records, &dead);
+        }
+        let beyond: Vec<_> = self.written.range(end..).map(|(position, _)| *position).collect();
+        self.expect(beyond.is_empty(), || format!("nobody sent {beyond:?}"));
+    }
+
+    fn account_for(
+        &mut self,
+        index: usize,
+        records: &BTreeMap<Id, Position>,
+        dead: &BTreeMap<Position, serde_json::Value>,
+    ) {
+        let position = Position(index as u64 + 1);
+        let Accepted { entry, id, readable } = &self.accepted[index];
+        let number = number_of(&String::from_utf8_lossy(entry)).unwrap_or_default();
+        let fate = readable.then(|| fate(self.seed, number, self.plan.failing));
+        let record = records.get(id);
+        let output = self.written.get(&position);
+        let right = match (dead.get(&position), record, output) {
+            // A result, or a duplicate of what came out before.
+            (None, Some(recorded), output) => *recorded <= position && (*recorded == position) == output.is_some(),
+            // Dead; it may be sent again later and have a result at that place.
+            (Some(letter), record, output) => {
+                let attempts = letter["attempts"].as_u64().unwrap_or(0);
+                let reason = letter["reason"].as_str().unwrap_or_default();
+                let may_die = match fate {
+                    None => true,
+                    Some(Fate::Succeeds) => false,
+                    Some(Fate::FailsForGood) => reason == "never",
+                    Some(Fate::FailsAtFirst(_)) => reason == "not yet" && attempts >= u64::from(self.plan.max_attempts),
+                    Some(Fate::PanicsAtFirst) => {
+                        reason == "the handler panicked" && attempts >= u64::from(self.plan.max_attempts)
+                    }
+                };
+                let tombstone = output
+                    .and_then(|output| Output::parse(output).ok())
+                    .map(|output| output.record.body);
+                let marked = match tombstone {
+                    Some(Body::Dead { reason: said }) => self.plan.mark_dead && said == reason,
+                    Some(Body::Result(_)) => false,
+                    None => !self.plan.mark_dead,
+                };
+                may_die && marked && record != Some(&position)
+            }
+            (None, None, _) => false,
+        };
+        if !right || (record == Some(&position) && (fate.is_none() || fate == Some(Fate::FailsForGood))) {
+            let what = format!(
+                "position {position} ({id}, {fate:?}): record {record:?}, dead {:?}, output {output:?}",
+                dead.get(&position)
+            );
+            self.wrong(what);
+        }
+    }
+
+    /// A result is the one of an attempt that counted, and of this message.
+    fn result(&mut self, output: &Output) {
+        let Record {
+            position,
+            id,
+            body,
+            attempts,
+            created,
+            processing,
+            ..
+        } = &output.record;
+        let Body::Result(payload) = body else {
+            return self.wrong(format!("a tombstone in the record: {output:?}"));
+        };
+        let same_id = |position: Position| {
+            usize::try_from(position.0 - 1)
+                .ok()
+                .and_then(|index| self.accepted.get(index))
+                .filter(|accepted| accepted.id == *id)
+        };
+        let counted = self
+            .done
+            .iter()
+            .any(|held| held.attempt == *attempts && same_id(held.position).is_some());
+        let number = same_id(*position).and_then(|accepted| number_of(&String::from_utf8_lossy(&accepted.entry)));
+        let text = payload.text();
+        let is_its_own = number.is_some_and(|number| text.starts_with(&format!("\"m{number} by ")));
+        let is_this_attempts = text.ends_with(&format!("#{attempts}\""));
+        let times = [
+            Some(*created),
+            Some(*processing),
+            Some(output.processed),
+            output.sequencing,
+            output.sequenced,
+        ];
+        let in_time = times.is_sorted() && output.sequencing.is_some();
+        self.expect(counted && is_its_own && is_this_attempts && in_time, || {
+            format!("counted {counted}, own {is_its_own}, attempt's {is_this_attempts}, in time {in_time}: {output:?}")
+        });
+    }
+}

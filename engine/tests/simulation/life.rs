@@ -1,0 +1,310 @@
+//! The lives of the processes: each does the real thing until it crashes or is told to end, and then another starts.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use conga::core::lease::Held;
+use conga::core::message::Payload;
+use conga::core::partition::Limits;
+use conga::core::retry::Backoff;
+use conga::deliver::Consumer;
+use conga::process::{Handler, HandlerError, Message, Processor, ProcessorOptions};
+use conga::send::Producer;
+use conga::sequence::{Sequencer, SequencerOptions};
+use conga::store::{Result, SharedStore};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::history::{Happened, Outcome, Who};
+use crate::plan::{Fate, Fault, Parcel, Role, fate, number_of};
+use crate::process::{Control, End, Part, Process};
+use crate::wire::Connection;
+use crate::world::World;
+
+/// A handler's drain, and twice a call that the store does not answer.
+const LONGEST_END: Duration = Duration::from_millis(LONGEST_DRAIN_MS + 2_100);
+const LONGEST_DRAIN_MS: u64 = 1_500;
+
+/// One process after the other in one place, until all is over.
+pub(crate) async fn lives(world: Arc<World>, place: usize) {
+    let plan = &world.plan.places[place];
+    let start = world.heal - world.plan.trouble;
+    let mut faults: VecDeque<_> = plan.faults.iter().copied().collect();
+    for life in 1.. {
+        let who = Who {
+            role: plan.role,
+            number: plan.number,
+            life,
+        };
+        // What would have happened while there was no process has happened to nobody.
+        while faults.front().is_some_and(|(at, _)| start + *at < Instant::now()) {
+            faults.pop_front();
+        }
+        let (control, stop) = (Control::default(), CancellationToken::new());
+        world.note(Some(who), Happened::Started);
+        let work = work(world.clone(), place, who, control.clone(), stop.clone());
+        let process = Process::new(control.clone(), work);
+        tokio::pin!(process);
+        let mut away = Duration::ZERO;
+        let mut healed = false;
+        // Since when it should be ending, and nothing kept it from that.
+        let mut told = None;
+        let end = loop {
+            let next = faults.front().map_or(world.heal, |(at, _)| start + *at);
+            tokio::select! {
+                biased;
+                end = &mut process => break end,
+                () = world.over.cancelled(), if !stop.is_cancelled() => stop.cancel(),
+                () = sleep_until(next), if !healed => match faults.pop_front() {
+                    Some((_, Fault::Crash { turns, away: a_while })) => {
+                        control.crash(turns);
+                        away = a_while;
+                    }
+                    Some((_, Fault::Pause { length })) => {
+                        world.note(Some(who), Happened::Paused { length });
+                        control.pause((Instant::now() + length).min(world.heal));
+                        told = None;
+                    }
+                    Some((_, Fault::Stop { away: a_while })) => {
+                        world.note(Some(who), Happened::ToldToEnd);
+                        told = Some(control.stands_until().unwrap_or_else(Instant::now));
+                        stop.cancel();
+                        away = a_while;
+                    }
+                    None => {
+                        control.spare();
+                        healed = true;
+                    }
+                },
+            }
+        };
+        world.note(
+            Some(who),
+            if matches!(end, End::Crashed) {
+                Happened::Crashed
+            } else {
+                Happened::Ended
+            },
+        );
+        let may_take_long = matches!(plan.role, Role::Producer | Role::Consumer);
+        if !may_take_long && told.is_some_and(|told: Instant| told.elapsed() > LONGEST_END) {
+            world.wrong(format!("{who} took {:?} to end", told.map(|told| told.elapsed())));
+        }
+        match end {
+            End::Crashed => {}
+            End::Returned(Ok(())) if plan.role == Role::Producer && world.has_sent_all(plan.number) => {
+                world.producing.fetch_sub(1, Ordering::Relaxed);
+                return;
+            }
+            End::Returned(Ok(())) if stop.is_cancelled() => {}
+            End::Returned(ended) => world.wrong(format!("{who} ended by itself: {ended:?}")),
+            End::Panicked => world.wrong(format!("{who} panicked")),
+        }
+        if world.over.is_cancelled() {
+            return;
+        }
+        sleep_until((Instant::now() + away).min(world.heal)).await;
+    }
+}
+
+/// What a process does.
+async fn work(world: Arc<World>, place: usize, who: Who, control: Control, stop: CancellationToken) -> Result<()> {
+    let store: SharedStore = Arc::new(Connection {
+        wakes: world.connect(place),
+        delivers: world.plan.places[place].delivers,
+        world: world.clone(),
+        place,
+        who,
+    });
+    match who.role {
+        Role::Processor => process(world, store, who, control, stop).await,
+        Role::Sequencer => {
+            let options = SequencerOptions {
+                window: world.plan.buffer,
+                batch: world.plan.emit_batch,
+            };
+            let sequencer = Sequencer::new(store, options).with_random(world.random());
+            sequencer.run(stop).await.map(|_| ())
+        }
+        Role::Producer => produce(world, store, who.number, stop).await,
+        Role::Consumer => consume(world, store, who, stop).await,
+    }
+}
+
+async fn process(
+    world: Arc<World>,
+    store: SharedStore,
+    who: Who,
+    control: Control,
+    stop: CancellationToken,
+) -> Result<()> {
+    let plan = &world.plan;
+    let mut options = ProcessorOptions {
+        concurrency: plan.concurrency,
+        backoff: Backoff {
+            base_us: 20_000,
+            max_us: 400_000,
+            max_attempts: plan.max_attempts,
+        },
+        mark_dead: plan.mark_dead,
+        drain: world.dice.lock().unwrap().millis(0, LONGEST_DRAIN_MS),
+        ..ProcessorOptions::default()
+    };
+    options.claim.lease_us = plan.lease_us;
+    options.claim.window = plan.window;
+    options.claim.limits = Limits {
+        entry_bytes: plan.entry_bytes,
+        total_bytes: plan.answer_bytes,
+    };
+    let handler = Hand {
+        world: world.clone(),
+        who,
+        control,
+    };
+    let processor = Processor::new(store, handler, options).with_random(world.random());
+    processor.run(stop).await.map(|_| ())
+}
+
+async fn produce(world: Arc<World>, store: SharedStore, number: usize, stop: CancellationToken) -> Result<()> {
+    let producer = Producer::new(store).with_random(world.random());
+    let parcels = &world.plan.parcels[number];
+    let mut next = world.sent.lock().unwrap()[number];
+    // It may not have noted that it was done with the one before.
+    if next > 0 && world.dice.lock().unwrap().chance(300) && matches!(parcels[next - 1].1, Parcel::Named(_)) {
+        next -= 1;
+    }
+    for (index, (pause, parcel)) in parcels.iter().enumerate().skip(next) {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            () = sleep(*pause) => {}
+        }
+        let done = |world: &World| {
+            let sent = &mut world.sent.lock().unwrap()[number];
+            *sent = (*sent).max(index + 1);
+        };
+        match parcel {
+            Parcel::Named(batch) => {
+                producer.insist(batch).await?;
+                done(&world);
+            }
+            Parcel::Nameless(entries) => {
+                // Noted first: sent twice it would count twice.
+                done(&world);
+                let entries: Vec<_> = entries.iter().cloned().map(Into::into).collect();
+                match producer.send_entries(&entries).await {
+                    Err(error) if !error.is_passing() => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn consume(world: Arc<World>, store: SharedStore, who: Who, stop: CancellationToken) -> Result<()> {
+    let mut consumer = Consumer::new(store).with_random(world.random());
+    loop {
+        let max = world.dice.lock().unwrap().size(1, 20);
+        let batch = tokio::select! {
+            biased;
+            () = stop.cancelled() => return consumer.finish().await,
+            batch = consumer.next(max) => batch?,
+        };
+        // It may fail to write them down. It does not acknowledge them then, and gets them again.
+        if !world.is_healed() && world.dice.lock().unwrap().chance(100) {
+            continue;
+        }
+        let outputs = batch.outputs.clone();
+        world.note(Some(who), Happened::Wrote { outputs });
+        if !world.is_healed() {
+            // Here it may crash, and what it has written comes again.
+            let a_while = world.dice.lock().unwrap().millis(0, 20);
+            sleep(a_while).await;
+        }
+        consumer.acknowledge(&batch);
+    }
+}
+
+/// The handler of one process.
+#[derive(Debug, Clone)]
+struct Hand {
+    world: Arc<World>,
+    who: Who,
+    control: Control,
+}
+
+impl Handler for Hand {
+    fn handle(self, message: Message) -> impl Future<Output = std::result::Result<Payload, HandlerError>> + Send {
+        Part::new(self.control.clone(), self.work(message))
+    }
+}
+
+impl Hand {
+    async fn work(self, message: Message) -> std::result::Result<Payload, HandlerError> {
+        let held = Held {
+            position: message.position,
+            attempt: message.attempt,
+        };
+        self.world.note(Some(self.who), Happened::Begins { held });
+        let mut running = Running {
+            hand: &self,
+            held,
+            outcome: Outcome::Dropped,
+        };
+        let world = &self.world;
+        let at_most = if world.is_healed() { 20 } else { world.plan.handler_ms };
+        let length = world.dice.lock().unwrap().millis(0, at_most);
+        // When all is healed the handlers are quick: what then takes long is not their doing.
+        let latest = Instant::now().max(world.heal) + Duration::from_millis(20);
+        sleep_until((Instant::now() + length).min(latest)).await;
+        let payload: String = serde_json::from_str(message.payload.text()).unwrap_or_default();
+        let Some(number) = number_of(&payload) else {
+            self.world.wrong(format!(
+                "position {}: a payload that nobody sent: {payload}",
+                message.position
+            ));
+            return Err(HandlerError::permanent("nobody sent this"));
+        };
+        let attempt = message.attempt.0;
+        running.outcome = Outcome::Failure;
+        match fate(self.world.seed, number, self.world.plan.failing) {
+            Fate::FailsForGood => return Err(HandlerError::permanent("never")),
+            Fate::FailsAtFirst(times) if attempt <= times => return Err(HandlerError::passing("not yet")),
+            Fate::PanicsAtFirst if attempt == 1 => {
+                running.outcome = Outcome::Panic;
+                drop(running);
+                // As a panic is, but silent.
+                std::panic::resume_unwind(Box::new("the handler"));
+            }
+            _ => {}
+        }
+        running.outcome = Outcome::Result;
+        // Another attempt has another result: which one came out can be told.
+        Ok(Payload::string(&format!("m{number} by {}#{attempt}", self.who)))
+    }
+}
+
+/// Sees the end of a handler, however it comes.
+struct Running<'a> {
+    hand: &'a Hand,
+    held: Held,
+    outcome: Outcome,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let (held, outcome) = (self.held, self.outcome);
+        self.hand
+            .world
+            .note(Some(self.hand.who), Happened::Ends { held, outcome });
+    }
+}
+
+impl World {
+    fn has_sent_all(&self, producer: usize) -> bool {
+        self.sent.lock().unwrap()[producer] == self.plan.parcels[producer].len()
+    }
+}

@@ -1,0 +1,357 @@
+//! The way to the store, and what can happen on it. A call that is on its way is not bound to its caller any more: it
+//! arrives even if nobody waits for the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conga::core::lease::{Held, OwnerId};
+use conga::core::message::Position;
+use conga::core::partition::{
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
+    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+};
+use conga::core::term::Campaign;
+use conga::deliver::position_of;
+use conga::store::{Result, SharedStore, Store, StoreError};
+use conga::wake::Wakes;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+
+use crate::history::{Ending, Happened, Moved, Trouble, Who};
+use crate::plan::Dice;
+use crate::world::World;
+
+/// A caller waits no longer than this; then nobody knows.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// One process's connection to the store.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) world: Arc<World>,
+    /// In which place the process runs.
+    pub(crate) place: usize,
+    /// Whether its process has the store deliver.
+    pub(crate) delivers: bool,
+    pub(crate) who: Who,
+    pub(crate) wakes: Wakes,
+}
+
+/// What happens to a call, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    /// The store does it.
+    Do,
+    /// The caller hears what the store said last.
+    Answer,
+    /// The caller hears that it was not done, and it is not.
+    Refuse,
+    /// The caller hears that nobody knows.
+    Lose,
+}
+
+type Course = Vec<(Instant, Act)>;
+
+impl Connection {
+    async fn call<T, F>(
+        &self,
+        verb: &'static str,
+        may_repeat: bool,
+        step: impl Fn(Reached) -> F + Send + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send,
+    {
+        let course = self.course(verb, may_repeat);
+        let (tell, told) = oneshot::channel();
+        let (world, reached) = (self.world.clone(), self.reach(verb));
+        tokio::spawn(async move {
+            let (mut tell, mut answer) = (Some(tell), None);
+            for (at, act) in course {
+                sleep_until(at).await;
+                let said = match act {
+                    Act::Do => {
+                        answer = Some(step(reached.clone()).await);
+                        world.pass_on_hints();
+                        continue;
+                    }
+                    Act::Answer => answer.take(),
+                    Act::Refuse => Some(Err(StoreError::Unavailable("refused".to_owned()))),
+                    Act::Lose => Some(Err(StoreError::Unknown("lost".to_owned()))),
+                };
+                // Where nobody waits any more there is nobody to tell.
+                if let (Some(tell), Some(said)) = (tell.take(), said) {
+                    let _ = tell.send(said);
+                }
+            }
+        });
+        told.await.unwrap_or_else(|_| {
+            self.world
+                .wrong(format!("{verb} got no answer at all: the store has panicked"));
+            Err(StoreError::Closed)
+        })
+    }
+
+    /// Draws what happens to a call that begins now.
+    fn course(&self, verb: &'static str, may_repeat: bool) -> Course {
+        let world = &self.world;
+        let mut dice = world.dice.lock().unwrap();
+        let dice = &mut *dice;
+        let now = Instant::now();
+        if now >= world.heal {
+            let arrives = now + dice.millis(0, 2);
+            return vec![(arrives, Act::Do), (arrives + dice.millis(0, 2), Act::Answer)];
+        }
+        let weather = &world.plan.weather;
+        let met = |trouble| world.note(Some(self.who), Happened::Met { verb, trouble });
+        let gives_up = now + PATIENCE;
+        // An emit that comes late is the one thing that only the term keeps out.
+        let late = weather.late * if verb == "emit" { 3 } else { 1 };
+        let mut course = Vec::new();
+        let arrives = now + self.delay(dice, verb);
+        let told = arrives + self.delay(dice, verb);
+        if let Some((until, refused)) = world.cut_off(self.place, now) {
+            met(Trouble::CutOff);
+            if refused {
+                course.push((now + dice.millis(0, 5), Act::Refuse));
+            } else {
+                course.push((until.min(gives_up), Act::Lose));
+                if dice.chance(300) {
+                    // What was sent comes through when the way is free again.
+                    course.push((until + dice.millis(0, 50), Act::Do));
+                }
+            }
+        } else if let Some((until, _)) = world.cut_off(self.place, arrives) {
+            met(Trouble::CutOff);
+            course.push((until.min(gives_up), Act::Lose));
+        } else if dice.chance(weather.refused) {
+            met(Trouble::Refused);
+            course.push((arrives, Act::Refuse));
+        } else if dice.chance(late) {
+            met(Trouble::Late);
+            let heard = now + dice.millis(0, 1_500);
+            course.push((heard, Act::Lose));
+            course.push((heard + dice.millis(0, 5_000), Act::Do));
+        } else {
+            course.push((arrives, Act::Do));
+            if let Some((until, _)) = world.cut_off(self.place, told) {
+                met(Trouble::CutOff);
+                course.push((until.min(gives_up), Act::Lose));
+            } else if dice.chance(weather.lost) || told > gives_up {
+                met(Trouble::Lost);
+                course.push((told.min(gives_up), Act::Lose));
+            } else {
+                course.push((told, Act::Answer));
+            }
+            if may_repeat && dice.chance(weather.repeated) {
+                met(Trouble::Repeated);
+                course.push((arrives + dice.millis(0, 1_000), Act::Do));
+            }
+        }
+        // When all is healed, what is still on its way arrives soon.
+        let last = world.heal + dice.millis(0, World::AFTERMATH_MS);
+        for (at, _) in &mut course {
+            *at = (*at).min(last);
+        }
+        course.sort_by_key(|(at, _)| *at);
+        course
+    }
+
+    /// Which way into the store a call takes. A store that delivers by itself may leave what would be too much.
+    fn reach(&self, verb: &'static str) -> Reached {
+        let delivers = self.delivers && matches!(verb, "complete" | "renew") && !self.cuts_short(verb);
+        let world = self.world.clone();
+        Reached {
+            store: if delivers { &world.delivering } else { &world.store }.clone(),
+            who: self.who,
+            world,
+            delivers,
+        }
+    }
+
+    /// A store may deliver only the first of what it could.
+    fn cuts_short(&self, verb: &'static str) -> bool {
+        if self.world.is_healed() {
+            return false;
+        }
+        let rate = self.world.plan.weather.cut_short;
+        let is_cut = self.world.dice.lock().unwrap().chance(rate);
+        if is_cut {
+            let trouble = Trouble::CutShort;
+            self.world.note(Some(self.who), Happened::Met { verb, trouble });
+        }
+        is_cut
+    }
+
+    fn delay(&self, dice: &mut Dice, verb: &'static str) -> Duration {
+        let weather = &self.world.plan.weather;
+        if dice.chance(weather.crawling) {
+            let trouble = Trouble::Crawling;
+            self.world.note(Some(self.who), Happened::Met { verb, trouble });
+            return dice.millis(900, 4_000);
+        }
+        if dice.chance(weather.slow) {
+            return dice.millis(0, 500);
+        }
+        dice.millis(0, 3)
+    }
+}
+
+fn held(claims: &[Claim]) -> Vec<Held> {
+    claims
+        .iter()
+        .map(|claim| Held {
+            position: claim.position,
+            attempt: claim.attempt,
+        })
+        .collect()
+}
+
+/// The store, where a call has reached it.
+#[derive(Clone)]
+struct Reached {
+    store: SharedStore,
+    world: Arc<World>,
+    who: Who,
+    /// Whether the store is to deliver in the same step.
+    delivers: bool,
+}
+
+impl Reached {
+    fn note(&self, what: Happened) {
+        self.world.note(Some(self.who), what);
+    }
+
+    async fn head(&self) -> Result<Position> {
+        Ok(self.store.follow(Cursor::default(), 0).await?.head)
+    }
+
+    /// Where the head has moved since it was at `from`, if the store was to deliver.
+    async fn moved(&self, from: Position) -> Result<Option<Moved>> {
+        let to = self.head().await?;
+        Ok(self.delivers.then_some(Moved { from, to }))
+    }
+}
+
+/// Calls a verb of the store by name, and notes what came of it.
+macro_rules! carry {
+    ($self:ident, $verb:ident, $repeat:expr, [$($given:ident),*], |$answer:ident, $moved:pat_param| $seen:expr) => {{
+        $(let $given = ToOwned::to_owned($given);)*
+        $self
+            .call(stringify!($verb), $repeat, move |reached| {
+                $(let $given = $given.clone();)*
+                async move {
+                    // On one thread, nothing comes in between.
+                    let from = reached.head().await?;
+                    let $answer = reached.store.$verb($(&$given),*).await?;
+                    let $moved = reached.moved(from).await?;
+                    reached.note($seen);
+                    Ok($answer)
+                }
+            })
+            .await
+    }};
+}
+
+#[async_trait]
+impl Store for Connection {
+    async fn send(&self, entries: &[Bytes]) -> Result<()> {
+        // Only what has an identity may be sent twice.
+        let may_repeat = entries
+            .iter()
+            .all(|entry| entry.starts_with(b"{\"id\":") || entry.starts_with(b"{\"sequence\":"));
+        carry!(self, send, may_repeat, [entries], |_sent, _| Happened::Sent {
+            entries: entries.clone()
+        })
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
+        carry!(self, claim, false, [request], |claims, _| Happened::Claimed {
+            owner: request.owner.clone(),
+            lease_us: request.lease_us,
+            claims: held(&claims),
+        })
+    }
+
+    async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>> {
+        carry!(self, complete, true, [owner, completions], |answers, delivered| {
+            let ends = completions.iter().zip(&answers).map(|(completion, answer)| {
+                let ending = match completion {
+                    Completion::Done(_) => Ending::Done,
+                    Completion::Dead { .. } => Ending::Dead,
+                    Completion::Retry { .. } => Ending::Retry,
+                };
+                (completion.held(), ending, *answer)
+            });
+            Happened::Completed {
+                owner: owner.clone(),
+                ends: ends.collect(),
+                delivered,
+            }
+        })
+    }
+
+    async fn renew(&self, request: &RenewRequest) -> Result<Renewed> {
+        carry!(self, renew, true, [request], |renewed, delivered| Happened::Renewed {
+            owner: request.owner.clone(),
+            lease_us: request.lease_us,
+            known: renewed.known,
+            found: held(&renewed.found),
+            delivered,
+        })
+    }
+
+    async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign> {
+        carry!(self, campaign, true, [request], |campaign, _| Happened::Campaigned {
+            owner: request.owner.clone(),
+            lock_us: request.lock_us,
+            answer: campaign.clone(),
+        })
+    }
+
+    async fn follow(&self, cursor: Cursor, max: usize) -> Result<Followed> {
+        self.call("follow", true, move |reached| async move {
+            let followed = reached.store.follow(cursor, max).await?;
+            let (head, count) = (followed.head, followed.entries.len());
+            reached.note(Happened::Followed { head, count });
+            Ok(followed)
+        })
+        .await
+    }
+
+    async fn emit(&self, request: &EmitRequest) -> Result<Emitted> {
+        let term = request.term;
+        self.world.note(Some(self.who), Happened::Emits { term });
+        let mut request = request.clone();
+        if self.cuts_short("emit") {
+            request.entries.truncate(request.entries.len().div_ceil(2));
+        }
+        let request = &request;
+        carry!(self, emit, true, [request], |emitted, _| Happened::Emitted {
+            term: request.term,
+            from: request.head,
+            answer: emitted,
+        })
+    }
+
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
+        carry!(self, receive, true, [request], |outputs, _| Happened::Received {
+            acknowledged: request.acknowledge,
+            outputs: outputs.iter().filter_map(|output| position_of(output)).collect(),
+        })
+    }
+
+    async fn status(&self) -> Result<Status> {
+        self.world.store.status().await
+    }
+
+    async fn browse(&self, shelf: Shelf, from: Option<&str>) -> Result<Page> {
+        self.world.store.browse(shelf, from).await
+    }
+
+    fn wakes(&self) -> &Wakes {
+        &self.wakes
+    }
+}
