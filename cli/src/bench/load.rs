@@ -86,7 +86,7 @@ impl Load {
         let (started, began) = (Instant::now(), Clock::Store.now());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut sent = 0;
+        let (mut sent, mut is_through) = (0, false);
         loop {
             let last = match &self.until {
                 Until::Count(count) => *count,
@@ -97,9 +97,17 @@ impl Load {
             if sent >= last {
                 return Ok(sent);
             }
-            let due = self.due(started.elapsed()).min(last).min(self.room());
-            if due <= sent {
+            // With a rate what is due goes out at each look, unless there is more than fits into one step: so the load does
+            // not depend on how soon the store answers.
+            if self.rate.is_some() && is_through {
                 ticks.tick().await;
+            }
+            let due = self.due(started.elapsed()).min(last).min(self.room());
+            is_through = due <= sent + BATCH;
+            if due <= sent {
+                if self.rate.is_none() {
+                    ticks.tick().await;
+                }
                 continue;
             }
             let now = Clock::Store.now();

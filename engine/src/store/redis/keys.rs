@@ -11,7 +11,7 @@ pub(super) struct Keys {
     pub(super) input: String,
     /// hash: `head`, `next`, `term`, `processed`: how many wait for their turn, `looked`: when a claim last looked who is
     /// alive, `told`: when a deadline was last set, `ring`: how many slots `flight` has, and `numbered`: the last number
-    /// of an owner. What is not there has its initial value: 1, 1, 0.
+    /// of an owner; `full`: a claim has found the window full. What is not there has its initial value: 1, 1, 0.
     pub(super) meta: String,
     /// string: what is claimed and not yet delivered, a ring of slots of 16 bytes by position, as `prelude.lua` has it.
     pub(super) flight: String,
@@ -39,7 +39,7 @@ pub(super) struct Keys {
     /// string: what is written for replicas to have it, the time.
     pub(super) synced: String,
     /// channels: the hints, by [`Topic`].
-    wake: [String; 4],
+    wake: [String; Topic::ALL.len()],
 }
 
 impl Keys {
