@@ -26,6 +26,7 @@ mod complete;
 mod emit;
 mod receive;
 mod renew;
+mod send;
 mod status;
 
 pub use browse::{Page, Row, Shelf, finish_processed, write_dead_letter};
@@ -36,6 +37,7 @@ pub use complete::{Completed, Completion};
 pub use emit::{Cursor, EmitRequest, Emitted, Followed, Processed, Ready, Turn};
 pub use receive::ReceiveRequest;
 pub use renew::{RenewRequest, Renewed};
+pub use send::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, ProducerId, Sent};
 pub use status::{Blocker, Status};
 
 /// All that a partition is made of.
@@ -53,6 +55,8 @@ pub struct Partition {
     owners: BTreeMap<OwnerId, Micros>,
     term: Term,
     lock: Option<Lock>,
+    /// Those who number their messages.
+    producers: BTreeMap<ProducerId, send::Producer>,
     records: BTreeMap<Id, Stored>,
     processed: BTreeMap<Cursor, (Position, Turn)>,
     last_cursor: u64,
@@ -120,6 +124,7 @@ impl Default for Partition {
             owners: BTreeMap::new(),
             term: Term::default(),
             lock: None,
+            producers: BTreeMap::new(),
             records: BTreeMap::new(),
             processed: BTreeMap::new(),
             last_cursor: 0,
@@ -131,11 +136,6 @@ impl Default for Partition {
 }
 
 impl Partition {
-    /// Appends entries to the input, in their order.
-    pub fn send(&mut self, entries: &[Bytes]) {
-        self.entries.extend(entries.iter().cloned());
-    }
-
     /// The state of the message at `position`, or `None` if there is no such message yet.
     pub fn state(&self, position: Position) -> Option<State> {
         if position < self.head {

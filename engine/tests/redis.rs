@@ -153,7 +153,7 @@ async fn a_server_that_forgets_the_scripts_is_told_again() {
     let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
-    store.send(&[Bytes::from_static(b"1")]).await.unwrap();
+    store.send(&[Bytes::from_static(b"1")], None).await.unwrap();
     run::<String>(&mut foreigner, &["SCRIPT", "FLUSH"]).await;
     let claims = store.claim(&claim_of(1)).await.unwrap();
     run::<String>(&mut foreigner, &["SCRIPT", "FLUSH"]).await;
@@ -180,7 +180,7 @@ async fn a_key_of_a_wrong_type_is_named_and_nothing_is_changed() {
     }
     run::<String>(&mut foreigner, &["FLUSHALL"]).await;
     run::<String>(&mut foreigner, &["SET", "{orders}:in", "mine"]).await;
-    let sent = store.send(&[Bytes::from_static(b"1")]).await;
+    let sent = store.send(&[Bytes::from_static(b"1")], None).await;
     assert!(matches!(sent, Err(StoreError::Broken(_))), "{sent:?}");
     let status = store.status().await;
     assert!(matches!(status, Err(StoreError::Broken(_))), "{status:?}");
@@ -201,7 +201,7 @@ async fn a_hint_reaches_the_other_stores() {
     {}
     let mut listener = other.wakes().listen(&[Topic::Input]);
     let mut deaf = other.wakes().listen(&[Topic::Lock]);
-    sender.send(&[Bytes::from_static(b"1")]).await.unwrap();
+    sender.send(&[Bytes::from_static(b"1")], None).await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), listener.hinted())
         .await
         .expect("a hint about the input");
@@ -228,7 +228,7 @@ async fn the_time_is_the_servers() {
     let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
-    store.send(&[Bytes::from_static(b"1")]).await.unwrap();
+    store.send(&[Bytes::from_static(b"1")], None).await.unwrap();
     let before: (u64, u64) = run_time(&mut foreigner).await;
     let claims = store.claim(&claim_of(1)).await.unwrap();
     let after: (u64, u64) = run_time(&mut foreigner).await;
@@ -256,13 +256,13 @@ async fn without_memory_nothing_new_begins_and_what_was_begun_ends() {
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
     store
-        .send(&[Bytes::from_static(b"1"), Bytes::from_static(b"2")])
+        .send(&[Bytes::from_static(b"1"), Bytes::from_static(b"2")], None)
         .await
         .unwrap();
     let claims = store.claim(&claim_of(1)).await.unwrap();
     run::<String>(&mut foreigner, &["CONFIG", "SET", "maxmemory", "1"]).await;
 
-    let sent = store.send(&[Bytes::from_static(b"3")]).await;
+    let sent = store.send(&[Bytes::from_static(b"3")], None).await;
     assert!(matches!(sent, Err(StoreError::Unavailable(_))), "{sent:?}");
     let claimed = store.claim(&claim_of(1)).await;
     assert!(matches!(claimed, Err(StoreError::Unavailable(_))), "{claimed:?}");
@@ -292,7 +292,7 @@ async fn without_memory_what_a_dead_processor_held_is_claimed_by_another() {
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
     let large = Bytes::from(vec![b'x'; 8 << 20]);
-    store.send(&[large, Bytes::from_static(b"2")]).await.unwrap();
+    store.send(&[large, Bytes::from_static(b"2")], None).await.unwrap();
     let died = ClaimRequest {
         owner: OwnerId::new("died"),
         lease_us: 1,
@@ -424,7 +424,7 @@ async fn a_large_batch_goes_through_in_pieces() {
     let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     let entries: Vec<Bytes> = (1..=COUNT).map(|n| Bytes::from(n.to_string())).collect();
-    store.send(&entries).await.unwrap();
+    store.send(&entries, None).await.unwrap();
     let mut request = claim_of(usize::MAX);
     request.window = u64::MAX;
     let claims = store.claim(&request).await.unwrap();

@@ -76,7 +76,7 @@ fn done(claims: &[Claim], by: &str) -> Vec<Completion> {
 }
 
 async fn send(store: &RedisStore, count: usize) {
-    store.send(&vec![Bytes::from_static(b"x"); count]).await.unwrap();
+    store.send(&vec![Bytes::from_static(b"x"); count], None).await.unwrap();
 }
 
 #[tokio::test]

@@ -156,7 +156,7 @@ async fn each_step_can_be_asked_again_whatever_became_of_it() {
         let was_done = fate != Fate::NeverDone;
 
         again(&proxy, fate, ("send", "LPUSH"), || async {
-            store.send(&[Bytes::from_static(b"x")]).await
+            store.send(&[Bytes::from_static(b"x")], None).await
         })
         .await;
         let sent = if was_done { 2 } else { 1 };

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::{Id, Output, Position};
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
-    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
+    Page, ReceiveRequest, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::term::Campaign;
 use conga::deliver::position_of;
@@ -143,8 +143,8 @@ fn altered(line: &Bytes) -> Bytes {
 
 #[async_trait]
 impl Store for Broken {
-    async fn send(&self, entries: &[Bytes]) -> Result<()> {
-        self.inner.send(entries).await
+    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
+        self.inner.send(entries, numbered).await
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {

@@ -35,6 +35,8 @@ pub struct Status {
     pub leader: Option<OwnerId>,
     /// The processors taken to be alive.
     pub processors: Vec<OwnerId>,
+    /// How many producers that number their messages are known.
+    pub producers: u64,
 }
 
 /// Why the head does not move.
@@ -96,6 +98,7 @@ impl Partition {
                 .filter(|(_, deadline)| now < **deadline)
                 .map(|(owner, _)| owner.clone())
                 .collect(),
+            producers: self.producers.len() as u64,
         }
     }
 }

@@ -28,8 +28,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
-    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
+    Page, ReceiveRequest, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::term::Campaign;
 
@@ -319,8 +319,11 @@ fn whole(number: u64) -> u64 {
 
 #[async_trait]
 impl Store for RedisStore {
-    async fn send(&self, entries: &[Bytes]) -> Result<()> {
-        self.push_entries(entries).await
+    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
+        match numbered {
+            Some(numbered) => self.push_numbered(numbered, entries).await,
+            None => self.push_entries(entries).await,
+        }
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {

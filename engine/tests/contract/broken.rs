@@ -8,8 +8,8 @@ use bytes::Bytes;
 use conga::clock::{Clock, ManualClock};
 use conga::core::lease::OwnerId;
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
-    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
+    Page, ReceiveRequest, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::term::Campaign;
 use conga::store::memory::MemoryStore;
@@ -27,6 +27,7 @@ const IGNORES_THE_WINDOW: u8 = 2;
 const KEEPS_WHO_LEAVES: u8 = 3;
 const DELIVERS_AGAIN: u8 = 4;
 const FORGETS_A_MESSAGE: u8 = 5;
+const APPENDS_AGAIN: u8 = 6;
 
 /// A memory store with one flaw.
 #[derive(Debug)]
@@ -48,10 +49,18 @@ impl<const FLAW: u8> Fixture for BrokenFixture<FLAW> {
 
 #[async_trait]
 impl<const FLAW: u8> Store for Broken<FLAW> {
-    async fn send(&self, entries: &[Bytes]) -> Result<()> {
+    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
+        if numbered.is_some() && FLAW == APPENDS_AGAIN {
+            let before = self.0.status().await?.waiting;
+            let sent = self.0.send(entries, numbered).await?;
+            if self.0.status().await?.waiting == before {
+                self.0.send(entries, None).await?;
+            }
+            return Ok(sent);
+        }
         match entries {
-            [first, _, ..] if FLAW == FORGETS_A_MESSAGE => self.0.send(std::slice::from_ref(first)).await,
-            _ => self.0.send(entries).await,
+            [first, _, ..] if FLAW == FORGETS_A_MESSAGE => self.0.send(std::slice::from_ref(first), numbered).await,
+            _ => self.0.send(entries, numbered).await,
         }
     }
 
@@ -145,6 +154,11 @@ async fn random_histories_find_each_flaw() {
         15,
         "forgets a message"
     );
+    // Not every history sends nothing but what is there.
+    assert!(
+        found::<BrokenFixture<APPENDS_AGAIN>>().await > 5,
+        "appends again what has a number"
+    );
     assert_ne!(found::<BrokenFixture<IGNORES_THE_TERM>>().await, 0, "ignores the term");
     assert_ne!(found::<BrokenFixture<KEEPS_WHO_LEAVES>>().await, 0, "keeps who leaves");
     assert_eq!(
@@ -164,4 +178,10 @@ async fn a_case_finds_stale_completions_that_count() {
 #[should_panic(expected = "EmitRequest")]
 async fn a_case_finds_a_leader_that_is_not_fenced() {
     crate::lead::an_old_term_is_fenced::<BrokenFixture<IGNORES_THE_TERM>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "status")]
+async fn a_case_finds_what_is_appended_twice() {
+    crate::send::what_is_sent_again_is_there_once::<BrokenFixture<APPENDS_AGAIN>>().await;
 }

@@ -20,6 +20,7 @@ mod receive;
 #[path = "../../../cli/src/bench/redis_server.rs"]
 mod redis_server;
 mod renew;
+mod send;
 
 use fixture::{Fixture, MemoryFixture, Opened, RedisFixture, SqliteFixture};
 
@@ -29,6 +30,16 @@ macro_rules! contract_suite {
         mod $store {
             use super::*;
 
+            contract_suite! { @file $fixture, send:
+                what_is_sent_again_is_there_once,
+                what_goes_beyond_is_appended,
+                a_gap_is_refused,
+                nothing_sent_tells_the_last_number,
+                producers_and_those_without_a_name_do_not_mix,
+                what_is_out_is_not_sent_again,
+                thousands_in_one_batch,
+                who_was_not_heard_of_for_long_is_forgotten,
+            }
             contract_suite! { @file $fixture, claim:
                 flows_from_send_to_receive,
                 an_empty_line_answers,

@@ -9,7 +9,7 @@ use conga::core::lease::{Held, OwnerId};
 use conga::core::message::{Body, Format, Id, Payload, Position, Record, parse};
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits,
-    Processed, Ready, ReceiveRequest, RenewRequest, Renewed, Row, Shelf, Status,
+    Numbered, Processed, Ready, ReceiveRequest, RenewRequest, Renewed, Row, Sent, Shelf, Status,
 };
 use conga::core::term::{Campaign, Term};
 use conga::core::time::Micros;
@@ -77,9 +77,16 @@ impl Pair {
     // The verbs.
 
     pub(crate) async fn send(&self, entries: &[Bytes]) {
-        let (is, should) = (self.store.send(entries).await, self.reference.send(entries).await);
-        assert_eq!(is, should, "{} send", self.context);
+        self.send_as(None, entries).await;
+    }
+
+    /// Sends what is numbered, or what is not.
+    pub(crate) async fn send_as(&self, numbered: Option<&Numbered>, entries: &[Bytes]) -> Sent {
+        let is = self.store.send(entries, numbered).await;
+        let should = self.reference.send(entries, numbered).await;
+        assert_eq!(is, should, "{} send {numbered:?}", self.context);
         self.compare_status().await;
+        should.expect("the reference answers")
     }
 
     pub(crate) async fn claim(&self, request: &ClaimRequest) -> Vec<Claim> {

@@ -5,7 +5,8 @@ use conga::core::invariant::{Event, Violation, check_all, loss};
 use conga::core::lease::OwnerId;
 use conga::core::message::{Id, Position};
 use conga::core::partition::{
-    Claim, ClaimRequest, Completed, Cursor, EmitRequest, Emitted, Processed, Ready, SET_BACK_US, Shelf,
+    Claim, ClaimRequest, Completed, Cursor, EmitRequest, Emitted, Numbered, Processed, ProducerId, Ready, SET_BACK_US,
+    Sent, Shelf,
 };
 use conga::core::sequencer::{Action, Event as News, Sequencer};
 use conga::core::term::{Campaign, Term};
@@ -110,6 +111,8 @@ struct Driver {
     history: Vec<Event>,
     /// Everything ever sent, in order: the entry at index i has the position i + 1.
     sent: Vec<String>,
+    /// Two producers that number, and all that each has sent, with the id of each.
+    producers: [(ProducerId, Vec<String>); 2],
     owners: Vec<(&'static str, Vec<Claim>)>,
     leaders: Vec<Leader>,
     term: Term,
@@ -123,6 +126,7 @@ impl Driver {
             random: Random(seed),
             history: vec![Event::Window { size: WINDOW }],
             sent: Vec::new(),
+            producers: ["n0", "n1"].map(|name| (ProducerId::new(name), Vec::new())),
             owners: ["p0", "p1", "p2"].map(|name| (name, Vec::new())).into(),
             leaders: ["s0", "s1"].map(Leader::new).into(),
             term: Term::default(),
@@ -134,7 +138,8 @@ impl Driver {
         let owner = self.random.index(self.owners.len());
         let leader = self.random.index(self.leaders.len());
         match self.random.below(100) {
-            0..8 => self.send().await,
+            0..5 => self.send().await,
+            5..8 => self.send_numbered().await,
             8..22 => {
                 let max = 1 + self.random.index(5);
                 let forget = self.random.chance(15);
@@ -194,6 +199,49 @@ impl Driver {
             self.sent.push(id);
         }
         self.pair.send(&entries).await;
+    }
+
+    /// Sends on, and before that some of what was sent already, as one does who had no answer; or leaves one out.
+    async fn send_numbered(&mut self) {
+        let (again, fresh) = (self.random.below(4), self.random.below(4));
+        let leaves_out = self.random.chance(15);
+        let (producer, before) = &mut self.producers[self.random.index(2)];
+        let known = before.len();
+        let from = known - usize::try_from(again).unwrap_or(0).min(known);
+        for _ in 0..fresh {
+            let number = self.sent.len() + before.len() - known;
+            before.push(format!("{}{number}", if number % 4 == 3 { 'd' } else { 'm' }));
+        }
+        let skipped = usize::from(leaves_out && from == known);
+        let first = 1 + from + skipped;
+        let ids = before.get(from + skipped..).unwrap_or_default();
+        let entries: Vec<_> = ids.iter().map(|id| crate::pair::entry(id)).collect();
+        let numbered = Numbered {
+            producer: producer.clone(),
+            first: first as u64,
+            mark: before.len() as u64,
+        };
+        let news = before[known..].to_vec();
+        let answer = self.pair.send_as(Some(&numbered), &entries).await;
+        let mut producers = self.producers.iter_mut();
+        let (producer, before) = producers
+            .find(|(name, _)| *name == numbered.producer)
+            .expect("one of them");
+        let last = match answer {
+            Sent::Accepted { last, .. } => last,
+            Sent::Missing { from } => from - 1,
+        };
+        let is_refused = skipped > 0 || entries.is_empty();
+        let there = if is_refused { known } else { before.len() };
+        assert_eq!(last, there as u64, "{producer}: {answer:?}");
+        before.truncate(there);
+        for id in news.into_iter().take(there - known) {
+            self.history.push(Event::Sent {
+                id: Id::given(id.as_str()),
+                at: self.pair.now(),
+            });
+            self.sent.push(id);
+        }
     }
 
     /// With `forget` the reply is lost: the owner does not know what it holds.

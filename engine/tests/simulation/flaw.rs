@@ -9,8 +9,8 @@ use bytes::Bytes;
 use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits, Page,
-    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits,
+    Numbered, Page, ReceiveRequest, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::term::Campaign;
 use conga::deliver::position_of;
@@ -153,10 +153,10 @@ impl Flawed {
 
 #[async_trait]
 impl Store for Flawed {
-    async fn send(&self, entries: &[Bytes]) -> Result<()> {
+    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
         match entries {
-            [rest @ .., _] if self.has(Flaw::LosesAnEntry) && !rest.is_empty() => self.inner.send(rest).await,
-            _ => self.inner.send(entries).await,
+            [rest @ .., _] if self.has(Flaw::LosesAnEntry) && !rest.is_empty() => self.inner.send(rest, numbered).await,
+            _ => self.inner.send(entries, numbered).await,
         }
     }
 

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use conga::core::lease::{Held, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
-    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
+    Page, ReceiveRequest, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::term::Campaign;
 use conga::deliver::position_of;
@@ -257,14 +257,30 @@ macro_rules! carry {
 
 #[async_trait]
 impl Store for Connection {
-    async fn send(&self, entries: &[Bytes]) -> Result<()> {
-        // Only what has an identity may be sent twice.
-        let may_repeat = entries
-            .iter()
-            .all(|entry| entry.starts_with(b"{\"id\":") || entry.starts_with(b"{\"sequence\":"));
-        carry!(self, send, may_repeat, [entries], |_sent, _| Happened::Sent {
-            entries: entries.clone()
+    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
+        // Only what has an identity or a number may be sent twice.
+        let may_repeat = numbered.is_some()
+            || entries
+                .iter()
+                .all(|entry| entry.starts_with(b"{\"id\":") || entry.starts_with(b"{\"sequence\":"));
+        let (entries, numbered) = (entries.to_owned(), numbered.cloned());
+        self.call("send", may_repeat, move |reached| {
+            let (entries, numbered) = (entries.clone(), numbered.clone());
+            async move {
+                let before = reached.store.status().await?.waiting;
+                let sent = reached.store.send(&entries, numbered.as_ref()).await?;
+                let count = reached.store.status().await?.waiting - before;
+                let there = match &numbered {
+                    // Only the last ones may be new.
+                    Some(_) => entries.len() - usize::try_from(count).unwrap_or(0).min(entries.len()),
+                    None => 0,
+                };
+                let entries = entries[there..].to_vec();
+                reached.note(Happened::Sent { entries });
+                Ok(sent)
+            }
         })
+        .await
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {

@@ -1,9 +1,9 @@
 -- Status: the depths of a partition and what holds it up. Changes nothing, scans nothing but the living owners.
 --
--- KEYS  1 in  2 meta  3 flight  4 numbers  5 out  6 record  7 dead  8 owners  9 lock
+-- KEYS  1 in  2 meta  3 flight  4 numbers  5 out  6 record  7 dead  8 owners  9 lock  10 producers
 -- ARGV  1 time or ''
 -- Returns { now, in, head, next, term, processed, out, record, dead, the state of the head and its three numbers or
--- nothing, who has it, the leader or nothing, { owner, ... } }.
+-- nothing, who has it, the leader or nothing, { owner, ... }, producers }.
 
 local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'term', 'ring', 'processed')
 local head, upcoming = tonumber(meta[1] or '1'), tonumber(meta[2] or '1')
@@ -40,4 +40,5 @@ return {
   holder,
   leader or false,
   redis.call('ZRANGEBYSCORE', KEYS[8], '(' .. whole(now), '+inf'),
+  redis.call('HLEN', KEYS[10]),
 }

@@ -118,7 +118,7 @@ async fn two_stores_on_one_file_see_and_wake_each_other() {
     let (one, two) = (rig.open().await, rig.open().await);
     let mut input = two.wakes().listen(&[Topic::Input]);
     let mut lock = two.wakes().listen(&[Topic::Lock]);
-    one.send(&[Bytes::from_static(b"a")]).await.unwrap();
+    one.send(&[Bytes::from_static(b"a")], None).await.unwrap();
     let heard = tokio::time::timeout(Duration::from_secs(20), input.hinted()).await;
     assert!(heard.is_ok(), "nobody woke us");
     assert_eq!(two.claim(&claims("b", 10)).await.unwrap().len(), 1);
@@ -135,7 +135,7 @@ async fn lines_in_one_file_are_apart_and_each_is_dense() {
     let others = rig.open_line("others", rig.options()).await.unwrap();
     for store in [&orders, &others, &again, &orders] {
         store
-            .send(&[Bytes::from_static(b"1"), Bytes::from_static(b"2")])
+            .send(&[Bytes::from_static(b"1"), Bytes::from_static(b"2")], None)
             .await
             .unwrap();
     }
@@ -205,7 +205,7 @@ async fn everything_is_there_after_opening_again() {
     let rig = Rig::new();
     let store = rig.open().await;
     let entries = ["a", "b", "c", "d", "e"].map(Bytes::from);
-    store.send(&entries).await.unwrap();
+    store.send(&entries, None).await.unwrap();
     let taken = store.claim(&claims("p", 4)).await.unwrap();
     let ends = [
         Completion::Done(record(&taken[0], "a")),
@@ -256,7 +256,7 @@ async fn the_largest_sequence_and_bytes_that_are_no_text_come_back() {
     let rig = Rig::new();
     let store = rig.open().await;
     store
-        .send(&[Bytes::from_static(b"a"), Bytes::from_static(b"b")])
+        .send(&[Bytes::from_static(b"a"), Bytes::from_static(b"b")], None)
         .await
         .unwrap();
     let taken = store.claim(&claims("p", 2)).await.unwrap();
@@ -300,7 +300,7 @@ async fn an_entry_over_the_limit_is_not_read_but_kept_whole_when_it_dies() {
     let rig = Rig::new();
     let store = rig.open().await;
     let large = Bytes::from(vec![b'x'; 5 << 20]);
-    store.send(std::slice::from_ref(&large)).await.unwrap();
+    store.send(std::slice::from_ref(&large), None).await.unwrap();
     let taken = store.claim(&claims("p", 1)).await.unwrap();
     assert_eq!(taken[0].entry, Entry::Oversize { bytes: 5 << 20 });
     let tombstone = Record {
@@ -325,7 +325,7 @@ async fn an_entry_over_the_limit_is_not_read_but_kept_whole_when_it_dies() {
 async fn pages_hold_every_record_once() {
     let rig = Rig::new();
     let store = rig.open().await;
-    store.send(&vec![Bytes::from_static(b"a"); 2_500]).await.unwrap();
+    store.send(&vec![Bytes::from_static(b"a"); 2_500], None).await.unwrap();
     let all = ClaimRequest {
         window: 10_000,
         ..claims("p", 10_000)
@@ -412,7 +412,7 @@ async fn what_has_its_turn_goes_out_without_waiting() {
     };
     let store = rig.open_line("orders", options).await.unwrap();
     let entries = ["a", "b", "c", "d"].map(Bytes::from);
-    store.send(&entries).await.unwrap();
+    store.send(&entries, None).await.unwrap();
     let taken = store.claim(&claims("p", 4)).await.unwrap();
     let done = |index: usize| Completion::Done(record(&taken[index], &index.to_string()));
     // The head is not the first of its batch, and one waits for another.
