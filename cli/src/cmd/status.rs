@@ -69,6 +69,7 @@ fn to_json(line: &str, status: &Status, rates: Option<&Rates>) -> Value {
         "next": status.next.0,
         "term": status.term.0,
         "leader": status.leader.as_ref().map(ToString::to_string),
+        "producers": status.producers,
         "processors": status.processors.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "blocker": status.blocker.as_ref().map(|blocker| match blocker {
             Blocker::Leased { owner, attempt, since } => json!({
@@ -117,6 +118,7 @@ fn to_text(line: &str, status: &Status, rates: Option<&Rates>) -> String {
         status.term,
         status.processors.len()
     );
+    let _ = writeln!(text, "  numbering producers {}", status.producers);
     if let Some(rates) = rates {
         let _ = writeln!(
             text,

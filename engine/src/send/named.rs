@@ -1,9 +1,12 @@
 //! A producer that numbers what it sends: it can be killed and run again, and what has no answer can be sent again.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use conga_core::partition::{Numbered, ProducerId, Sent};
+use tokio::time::timeout;
 
 use super::{Outgoing, Producer};
 use crate::persist::persist;
@@ -21,6 +24,7 @@ use crate::store::{Result, SharedStore, StoreError};
 pub struct NamedProducer {
     store: SharedStore,
     random: Random,
+    patience: Option<Duration>,
     name: ProducerId,
     /// The last number that is in the line, and its mark; nothing, if that has to be asked.
     last: Option<(u64, u64)>,
@@ -36,6 +40,7 @@ impl Producer {
         NamedProducer {
             store,
             random: Random::default(),
+            patience: None,
             name: ProducerId::new(name),
             last: None,
             pending: Vec::new(),
@@ -49,6 +54,15 @@ impl NamedProducer {
     #[must_use]
     pub fn with_random(self, random: Random) -> Self {
         Self { random, ..self }
+    }
+
+    /// The same, but gives up when a store has been away for so long.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self {
+            patience: Some(patience),
+            ..self
+        }
     }
 
     /// The number of the last message that is in the line: so many were sent under this name. 0: none yet.
@@ -74,7 +88,7 @@ impl NamedProducer {
     ///
     /// # Errors
     /// Only what no repetition can help, as that a person has to send again what a store has lost that came back older
-    /// than it was. Then it is not known whether these are in the line, and [`NamedProducer::last`] tells.
+    /// than it was; and, with [`NamedProducer::with_patience`], that it has been away for so long. Then it is not known whether these are in the line, and [`NamedProducer::last`] tells.
     ///
     /// # Cancellation
     /// What was given is taken: if this is dropped, the next call sends it first.
@@ -117,13 +131,38 @@ impl NamedProducer {
             first: 1,
             mark: 0,
         };
-        let ask = || self.store.send(&[], Some(&nothing));
-        let last = match persist("send", &self.random, ask, |_| ()).await? {
+        let last = match self.ask_store(&[], &nothing).await? {
             Sent::Accepted { last, mark } => (last, mark),
             Sent::Missing { from } => (from.saturating_sub(1), 0),
         };
         self.last = Some(last);
         Ok(last)
+    }
+
+    /// Goes on until there is an answer, or patience is over.
+    async fn ask_store(&self, entries: &[Bytes], numbered: &Numbered) -> Result<Sent> {
+        let in_doubt = AtomicBool::new(false);
+        let mut trouble = None;
+        let ask = || async {
+            let doubted = in_doubt.swap(true, Ordering::Relaxed);
+            let sent = self.store.send(entries, Some(numbered)).await;
+            let unknown = matches!(sent, Err(StoreError::Unknown(_)));
+            in_doubt.store(doubted || unknown, Ordering::Relaxed);
+            sent
+        };
+        let asked = persist("send", &self.random, ask, |error| trouble = Some(error.to_string()));
+        let Some(patience) = self.patience else {
+            return asked.await;
+        };
+        if let Ok(sent) = timeout(patience, asked).await {
+            return sent;
+        }
+        let why = trouble.unwrap_or_else(|| "there was no answer".to_owned());
+        Err(if in_doubt.load(Ordering::Relaxed) && !entries.is_empty() {
+            StoreError::Unknown(why)
+        } else {
+            StoreError::Unavailable(why)
+        })
     }
 
     /// Sends what is pending.
@@ -148,8 +187,7 @@ impl NamedProducer {
             mark: mark.unwrap_or_else(|| self.pending.iter().fold(before, |mark, entry| checksum(mark, entry))),
         };
         let end = (last + self.pending.len() as u64, numbered.mark);
-        let send = || self.store.send(&self.pending, Some(&numbered));
-        match persist("send", &self.random, send, |_| ()).await? {
+        match self.ask_store(&self.pending, &numbered).await? {
             Sent::Accepted { last, mark } if (last, mark) == end => {
                 self.last = Some(end);
                 self.tail.add(self.pending.drain(..));
