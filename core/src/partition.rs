@@ -15,8 +15,8 @@ use bytes::Bytes;
 use crate::lease::{Attempt, Lease, OwnerId};
 use crate::lifecycle::State;
 use crate::message::{Entry, Id, Position, Record};
-use crate::term::{Lock, Term};
 use crate::time::Micros;
+use campaign::Seat;
 
 mod browse;
 mod campaign;
@@ -35,7 +35,7 @@ pub use claim::{Claim, ClaimRequest, Limits};
 pub use clock::{SET_BACK_US, TELL_EVERY_US};
 pub use complete::{Completed, Completion};
 pub use emit::{Cursor, EmitRequest, Emitted, Followed, Processed, Ready, Turn};
-pub use receive::ReceiveRequest;
+pub use receive::{ReceiveRequest, Received};
 pub use renew::{RenewRequest, Renewed};
 pub use send::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, ProducerId, Sent};
 pub use status::{Blocker, Status};
@@ -53,8 +53,8 @@ pub struct Partition {
     free: BTreeSet<Position>,
     /// Until when each process is taken to be alive.
     owners: BTreeMap<OwnerId, Micros>,
-    term: Term,
-    lock: Option<Lock>,
+    leader: Seat,
+    consumer: Seat,
     /// Those who number their messages.
     producers: BTreeMap<ProducerId, send::Producer>,
     records: BTreeMap<Id, Stored>,
@@ -122,8 +122,8 @@ impl Default for Partition {
             flights: BTreeMap::new(),
             free: BTreeSet::new(),
             owners: BTreeMap::new(),
-            term: Term::default(),
-            lock: None,
+            leader: Seat::default(),
+            consumer: Seat::default(),
             producers: BTreeMap::new(),
             records: BTreeMap::new(),
             processed: BTreeMap::new(),

@@ -16,7 +16,9 @@
 //!    them (a producer's name, and the number of the first message) it adds only what goes beyond the highest number
 //!    that it has from that producer, and nothing at all where that would leave a gap.
 //! 5. **Time** is the store's own clock, never a client's.
-//! 6. **Leadership** is a lock that expires, and a term that grows with each change of hands.
+//! 6. **Leadership** is a lock that expires, and a term that grows with each change of hands. The consumers of a line have
+//!    one active among them by the same means, with a lock and a term of their own; only under the latest of these terms
+//!    is anything handed out or taken off.
 //!
 //! # Where later steps fit
 //! A store is opened for one partition, so a sharded line is a store for each of them.
@@ -39,7 +41,7 @@ use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
-    Page, ReceiveRequest, RenewRequest, Renewed, Sent, Shelf, Status,
+    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::term::Campaign;
 
@@ -91,7 +93,7 @@ pub trait Store: Debug + Send + Sync {
     /// [`crate::wake::Topic::Input`]. With [`Delivery::Store`] it delivers what is ready, as [`Store::complete`].
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed>;
 
-    /// Takes, renews or gives up the leadership (law 6). Giving it up wakes [`crate::wake::Topic::Lock`].
+    /// Takes, renews or gives up the leadership, or the place of the active consumer (law 6). Giving it up wakes [`crate::wake::Topic::Lock`].
     async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign>;
 
     /// What was processed after `cursor`, at most `max` entries. Changes nothing.
@@ -101,8 +103,9 @@ pub trait Store: Debug + Send + Sync {
     /// answers tells. Wakes [`crate::wake::Topic::Output`].
     async fn emit(&self, request: &EmitRequest) -> Result<Emitted>;
 
-    /// The oldest outputs, in ascending position, after the acknowledged ones are gone.
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>>;
+    /// The oldest outputs, in ascending position, after the acknowledged ones are gone; or neither, under a reign that is
+    /// not the latest (law 6).
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received>;
 
     /// Counts what is where. Changes nothing.
     async fn status(&self) -> Result<Status>;

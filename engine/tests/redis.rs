@@ -13,7 +13,7 @@ use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Limits, Processed,
     Ready, ReceiveRequest, RenewRequest, Shelf, Turn,
 };
-use conga::core::term::{Campaign, Term};
+use conga::core::term::{Campaign, Role, Term};
 use conga::core::time::Micros;
 use conga::line::Line;
 use conga::store::redis::{RedisOptions, RedisStore};
@@ -73,6 +73,7 @@ fn done(claim: &Claim, result: &str) -> Completion {
 async fn lead(store: &RedisStore) -> Term {
     let request = CampaignRequest {
         owner: OwnerId::new("s1"),
+        role: Role::Leader,
         lock_us: SECOND,
     };
     match store.campaign(&request).await {
@@ -139,9 +140,11 @@ async fn a_foreign_client_is_a_full_producer_and_consumer() {
         .receive(&ReceiveRequest {
             acknowledge: Some(Position(2)),
             max: 10,
+            ..ReceiveRequest::default()
         })
         .await
-        .unwrap();
+        .unwrap()
+        .outputs();
     assert_eq!(rest.len(), 1);
     assert!(rest[0].starts_with(b"{\"position\":3,"));
     let left: u64 = run(&mut foreigner, &["LLEN", "{orders}:in"]).await;
@@ -318,9 +321,11 @@ async fn without_memory_what_a_dead_processor_held_is_claimed_by_another() {
         .receive(&ReceiveRequest {
             acknowledge: None,
             max: 10,
+            ..ReceiveRequest::default()
         })
         .await
-        .unwrap();
+        .unwrap()
+        .outputs();
     assert_eq!(outputs.len(), 1);
 
     let claims = store.claim(&claim_of(1)).await.unwrap();
@@ -482,9 +487,11 @@ async fn a_large_batch_goes_through_in_pieces() {
             .receive(&ReceiveRequest {
                 acknowledge: Some(Position(last)),
                 max: 2,
+                ..ReceiveRequest::default()
             })
             .await
-            .unwrap();
+            .unwrap()
+            .outputs();
         assert_eq!(outputs.len() as u64, (COUNT - last).min(2));
         if let Some(first) = outputs.first() {
             assert!(first.starts_with(format!("{{\"position\":{},", last + 1).as_bytes()));
@@ -501,8 +508,12 @@ async fn an_acknowledgement_means_what_was_handed_out_and_not_what_stands_there_
     let mut foreigner = foreigner(&server).await;
     let output = |payload: &str| format!("{{\"position\":1,\"id\":\"@1\",\"payload\":\"{payload}\"}}");
     let receive = async |acknowledge| {
-        let request = ReceiveRequest { acknowledge, max: 10 };
-        store.receive(&request).await.unwrap()
+        let request = ReceiveRequest {
+            acknowledge,
+            max: 10,
+            ..ReceiveRequest::default()
+        };
+        store.receive(&request).await.unwrap().outputs()
     };
     run::<u64>(&mut foreigner, &["LPUSH", "{orders}:out", &output("old")]).await;
     assert_eq!(receive(None).await, [output("old")]);

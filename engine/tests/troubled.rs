@@ -14,7 +14,7 @@ use conga::core::lease::OwnerId;
 use conga::core::message::{Payload, Position};
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits,
-    Numbered, Page, ReceiveRequest, RenewRequest, Renewed, Sent, Shelf, Status,
+    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::term::Campaign;
 use conga::process::{Handler, HandlerError, Message, Processor, ProcessorOptions, sleep};
@@ -142,7 +142,7 @@ impl Store for Troubled {
         self.inner.emit(request).await
     }
 
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
         self.inner.receive(request).await
     }
 

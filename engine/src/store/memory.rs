@@ -7,7 +7,7 @@ use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
-    Page, Partition, ReceiveRequest, RenewRequest, Renewed, Sent, Shelf, Status,
+    Page, Partition, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::term::Campaign;
 
@@ -120,7 +120,7 @@ impl Store for MemoryStore {
         Ok(emitted)
     }
 
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
         Ok(self.partition().receive(request))
     }
 

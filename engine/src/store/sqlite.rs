@@ -16,7 +16,7 @@ use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
-    Page, ReceiveRequest, RenewRequest, Renewed, Sent, Shelf, Status,
+    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::term::Campaign;
 
@@ -163,10 +163,10 @@ impl Store for SqliteStore {
         self.worker.call(move |database| emit::emit(database, &request)).await
     }
 
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
-        let request = *request;
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
+        let request = request.clone();
         self.worker
-            .call(move |database| receive::receive(database, request))
+            .call(move |database| receive::receive(database, &request))
             .await
     }
 

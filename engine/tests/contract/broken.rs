@@ -1,7 +1,7 @@
 //! The suite itself is tested: a store that breaks a law must not get through.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,9 +9,9 @@ use conga::clock::{Clock, ManualClock};
 use conga::core::lease::OwnerId;
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
-    Page, ReceiveRequest, RenewRequest, Renewed, Sent, Shelf, Status,
+    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
-use conga::core::term::Campaign;
+use conga::core::term::{Campaign, Reign, Role};
 use conga::store::memory::MemoryStore;
 use conga::store::{Delivery, Result, Store};
 use conga::wake::Wakes;
@@ -28,10 +28,11 @@ const KEEPS_WHO_LEAVES: u8 = 3;
 const DELIVERS_AGAIN: u8 = 4;
 const FORGETS_A_MESSAGE: u8 = 5;
 const APPENDS_AGAIN: u8 = 6;
+const IGNORES_THE_REIGN: u8 = 7;
 
-/// A memory store with one flaw.
+/// A memory store with one flaw, and the latest reign of a consumer.
 #[derive(Debug)]
-struct Broken<const FLAW: u8>(MemoryStore);
+struct Broken<const FLAW: u8>(MemoryStore, Arc<Mutex<Option<Reign>>>);
 
 struct BrokenFixture<const FLAW: u8>;
 
@@ -39,9 +40,10 @@ struct BrokenFixture<const FLAW: u8>;
 impl<const FLAW: u8> Fixture for BrokenFixture<FLAW> {
     async fn open(clock: ManualClock) -> Opened {
         let led = MemoryStore::new(Clock::Manual(clock)).delivering(Delivery::Leader);
+        let latest: Arc<Mutex<Option<Reign>>> = Arc::default();
         Opened {
-            delivering: Arc::new(Broken::<FLAW>(led.delivering(Delivery::Store))),
-            led: Arc::new(Broken::<FLAW>(led)),
+            delivering: Arc::new(Broken::<FLAW>(led.delivering(Delivery::Store), latest.clone())),
+            led: Arc::new(Broken::<FLAW>(led, latest)),
             keep: Box::new(()),
         }
     }
@@ -89,7 +91,12 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
     }
 
     async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign> {
-        self.0.campaign(request).await
+        let campaign = self.0.campaign(request).await?;
+        if let (Campaign::Leader { term }, Role::Consumer) = (&campaign, request.role) {
+            let (owner, term) = (request.owner.clone(), *term);
+            *self.1.lock().expect("no panic") = Some(Reign { owner, term });
+        }
+        Ok(campaign)
     }
 
     async fn follow(&self, cursor: Cursor, max: usize) -> Result<Followed> {
@@ -104,8 +111,11 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
         self.0.emit(&request).await
     }
 
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
-        let mut request = *request;
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
+        let mut request = request.clone();
+        if FLAW == IGNORES_THE_REIGN {
+            request.reign = self.1.lock().expect("no panic").clone();
+        }
         if FLAW == DELIVERS_AGAIN {
             request.acknowledge = None;
         }
@@ -159,6 +169,10 @@ async fn random_histories_find_each_flaw() {
         found::<BrokenFixture<APPENDS_AGAIN>>().await > 5,
         "appends again what has a number"
     );
+    assert!(
+        found::<BrokenFixture<IGNORES_THE_REIGN>>().await > 5,
+        "ignores whose turn it is to receive"
+    );
     assert_ne!(found::<BrokenFixture<IGNORES_THE_TERM>>().await, 0, "ignores the term");
     assert_ne!(found::<BrokenFixture<KEEPS_WHO_LEAVES>>().await, 0, "keeps who leaves");
     assert_eq!(
@@ -184,4 +198,10 @@ async fn a_case_finds_a_leader_that_is_not_fenced() {
 #[should_panic(expected = "status")]
 async fn a_case_finds_what_is_appended_twice() {
     crate::send::what_is_sent_again_is_there_once::<BrokenFixture<APPENDS_AGAIN>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "ReceiveRequest")]
+async fn a_case_finds_an_acknowledgement_under_an_old_term() {
+    crate::receive::an_old_reign_neither_acknowledges_nor_gets_anything::<BrokenFixture<IGNORES_THE_REIGN>>().await;
 }

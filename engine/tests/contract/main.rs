@@ -123,6 +123,11 @@ macro_rules! contract_suite {
             contract_suite! { @file $fixture, receive:
                 stays_until_it_is_acknowledged,
                 acknowledged_twice_or_beyond,
+                one_is_active_and_the_others_are_fenced,
+                an_old_reign_neither_acknowledges_nor_gets_anything,
+                who_gives_it_up_hands_over_at_once,
+                a_consumers_name_may_be_odd,
+                set_back_a_consumers_lock_lasts_no_longer,
             }
             contract_suite! { @file $fixture, duplicate:
                 the_first_is_done_first,

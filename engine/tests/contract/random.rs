@@ -1,4 +1,5 @@
-//! Random histories: three processors and two leaders, none of whom can be trusted to be up to date.
+//! Random histories: three processors, two leaders, two consumers and two producers that number, none of whom can be
+//! trusted to be up to date.
 
 use bytes::Bytes;
 use conga::core::invariant::{Event, Violation, check_all, loss};
@@ -9,7 +10,7 @@ use conga::core::partition::{
     Sent, Shelf,
 };
 use conga::core::sequencer::{Action, Event as News, Sequencer};
-use conga::core::term::{Campaign, Term};
+use conga::core::term::{Campaign, Reign, Term};
 
 use conga::store::Delivery;
 
@@ -116,6 +117,8 @@ struct Driver {
     owners: Vec<(&'static str, Vec<Claim>)>,
     leaders: Vec<Leader>,
     term: Term,
+    /// Two consumers, each with the reign that it believes in.
+    consumers: [(&'static str, Option<Reign>); 2],
     outputs: Vec<(u64, Bytes)>,
 }
 
@@ -130,6 +133,7 @@ impl Driver {
             owners: ["p0", "p1", "p2"].map(|name| (name, Vec::new())).into(),
             leaders: ["s0", "s1"].map(Leader::new).into(),
             term: Term::default(),
+            consumers: [("c0", None), ("c1", None)],
             outputs: Vec::new(),
         }
     }
@@ -157,11 +161,12 @@ impl Driver {
                 let lost = self.random.chance(25);
                 self.emit(leader, lost).await;
             }
-            88..92 => {
+            88..90 => self.stand().await,
+            90..93 => {
                 let (max, acknowledge) = (self.random.index(9), self.random.chance(50));
                 self.receive(max, acknowledge).await;
             }
-            92..93 => {
+            93..94 => {
                 self.pair.browse(Shelf::Record).await;
                 self.pair.browse(Shelf::Dead).await;
             }
@@ -388,13 +393,29 @@ impl Driver {
         answer
     }
 
+    /// A consumer asks for its place, or gives it up. It may not hear that it has lost it.
+    async fn stand(&mut self) {
+        let index = self.random.index(2);
+        let lock_us = if self.random.chance(25) { 0 } else { LEASE_US };
+        let (name, believed) = &mut self.consumers[index];
+        match self.pair.stand(name, lock_us).await {
+            Campaign::Leader { term } => {
+                let owner = OwnerId::new(*name);
+                *believed = Some(Reign { owner, term });
+            }
+            Campaign::Standby { .. } if self.random.chance(50) => *believed = None,
+            Campaign::Standby { .. } => {}
+        }
+    }
+
     async fn receive(&mut self, max: usize, acknowledge: bool) {
         let acknowledge = self
             .outputs
             .last()
             .filter(|_| acknowledge)
             .map(|(position, _)| *position);
-        for output in self.pair.receive(acknowledge, max).await {
+        let believed = self.consumers[self.random.index(2)].1.clone();
+        for output in self.pair.receive_as(believed, acknowledge, max).await.outputs() {
             let (position, id) = place(&output);
             if let Some((_, before)) = self.outputs.iter().find(|(at, _)| *at == position) {
                 assert_eq!(*before, output, "an output never changes");
@@ -430,6 +451,8 @@ impl Driver {
                 break;
             }
         }
+        self.pair.stand("c0", LEASE_US).await;
+        self.consumers = [(); 2].map(|()| ("c0", self.pair.active.lock().expect("no panic").clone()));
         self.receive(usize::MAX, false).await;
         let head = self.pair.status().await.head.0;
         assert_eq!(head, self.sent.len() as u64 + 1, "all of them came out");

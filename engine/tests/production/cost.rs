@@ -50,6 +50,7 @@ async fn of_waiting_for_a_replica() {
         let request = ReceiveRequest {
             acknowledge: None,
             max: 100,
+            ..ReceiveRequest::default()
         };
         let times = self::times(|| async { drop(store.receive(&request).await.unwrap()) }).await;
         println!("{replicas} replicas, receive of nothing: {times}");

@@ -113,7 +113,14 @@ async fn while_the_replica_is_away_nothing_gets_out() {
     }
     assert_eq!(length("{orders}:in"), "2", "only the first one of those is there");
     let receive = |acknowledge, max| {
-        let (store, request) = (store.clone(), ReceiveRequest { acknowledge, max });
+        let (store, request) = (
+            store.clone(),
+            ReceiveRequest {
+                acknowledge,
+                max,
+                ..ReceiveRequest::default()
+            },
+        );
         async move { store.receive(&request).await }
     };
     let received = receive(None, 10).await;
@@ -128,7 +135,7 @@ async fn while_the_replica_is_away_nothing_gets_out() {
     assert!(waiting.await.unwrap().is_err());
 
     signal(group.server(1 - primary), "-CONT");
-    assert_eq!(receive(None, 10).await.unwrap().len(), 1);
+    assert_eq!(receive(None, 10).await.unwrap().outputs().len(), 1);
     signal(group.server(1 - primary), "-STOP");
     let acknowledged = receive(Some(Position(1)), 0).await;
     assert!(matches!(acknowledged, Err(StoreError::Unknown(_))), "{acknowledged:?}");

@@ -10,7 +10,7 @@ use conga::core::lease::{Held, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
-    Page, ReceiveRequest, RenewRequest, Renewed, Sent, Shelf, Status,
+    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::term::Campaign;
 use conga::deliver::position_of;
@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::history::{Ending, Happened, Moved, Trouble, Who};
 use crate::plan::Dice;
+use crate::process::Control;
 use crate::world::World;
 
 /// A caller waits no longer than this; then nobody knows.
@@ -35,6 +36,7 @@ pub(crate) struct Connection {
     /// Whether its process has the store deliver.
     pub(crate) delivers: bool,
     pub(crate) who: Who,
+    pub(crate) control: Control,
     pub(crate) wakes: Wakes,
 }
 
@@ -276,7 +278,10 @@ impl Store for Connection {
                     None => 0,
                 };
                 let entries = entries[there..].to_vec();
-                reached.note(Happened::Sent { entries });
+                reached.note(Happened::Sent {
+                    producer: numbered.map(|numbered| numbered.producer),
+                    entries,
+                });
                 Ok(sent)
             }
         })
@@ -320,7 +325,12 @@ impl Store for Connection {
     }
 
     async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign> {
+        // What renews a consumer's lock beside its other work stands still with it.
+        while let Some(until) = self.control.stands_until() {
+            sleep_until(until).await;
+        }
         carry!(self, campaign, true, [request], |campaign, _| Happened::Campaigned {
+            role: request.role,
             owner: request.owner.clone(),
             lock_us: request.lock_us,
             answer: campaign.clone(),
@@ -352,10 +362,17 @@ impl Store for Connection {
         })
     }
 
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
-        carry!(self, receive, true, [request], |outputs, _| Happened::Received {
-            acknowledged: request.acknowledge,
-            outputs: outputs.iter().filter_map(|output| position_of(output)).collect(),
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
+        carry!(self, receive, true, [request], |received, _| match &received {
+            Received::Outputs(outputs) => Happened::Received {
+                reign: request.reign.clone(),
+                acknowledged: request.acknowledge,
+                outputs: outputs.iter().filter_map(|output| position_of(output)).collect(),
+            },
+            Received::Fenced { term } => Happened::Refused {
+                reign: request.reign.clone(),
+                term: *term,
+            },
         })
     }
 

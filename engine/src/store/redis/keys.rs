@@ -15,7 +15,8 @@ pub(super) struct Keys {
     pub(super) heard: String,
     /// hash: `head`, `next`, `term`, `processed`: how many wait for their turn, `looked`: when a claim last looked who is
     /// alive, `told`: when a deadline was last set, `ring`: how many slots `flight` has, and `numbered`: the last number
-    /// of an owner. What is not there has its initial value: 1, 1, 0.
+    /// of an owner; and of the consumers `consumer_term`, `consumer_since`: when the latest became the active one, and
+    /// `consumer`: its lock, `deadline_us|channel|owner`, the channel as in `alive`. What is not there has its initial value: 1, 1, 0.
     pub(super) meta: String,
     /// string: what is claimed and not yet delivered, a ring of slots of 16 bytes by position, as `prelude.lua` has it.
     pub(super) flight: String,

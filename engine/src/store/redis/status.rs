@@ -45,6 +45,9 @@ impl RedisStore {
             blocker: blocker(reply.items()?, reply.text()?)?,
             leader: reply.optional_text()?.map(OwnerId::new),
             processors: Vec::new(),
+            consumer: None,
+            consumer_term: Term::default(),
+            consumer_since: Micros::default(),
             producers: 0,
         };
         status.in_flight = next.past(head).saturating_sub(status.processed);
@@ -54,6 +57,9 @@ impl RedisStore {
         }
         status.processors.sort();
         status.producers = reply.number()?;
+        status.consumer = reply.optional_text()?.map(OwnerId::new);
+        status.consumer_term = Term(reply.number()?);
+        status.consumer_since = Micros(reply.number()?);
         Ok(status)
     }
 }

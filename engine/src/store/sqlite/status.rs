@@ -39,6 +39,9 @@ pub(super) fn status(database: &Database) -> Result<Status> {
             term: line.term,
             leader: line.lock.filter(|lock| lock.holds(step.now)).map(|lock| lock.owner),
             processors,
+            consumer: line.consumer.filter(|lock| lock.holds(step.now)).map(|lock| lock.owner),
+            consumer_term: line.consumer_term,
+            consumer_since: line.consumer_since,
             producers,
         })
     })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use conga_core::lease::{Attempt, Held};
 use conga_core::message::{Body, Entry, Id, Payload, Position, Record};
 use conga_core::partition::{Limits, Processed, Ready};
-use conga_core::term::Term;
+use conga_core::term::{Role, Term};
 use conga_core::time::Micros;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -88,6 +88,7 @@ fn record(claim: &Claim, id: &str) -> Record {
 async fn deliver(store: &dyn Store) -> Emitted {
     let request = CampaignRequest {
         owner: owner("leader"),
+        role: Role::Leader,
         lock_us: 1_000_000,
     };
     let Campaign::Leader { term } = store.campaign(&request).await.unwrap() else {
@@ -186,12 +187,14 @@ async fn what_finds_nothing_to_do_leaves_the_log_alone() {
             .receive(&ReceiveRequest {
                 acknowledge: Some(Position(9)),
                 max: 9,
+                ..ReceiveRequest::default()
             })
             .await
             .unwrap();
         store
             .campaign(&CampaignRequest {
                 owner: owner("a"),
+                role: Role::Leader,
                 lock_us: 0,
             })
             .await
@@ -240,10 +243,12 @@ async fn everything_is_there_after_opening_again() {
         store
             .receive(&ReceiveRequest {
                 acknowledge: None,
-                max: 9
+                max: 9,
+                ..ReceiveRequest::default()
             })
             .await
             .unwrap()
+            .outputs()
             .len(),
         1
     );
@@ -278,9 +283,11 @@ async fn the_largest_sequence_and_bytes_that_are_no_text_come_back() {
         .receive(&ReceiveRequest {
             acknowledge: None,
             max: 9,
+            ..ReceiveRequest::default()
         })
         .await
-        .unwrap();
+        .unwrap()
+        .outputs();
     let texts: Vec<_> = outputs.iter().map(|output| String::from_utf8_lossy(output)).collect();
     assert!(texts[0].contains("\"sequence\":18446744073709551615,\"key\":\"k\",\"payload_base64\":\"/wA=\""));
     assert!(texts[1].contains("\"sequence\":5,\"payload\":{\"a\": 1.0},"));
@@ -395,9 +402,10 @@ async fn an_acknowledgement_that_is_repeated_waits_for_the_disk_again() {
     let request = ReceiveRequest {
         acknowledge: Some(Position(1)),
         max: 0,
+        ..ReceiveRequest::default()
     };
     let waits = store.worker.call(move |database| {
-        receive::receive(database, request)?;
+        receive::receive(database, &request)?;
         Ok(database.take_unsynced())
     });
     assert!(waits.await.unwrap(), "an earlier one may not be on the disk");
