@@ -183,7 +183,7 @@ pub(crate) struct Receive {
     /// Wait for so many outputs, then end
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
-    /// Wait for more until told to end
+    /// Wait for more until told to end. Of several, one receives and the others stand by
     #[arg(long, conflicts_with = "count")]
     pub(crate) follow: bool,
     /// Print the payloads alone: a string as its text, other values as JSON
