@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
-    Partition, ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
+    Page, Partition, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::term::Campaign;
 
@@ -64,10 +64,18 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn send(&self, entries: &[Bytes]) -> Result<()> {
-        self.partition().send(entries);
+    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
+        let mut partition = self.partition();
+        let sent = match numbered {
+            Some(numbered) => partition.send_numbered(self.clock.now(), numbered, entries),
+            None => {
+                partition.send(entries);
+                Sent::UNNUMBERED
+            }
+        };
+        drop(partition);
         self.wakes.wake(Topic::Input);
-        Ok(())
+        Ok(sent)
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
@@ -118,7 +126,7 @@ impl Store for MemoryStore {
         Ok(emitted)
     }
 
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
         Ok(self.partition().receive(request))
     }
 

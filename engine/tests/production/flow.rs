@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
 
-use crate::redis_ask::{Answer, ask};
+use crate::redis_ask::ask;
 
 /// How long anything may take that has to happen.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use conga::core::invariant::{Event, Violation, check_all, progress};
 use conga::core::lease::{Attempt, Held, OwnerId};
 use conga::core::message::{Body, Entry, Format, Id, Output, Position, identify, parse};
-use conga::core::partition::{Completed, Emitted};
-use conga::core::term::{Campaign, Term};
+use conga::core::partition::{Completed, Emitted, ProducerId};
+use conga::core::term::{Campaign, Reign, Role as Seat, Term};
 use conga::core::time::Micros;
 use conga::deliver::position_of;
 
@@ -41,6 +41,8 @@ pub(crate) fn judge(seed: u64, history: &History) -> Vec<String> {
         locked: BTreeMap::new(),
         running: BTreeSet::new(),
         acknowledged: None,
+        active: None,
+        numbered: BTreeMap::new(),
         written: BTreeMap::new(),
     };
     judge.events.push(Event::Window {
@@ -103,6 +105,10 @@ struct Judge {
     locked: BTreeMap<Who, Micros>,
     running: BTreeSet<Held>,
     acknowledged: Option<Position>,
+    /// The latest reign of a consumer.
+    active: Option<Reign>,
+    /// What was accepted from each producer that numbers.
+    numbered: BTreeMap<ProducerId, Vec<Bytes>>,
     /// What consumers have written down.
     written: BTreeMap<Position, Bytes>,
 }
@@ -120,7 +126,13 @@ impl Judge {
 
     fn see(&mut self, at: Micros, what: &Happened) {
         match what {
-            Happened::Sent { entries } => entries.iter().for_each(|entry| self.accept(at, entry)),
+            Happened::Sent { producer, entries } => {
+                if let Some(producer) = producer {
+                    let numbered = self.numbered.entry(producer.clone()).or_default();
+                    numbered.extend(entries.iter().cloned());
+                }
+                entries.iter().for_each(|entry| self.accept(at, entry));
+            }
             Happened::Claimed {
                 owner,
                 lease_us,
@@ -145,6 +157,13 @@ impl Judge {
                 self.delivered(at, *delivered);
             }
             Happened::Campaigned {
+                role: Seat::Consumer,
+                owner,
+                answer: Campaign::Leader { term },
+                ..
+            } => self.activated(owner, *term),
+            Happened::Campaigned {
+                role: Seat::Leader,
                 owner,
                 answer: Campaign::Leader { term },
                 ..
@@ -172,7 +191,24 @@ impl Judge {
                     accepted,
                 });
             }
-            Happened::Received { acknowledged, outputs } => self.received(*acknowledged, outputs),
+            Happened::Received {
+                reign,
+                acknowledged,
+                outputs,
+            } => {
+                let latest = self.active.clone();
+                self.expect(*reign == latest, || {
+                    format!("at {at:?} {reign:?} receives, and the latest is {latest:?}")
+                });
+                self.received(*acknowledged, outputs);
+            }
+            Happened::Refused { reign, term } => {
+                let latest = self.active.clone();
+                let is_right = *reign != latest && latest.as_ref().is_none_or(|latest| latest.term == *term);
+                self.expect(is_right, || {
+                    format!("{reign:?} is refused under term {term}, and the latest is {latest:?}")
+                });
+            }
             Happened::Begins { held } => {
                 let first = self.running.insert(*held);
                 self.expect(first, || format!("two handlers at once for {held:?}"));
@@ -333,6 +369,20 @@ impl Judge {
             owner: owner.clone(),
             accepted,
         });
+    }
+
+    /// Law 6, for consumers: a term is one owner's, and only grows.
+    fn activated(&mut self, owner: &OwnerId, term: Term) {
+        let reign = Reign {
+            owner: owner.clone(),
+            term,
+        };
+        let before = self.active.replace(reign.clone());
+        let is_right = match &before {
+            Some(before) => before.term < term || *before == reign,
+            None => true,
+        };
+        self.expect(is_right, || format!("{reign:?} comes after {before:?}"));
     }
 
     fn received(&mut self, acknowledged: Option<Position>, outputs: &[Position]) {

@@ -1,0 +1,339 @@
+//! A producer that numbers what it sends: it can be killed and run again, and what has no answer can be sent again.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use conga_core::partition::{Numbered, ProducerId, Sent};
+use tokio::time::timeout;
+
+use super::{Outgoing, Producer};
+use crate::persist::persist;
+use crate::random::Random;
+use crate::store::{Result, SharedStore, StoreError};
+
+/// Puts messages into a line, each once, although they need no identity: they are numbered 1, 2, 3 … under the producer's
+/// name, and the line knows the last number of each name. So whatever had no answer is sent again without harm, and who
+/// is started again under the same name asks by [`NamedProducer::last`] where to go on.
+///
+/// One process at a time may use a name. That another does is found out as soon as both have sent something, and is an
+/// error. The line forgets a name that was not used for seven days
+/// ([`conga_core::partition::KEPT_US`]).
+#[derive(Debug)]
+pub struct NamedProducer {
+    store: SharedStore,
+    random: Random,
+    patience: Option<Duration>,
+    name: ProducerId,
+    /// The last number that is in the line, and its mark; nothing, if that has to be asked.
+    last: Option<(u64, u64)>,
+    /// What comes after it: given, and not known to be in the line.
+    pending: Vec<Bytes>,
+    /// What came before it, for a store that comes back older than it was.
+    tail: Tail,
+}
+
+impl Producer {
+    /// A producer for the line that `store` was opened for, that numbers its messages under `name`.
+    pub fn named(store: SharedStore, name: impl AsRef<str>) -> NamedProducer {
+        NamedProducer {
+            store,
+            random: Random::default(),
+            patience: None,
+            name: ProducerId::new(name),
+            last: None,
+            pending: Vec::new(),
+            tail: Tail::default(),
+        }
+    }
+}
+
+impl NamedProducer {
+    /// The same, with its jitter drawn from `random`.
+    #[must_use]
+    pub fn with_random(self, random: Random) -> Self {
+        Self { random, ..self }
+    }
+
+    /// The same, but gives up when a store has been away for so long.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self {
+            patience: Some(patience),
+            ..self
+        }
+    }
+
+    /// The number of the last message that is in the line: so many were sent under this name. 0: none yet.
+    ///
+    /// # Errors
+    /// Only what no repetition can help; while the store is away it goes on trying.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub async fn last(&mut self) -> Result<u64> {
+        self.ask().await.map(|(last, _)| last)
+    }
+
+    /// The mark that came with the last message: see [`NamedProducer::send_marked`].
+    ///
+    /// # Errors
+    /// As [`NamedProducer::last`].
+    pub async fn mark(&mut self) -> Result<u64> {
+        self.ask().await.map(|(_, mark)| mark)
+    }
+
+    /// Sends messages, in their order, and goes on trying while the store is away.
+    ///
+    /// # Errors
+    /// Only what no repetition can help, as that a person has to send again what a store has lost that came back older
+    /// than it was; and, with [`NamedProducer::with_patience`], that it has been away for so long. Then it is not known whether these are in the line, and [`NamedProducer::last`] tells.
+    ///
+    /// # Cancellation
+    /// What was given is taken: if this is dropped, the next call sends it first.
+    pub async fn send(&mut self, batch: &[Outgoing]) -> Result<()> {
+        let entries: Vec<Bytes> = batch.iter().map(Outgoing::to_entry).collect();
+        self.send_entries(&entries).await
+    }
+
+    /// Sends entries as they are: envelopes, or any bytes, which then are payloads as a whole.
+    ///
+    /// # Errors
+    /// As [`NamedProducer::send`].
+    ///
+    /// # Cancellation
+    /// As [`NamedProducer::send`].
+    pub async fn send_entries(&mut self, entries: &[Bytes]) -> Result<()> {
+        self.pending.extend_from_slice(entries);
+        self.flush(None).await
+    }
+
+    /// As [`NamedProducer::send_entries`], with a mark that the line keeps until the next: of all that was sent under this
+    /// name so far, a checksum, by which who is started again can tell whether it sends the same.
+    ///
+    /// # Errors
+    /// As [`NamedProducer::send`].
+    ///
+    /// # Cancellation
+    /// As [`NamedProducer::send`].
+    pub async fn send_marked(&mut self, entries: &[Bytes], mark: u64) -> Result<()> {
+        self.pending.extend_from_slice(entries);
+        self.flush(Some(mark)).await
+    }
+
+    async fn ask(&mut self) -> Result<(u64, u64)> {
+        if let Some(last) = self.last {
+            return Ok(last);
+        }
+        let nothing = Numbered {
+            producer: self.name.clone(),
+            first: 1,
+            mark: 0,
+        };
+        let last = match self.ask_store(&[], &nothing).await? {
+            Sent::Accepted { last, mark } => (last, mark),
+            Sent::Missing { from } => (from.saturating_sub(1), 0),
+        };
+        self.last = Some(last);
+        Ok(last)
+    }
+
+    /// Goes on until there is an answer, or patience is over.
+    async fn ask_store(&self, entries: &[Bytes], numbered: &Numbered) -> Result<Sent> {
+        let in_doubt = AtomicBool::new(false);
+        let mut trouble = None;
+        let ask = || async {
+            let doubted = in_doubt.swap(true, Ordering::Relaxed);
+            let sent = self.store.send(entries, Some(numbered)).await;
+            let unknown = matches!(sent, Err(StoreError::Unknown(_)));
+            in_doubt.store(doubted || unknown, Ordering::Relaxed);
+            sent
+        };
+        let asked = persist("send", &self.random, ask, |error| trouble = Some(error.to_string()));
+        let Some(patience) = self.patience else {
+            return asked.await;
+        };
+        if let Ok(sent) = timeout(patience, asked).await {
+            return sent;
+        }
+        let why = trouble.unwrap_or_else(|| "there was no answer".to_owned());
+        Err(if in_doubt.load(Ordering::Relaxed) && !entries.is_empty() {
+            StoreError::Unknown(why)
+        } else {
+            StoreError::Unavailable(why)
+        })
+    }
+
+    /// Sends what is pending.
+    async fn flush(&mut self, mark: Option<u64>) -> Result<()> {
+        while !self.pending.is_empty() {
+            if let Err(error) = self.try_flush(mark).await {
+                // Whoever hears of it decides what becomes of these; what is there has to be asked.
+                self.pending.clear();
+                self.tail = Tail::default();
+                self.last = None;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn try_flush(&mut self, mark: Option<u64>) -> Result<()> {
+        let (last, before) = self.ask().await?;
+        let numbered = Numbered {
+            producer: self.name.clone(),
+            first: last + 1,
+            mark: mark.unwrap_or_else(|| self.pending.iter().fold(before, |mark, entry| checksum(mark, entry))),
+        };
+        let end = (last + self.pending.len() as u64, numbered.mark);
+        match self.ask_store(&self.pending, &numbered).await? {
+            Sent::Accepted { last, mark } if (last, mark) == end => {
+                self.last = Some(end);
+                self.tail.add(self.pending.drain(..));
+                Ok(())
+            }
+            Sent::Accepted { .. } => Err(StoreError::Broken(format!(
+                "another process sends under the name `{}`, so that what only one of them has sent may be left out: give \
+                 each a name of its own, and send again what is missing",
+                self.name
+            ))),
+            Sent::Missing { from } => {
+                let lost = last + 1 - from.min(last + 1);
+                let Some(again) = self.tail.take(lost) else {
+                    return Err(StoreError::Broken(format!(
+                        "the store has come back older than it was: of what `{}` has sent it lacks the messages from \
+                         number {from} on, which are not at hand here any more; send them again from there",
+                        self.name
+                    )));
+                };
+                tracing::warn!(producer = %self.name, from, last, "the store has come back older than it was; sending again");
+                self.pending.splice(..0, again);
+                // The mark before these is not known here, and of no use where one is given.
+                self.last = Some((from.saturating_sub(1), 0));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A checksum of an entry, and of all before it, whose checksum is `before`. Source: G. Fowler, L. Noll, K. Vo, FNV-1a,
+/// 64 bits; with the length in front, so that where one entry ends and the next begins counts too.
+pub fn checksum(before: u64, entry: &[u8]) -> u64 {
+    let length = (entry.len() as u64).to_le_bytes();
+    let bytes = length.iter().chain(entry);
+    let start = before ^ 0xcbf2_9ce4_8422_2325;
+    bytes.fold(start, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// What was accepted lately. A failover takes back the last moments, and then this may be all there is of them.
+#[derive(Debug, Default)]
+struct Tail {
+    entries: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+/// So much of it is kept.
+const KEPT: usize = 10_000;
+const KEPT_BYTES: usize = 8 << 20;
+
+impl Tail {
+    fn add(&mut self, entries: impl Iterator<Item = Bytes>) {
+        for entry in entries {
+            self.bytes += entry.len();
+            self.entries.push_back(entry);
+        }
+        while (self.entries.len() > KEPT || self.bytes > KEPT_BYTES)
+            && let Some(oldest) = self.entries.pop_front()
+        {
+            self.bytes -= oldest.len();
+        }
+    }
+
+    /// The newest `count`, if there are so many.
+    fn take(&mut self, count: u64) -> Option<Vec<Bytes>> {
+        let count = usize::try_from(count).ok()?;
+        let from = self.entries.len().checked_sub(count)?;
+        let taken: Vec<Bytes> = self.entries.split_off(from).into();
+        self.bytes -= taken.iter().map(Bytes::len).sum::<usize>();
+        Some(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::Store as _;
+    use crate::store::memory::MemoryStore;
+
+    fn entries(numbers: std::ops::Range<u32>) -> Vec<Bytes> {
+        numbers.map(|number| Bytes::from(number.to_string())).collect()
+    }
+
+    #[tokio::test]
+    async fn who_is_started_again_goes_on_where_it_was() {
+        let store = Arc::new(MemoryStore::new(Clock::Store));
+        let mut first = Producer::named(store.clone(), "a b");
+        first.send_entries(&entries(1..4)).await.unwrap();
+        let mut second = Producer::named(store.clone(), "a b");
+        assert_eq!(second.last().await, Ok(3));
+        assert_eq!(second.mark().await, first.mark().await);
+        second.send_entries(&entries(4..6)).await.unwrap();
+        assert_eq!(store.status().await.unwrap().waiting, 5);
+        assert!(
+            matches!(first.send_entries(&entries(9..10)).await, Err(StoreError::Broken(why)) if why.contains("another")),
+            "two at once"
+        );
+        assert_eq!(store.status().await.unwrap().producers, 1);
+    }
+
+    /// Dropped while it was on its way: nobody knows whether it was done.
+    #[tokio::test]
+    async fn what_was_given_up_is_sent_first() {
+        for done in [false, true] {
+            let store = Arc::new(MemoryStore::new(Clock::Store));
+            let mut producer = Producer::named(store.clone(), "a");
+            producer.send_entries(&entries(1..2)).await.unwrap();
+            producer.pending = entries(2..4);
+            if done {
+                let mut same = Producer::named(store.clone(), "a");
+                same.send_entries(&entries(2..4)).await.unwrap();
+            }
+            producer.send_entries(&entries(4..5)).await.unwrap();
+            assert_eq!(producer.last().await, Ok(4));
+            assert_eq!(store.status().await.unwrap().waiting, 4);
+        }
+    }
+
+    /// A store that came back older, or a new one, is given what is still at hand.
+    #[tokio::test]
+    async fn a_store_that_lacks_the_last_ones_gets_them_again() {
+        let (old, new) = (Arc::new(MemoryStore::default()), Arc::new(MemoryStore::default()));
+        let mut producer = Producer::named(old, "a");
+        producer.send_entries(&entries(1..4)).await.unwrap();
+        producer.store = new.clone();
+        producer.send_entries(&entries(4..5)).await.unwrap();
+        assert_eq!(new.status().await.unwrap().waiting, 4);
+        producer.tail = Tail::default();
+        producer.store = Arc::new(MemoryStore::default());
+        let lost = producer.send_entries(&entries(5..6)).await;
+        assert!(matches!(lost, Err(StoreError::Broken(why)) if why.contains("from number 1 on")));
+        assert_eq!(producer.last().await, Ok(0), "and asks");
+    }
+
+    #[test]
+    fn the_tail_is_bounded() {
+        let mut tail = Tail::default();
+        tail.add(entries(0..20_000).into_iter());
+        assert_eq!(tail.entries.len(), KEPT);
+        assert!(tail.take(KEPT as u64 + 1).is_none());
+        assert_eq!(tail.take(2), Some(entries(19_998..20_000)));
+        tail.add([Bytes::from(vec![0; KEPT_BYTES + 1])].into_iter());
+        assert!(tail.entries.is_empty() && tail.bytes == 0);
+    }
+}
