@@ -25,7 +25,8 @@ async fn with_outputs(count: u64) -> SharedStore {
     let stop = CancellationToken::new();
     let handler = tower::service_fn(|message: Message| async move { Ok::<_, Infallible>(message.payload) });
     let shared: SharedStore = store.clone();
-    let processor = tokio::spawn(Processor::new(shared.clone(), handler, ProcessorOptions::default()).run(stop.clone()));
+    let processor =
+        tokio::spawn(Processor::new(shared.clone(), handler, ProcessorOptions::default()).run(stop.clone()));
     while store.status().await.unwrap().output < count {
         sleep(Duration::from_millis(1)).await;
     }
@@ -60,7 +61,10 @@ async fn who_ends_hands_over_at_once_and_who_dies_after_a_second() {
     let mut third = Consumer::new(store);
     assert_eq!(positions(&third.next(9).await.unwrap()), [3, 4, 5, 6], "in order");
     let took = start.elapsed();
-    assert!(took > Duration::from_millis(600) && took < Duration::from_millis(1_200), "{took:?}");
+    assert!(
+        took > Duration::from_millis(600) && took < Duration::from_millis(1_200),
+        "{took:?}"
+    );
 }
 
 /// However long it takes to write a batch down, its lock is renewed meanwhile.
@@ -87,7 +91,12 @@ async fn a_stream_loses_nothing_when_a_wait_is_dropped() {
     let again = batches.next().await.unwrap().unwrap();
     assert_eq!(again.outputs, first.outputs, "it was not acknowledged");
     // Asked for, and acknowledged only then.
-    assert!(batches.next().now_or_never().is_none_or(|batch| batch.unwrap().unwrap().outputs == first.outputs));
+    assert!(
+        batches
+            .next()
+            .now_or_never()
+            .is_none_or(|batch| batch.unwrap().unwrap().outputs == first.outputs)
+    );
     batches.acknowledge(&first);
     let second = batches.next().await.unwrap().unwrap();
     assert_eq!((positions(&second), second.repeated), (vec![3, 4], 0));
