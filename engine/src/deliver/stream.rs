@@ -74,13 +74,10 @@ impl Stream for Batches {
         if self.is_over {
             return Poll::Ready(None);
         }
-        let mut asking = match self.asking.take() {
-            Some(asking) => asking,
-            None => {
-                let (consumer, max) = (self.consumer.clone(), self.max);
-                Box::pin(async move { consumer.lock().await.next(max).await })
-            }
-        };
+        let (consumer, max) = (self.consumer.clone(), self.max);
+        let ask =
+            || -> BoxFuture<'static, Result<Batch>> { Box::pin(async move { consumer.lock().await.next(max).await }) };
+        let mut asking = self.asking.take().unwrap_or_else(ask);
         match asking.as_mut().poll(cx) {
             Poll::Pending => {
                 self.asking = Some(asking);

@@ -66,12 +66,11 @@ impl MemoryStore {
 impl Store for MemoryStore {
     async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
         let mut partition = self.partition();
-        let sent = match numbered {
-            Some(numbered) => partition.send_numbered(self.clock.now(), numbered, entries),
-            None => {
-                partition.send(entries);
-                Sent::UNNUMBERED
-            }
+        let sent = if let Some(numbered) = numbered {
+            partition.send_numbered(self.clock.now(), numbered, entries)
+        } else {
+            partition.send(entries);
+            Sent::UNNUMBERED
         };
         drop(partition);
         self.wakes.wake(Topic::Input);

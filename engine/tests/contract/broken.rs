@@ -114,7 +114,7 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
         let mut request = request.clone();
         if FLAW == IGNORES_THE_REIGN {
-            request.reign = self.1.lock().expect("no panic").clone();
+            request.reign.clone_from(&self.1.lock().expect("no panic"));
         }
         if FLAW == DELIVERS_AGAIN {
             request.acknowledge = None;

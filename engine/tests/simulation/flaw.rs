@@ -296,7 +296,7 @@ impl Store for Flawed {
             request.acknowledge = None;
         }
         if self.has(Flaw::IgnoresTheReign) {
-            request.reign = self.latest.lock().unwrap().clone();
+            request.reign.clone_from(&self.latest.lock().unwrap());
         }
         let received = self.inner.receive(&request).await?;
         let Received::Outputs(mut outputs) = received else {
