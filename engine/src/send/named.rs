@@ -17,8 +17,9 @@ use crate::store::{Result, SharedStore, StoreError};
 /// name, and the line knows the last number of each name. So whatever had no answer is sent again without harm, and who
 /// is started again under the same name asks by [`NamedProducer::last`] where to go on.
 ///
-/// One process at a time may use a name. That another does is found out as soon as both have sent something, and is an
-/// error. The line forgets a name that was not used for seven days
+/// One process at a time may use a name. That another does, which sends something else, is found out as soon as both have
+/// sent a message of the same number, and is an error. One that was killed may still have a send on its way: it sent the
+/// same, so it is no other. The line forgets a name that was not used for seven days
 /// ([`conga_core::partition::KEPT_US`]).
 #[derive(Debug)]
 pub struct NamedProducer {
@@ -28,8 +29,10 @@ pub struct NamedProducer {
     name: ProducerId,
     /// The last number that is in the line, and its mark; nothing, if that has to be asked.
     last: Option<(u64, u64)>,
-    /// What comes after it: given, and not known to be in the line.
-    pending: Vec<Bytes>,
+    /// A later number that was found in the line, and its mark: it was sent under this name before, or by another process.
+    ahead: Option<(u64, u64)>,
+    /// What comes after `last`: given, and not known to be in the line; each with its mark, if that was given too.
+    pending: Vec<(Bytes, Option<u64>)>,
     /// What came before it, for a store that comes back older than it was.
     tail: Tail,
 }
@@ -43,6 +46,7 @@ impl Producer {
             patience: None,
             name: ProducerId::new(name),
             last: None,
+            ahead: None,
             pending: Vec::new(),
             tail: Tail::default(),
         }
@@ -105,21 +109,22 @@ impl NamedProducer {
     /// # Cancellation
     /// As [`NamedProducer::send`].
     pub async fn send_entries(&mut self, entries: &[Bytes]) -> Result<()> {
-        self.pending.extend_from_slice(entries);
-        self.flush(None).await
+        self.pending.extend(entries.iter().map(|entry| (entry.clone(), None)));
+        self.flush().await
     }
 
-    /// As [`NamedProducer::send_entries`], with a mark that the line keeps until the next: of all that was sent under this
-    /// name so far, a checksum, by which who is started again can tell whether it sends the same.
+    /// As [`NamedProducer::send_entries`], each with a mark, of which the line keeps the last: of all that was sent under
+    /// this name so far, a checksum, by which who is started again can tell whether it sends the same.
     ///
     /// # Errors
     /// As [`NamedProducer::send`].
     ///
     /// # Cancellation
     /// As [`NamedProducer::send`].
-    pub async fn send_marked(&mut self, entries: &[Bytes], mark: u64) -> Result<()> {
-        self.pending.extend_from_slice(entries);
-        self.flush(Some(mark)).await
+    pub async fn send_marked(&mut self, entries: &[(Bytes, u64)]) -> Result<()> {
+        self.pending
+            .extend(entries.iter().map(|(entry, mark)| (entry.clone(), Some(*mark))));
+        self.flush().await
     }
 
     async fn ask(&mut self) -> Result<(u64, u64)> {
@@ -166,38 +171,44 @@ impl NamedProducer {
     }
 
     /// Sends what is pending.
-    async fn flush(&mut self, mark: Option<u64>) -> Result<()> {
+    async fn flush(&mut self) -> Result<()> {
         while !self.pending.is_empty() {
-            if let Err(error) = self.try_flush(mark).await {
+            if let Err(error) = self.try_flush().await {
                 // Whoever hears of it decides what becomes of these; what is there has to be asked.
                 self.pending.clear();
                 self.tail = Tail::default();
-                self.last = None;
+                (self.last, self.ahead) = (None, None);
                 return Err(error);
             }
         }
         Ok(())
     }
 
-    async fn try_flush(&mut self, mark: Option<u64>) -> Result<()> {
+    async fn try_flush(&mut self) -> Result<()> {
         let (last, before) = self.ask().await?;
+        let (entries, marks) = self.marked(before);
+        let end = (last + entries.len() as u64, marks.last().copied().unwrap_or(before));
+        // What was found ahead is behind by now: it has to be the same.
+        if let Some((number, mark)) = self.ahead.take_if(|(number, _)| *number <= end.0) {
+            let ours = (number.checked_sub(last + 1)).and_then(|nth| marks.get(usize::try_from(nth).ok()?));
+            if ours != Some(&mark) {
+                return Err(self.another());
+            }
+        }
         let numbered = Numbered {
             producer: self.name.clone(),
             first: last + 1,
-            mark: mark.unwrap_or_else(|| self.pending.iter().fold(before, |mark, entry| checksum(mark, entry))),
+            mark: end.1,
         };
-        let end = (last + self.pending.len() as u64, numbered.mark);
-        match self.ask_store(&self.pending, &numbered).await? {
-            Sent::Accepted { last, mark } if (last, mark) == end => {
+        match self.ask_store(&entries, &numbered).await? {
+            Sent::Accepted { last, mark } if (last, mark) == end || last > end.0 => {
+                self.ahead = (last > end.0).then_some((last, mark));
                 self.last = Some(end);
-                self.tail.add(self.pending.drain(..));
+                self.pending.clear();
+                self.tail.add(entries.into_iter().zip(marks));
                 Ok(())
             }
-            Sent::Accepted { .. } => Err(StoreError::Broken(format!(
-                "another process sends under the name `{}`, so that what only one of them has sent may be left out: give \
-                 each a name of its own, and send again what is missing",
-                self.name
-            ))),
+            Sent::Accepted { .. } => Err(self.another()),
             Sent::Missing { from } => {
                 let lost = last + 1 - from.min(last + 1);
                 let Some(again) = self.tail.take(lost) else {
@@ -208,12 +219,34 @@ impl NamedProducer {
                     )));
                 };
                 tracing::warn!(producer = %self.name, from, last, "the store has come back older than it was; sending again");
-                self.pending.splice(..0, again);
-                // The mark before these is not known here, and of no use where one is given.
+                self.pending
+                    .splice(..0, again.into_iter().map(|(entry, mark)| (entry, Some(mark))));
+                self.ahead = None;
+                // The mark before these is not known here, and of no use where each has its own.
                 self.last = Some((from.saturating_sub(1), 0));
                 Ok(())
             }
         }
+    }
+}
+
+impl NamedProducer {
+    /// What is pending, and the mark of each.
+    fn marked(&self, before: u64) -> (Vec<Bytes>, Vec<u64>) {
+        let mut mark = before;
+        let marked = self.pending.iter().map(|(entry, given)| {
+            mark = given.unwrap_or_else(|| checksum(mark, entry));
+            (entry.clone(), mark)
+        });
+        marked.unzip()
+    }
+
+    fn another(&self) -> StoreError {
+        StoreError::Broken(format!(
+            "another process sends under the name `{}`, so that what only one of them has sent may be left out: give each a \
+             name of its own, and send again what is missing",
+            self.name
+        ))
     }
 }
 
@@ -231,7 +264,8 @@ pub fn checksum(before: u64, entry: &[u8]) -> u64 {
 /// What was accepted lately. A failover takes back the last moments, and then this may be all there is of them.
 #[derive(Debug, Default)]
 struct Tail {
-    entries: VecDeque<Bytes>,
+    /// Each with its mark.
+    entries: VecDeque<(Bytes, u64)>,
     bytes: usize,
 }
 
@@ -240,24 +274,24 @@ const KEPT: usize = 10_000;
 const KEPT_BYTES: usize = 8 << 20;
 
 impl Tail {
-    fn add(&mut self, entries: impl Iterator<Item = Bytes>) {
-        for entry in entries {
+    fn add(&mut self, entries: impl Iterator<Item = (Bytes, u64)>) {
+        for (entry, mark) in entries {
             self.bytes += entry.len();
-            self.entries.push_back(entry);
+            self.entries.push_back((entry, mark));
         }
         while (self.entries.len() > KEPT || self.bytes > KEPT_BYTES)
-            && let Some(oldest) = self.entries.pop_front()
+            && let Some((oldest, _)) = self.entries.pop_front()
         {
             self.bytes -= oldest.len();
         }
     }
 
     /// The newest `count`, if there are so many.
-    fn take(&mut self, count: u64) -> Option<Vec<Bytes>> {
+    fn take(&mut self, count: u64) -> Option<Vec<(Bytes, u64)>> {
         let count = usize::try_from(count).ok()?;
         let from = self.entries.len().checked_sub(count)?;
-        let taken: Vec<Bytes> = self.entries.split_off(from).into();
-        self.bytes -= taken.iter().map(Bytes::len).sum::<usize>();
+        let taken: Vec<_> = self.entries.split_off(from).into();
+        self.bytes -= taken.iter().map(|(entry, _)| entry.len()).sum::<usize>();
         Some(taken)
     }
 }
@@ -285,11 +319,39 @@ mod tests {
         assert_eq!(second.mark().await, first.mark().await);
         second.send_entries(&entries(4..6)).await.unwrap();
         assert_eq!(store.status().await.unwrap().waiting, 5);
+        first.send_entries(&entries(9..10)).await.unwrap();
         assert!(
-            matches!(first.send_entries(&entries(9..10)).await, Err(StoreError::Broken(why)) if why.contains("another")),
+            matches!(first.send_entries(&entries(10..11)).await, Err(StoreError::Broken(why)) if why.contains("another")),
             "two at once"
         );
         assert_eq!(store.status().await.unwrap().producers, 1);
+    }
+
+    /// Found by the simulation (seed 248 of that time): the send of one that was killed was done after its successor had
+    /// asked where to go on, and the successor gave up.
+    #[tokio::test]
+    async fn what_a_predecessor_still_had_on_its_way_is_no_other_process() {
+        for batches in [[1..3, 3..5, 5..9], [1..2, 2..8, 8..9]] {
+            let store = Arc::new(MemoryStore::new(Clock::Store));
+            let mut second = Producer::named(store.clone(), "a");
+            assert_eq!(second.last().await, Ok(0));
+            let mut first = Producer::named(store.clone(), "a");
+            first.send_entries(&entries(1..6)).await.unwrap();
+            for batch in batches {
+                second.send_entries(&entries(batch)).await.unwrap();
+            }
+            assert_eq!(store.status().await.unwrap().waiting, 8);
+        }
+        // And one that sends something else is found by the first number that both have.
+        let store = Arc::new(MemoryStore::new(Clock::Store));
+        let mut second = Producer::named(store.clone(), "a");
+        assert_eq!(second.last().await, Ok(0));
+        let mut first = Producer::named(store.clone(), "a");
+        first.send_entries(&entries(1..6)).await.unwrap();
+        second.send_entries(&entries(11..14)).await.unwrap();
+        let other = second.send_entries(&entries(14..18)).await;
+        assert!(matches!(other, Err(StoreError::Broken(why)) if why.contains("another")));
+        assert_eq!(store.status().await.unwrap().waiting, 5, "none of it went in");
     }
 
     /// Dropped while it was on its way: nobody knows whether it was done.
@@ -299,7 +361,7 @@ mod tests {
             let store = Arc::new(MemoryStore::new(Clock::Store));
             let mut producer = Producer::named(store.clone(), "a");
             producer.send_entries(&entries(1..2)).await.unwrap();
-            producer.pending = entries(2..4);
+            producer.pending = entries(2..4).into_iter().map(|entry| (entry, None)).collect();
             if done {
                 let mut same = Producer::named(store.clone(), "a");
                 same.send_entries(&entries(2..4)).await.unwrap();
@@ -329,11 +391,13 @@ mod tests {
     #[test]
     fn the_tail_is_bounded() {
         let mut tail = Tail::default();
-        tail.add(entries(0..20_000).into_iter());
+        let marked = |numbers| entries(numbers).into_iter().zip(0..);
+        tail.add(marked(0..20_000));
         assert_eq!(tail.entries.len(), KEPT);
         assert!(tail.take(KEPT as u64 + 1).is_none());
-        assert_eq!(tail.take(2), Some(entries(19_998..20_000)));
-        tail.add([Bytes::from(vec![0; KEPT_BYTES + 1])].into_iter());
+        let newest: Vec<Bytes> = tail.take(2).unwrap().into_iter().map(|(entry, _)| entry).collect();
+        assert_eq!(newest, entries(19_998..20_000));
+        tail.add([(Bytes::from(vec![0; KEPT_BYTES + 1]), 0)].into_iter());
         assert!(tail.entries.is_empty() && tail.bytes == 0);
     }
 }

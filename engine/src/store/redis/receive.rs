@@ -1,4 +1,4 @@
-//! Receive: the call of `receive.lua`, and a plain read of what comes next, in one transaction.
+//! Receive: the call of `receive.lua`, and a plain read of what comes next.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -14,36 +14,45 @@ use crate::deliver::position_of;
 use crate::store::Result;
 
 impl RedisStore {
-    /// A transaction rather than a script for all of it, so that no output has to pass through Lua.
+    /// A plain read, so that no output has to pass through Lua, and between two looks whose the latest reign is: if it is the
+    /// caller's before and after, it was at the reading. All go together. In a transaction the second look could be spared,
+    /// but without memory Redis refuses transactions of any kind.
     ///
     /// Where replicas are waited for, they have to have what is handed out, and what was taken off. The wait is for a
     /// write that comes after the reading, so it covers all that was read.
     pub(super) async fn read_outputs(&self, request: &ReceiveRequest) -> Result<Received> {
         let mut call = script::RECEIVE.call(&[&self.keys.output, &self.keys.meta]);
         call.arg(self.time());
-        match &request.reign {
-            Some(reign) => call.arg(reign.term.0).arg(reign.owner.as_str()),
-            None => call.arg(0).arg(""),
+        let (term, owner) = match &request.reign {
+            Some(reign) => (reign.term.0, reign.owner.as_str()),
+            None => (0, ""),
         };
+        call.arg(term).arg(owner);
         match request.acknowledge {
             Some(written) => call.arg(written.0).arg(self.handed.beginning(written)),
             None => call.arg("").arg(""),
         };
-        let mut both = ::redis::pipe();
-        both.atomic().add_command(call);
+        let mut all = ::redis::pipe();
+        all.add_command(call);
         let max = whole(request.max as u64);
         if max > 0 {
-            both.cmd("LRANGE").arg(&self.keys.output).arg(format!("-{max}")).arg(-1);
+            all.cmd("LRANGE").arg(&self.keys.output).arg(format!("-{max}")).arg(-1);
+            let mut again = script::RECEIVE.call(&[&self.keys.output, &self.keys.meta]);
+            again.arg(self.time()).arg(term).arg(owner).arg("").arg("");
+            all.add_command(again);
         }
-        let (replies, node) = self.run_all(&script::RECEIVE, &both).await?;
+        let (replies, node) = self.run_all(&script::RECEIVE, &all).await?;
         let mut replies = replies.into_iter();
-        let mut said = Items::of(replies.next().unwrap_or(::redis::Value::Nil))?;
-        if said.text()? == "fenced" {
-            let term = Term(said.number()?);
+        let mut next = || replies.next().unwrap_or(::redis::Value::Nil);
+        if let Some(term) = fenced(next())? {
             return Ok(Received::Fenced { term });
         }
         let mut outputs = Vec::new();
-        if let Some(range) = replies.next() {
+        if max > 0 {
+            let range = next();
+            if let Some(term) = fenced(next())? {
+                return Ok(Received::Fenced { term });
+            }
             let mut range = Items::of(range)?;
             outputs.reserve(range.len());
             while !range.is_empty() {
@@ -58,6 +67,15 @@ impl RedisStore {
             self.settle(Some(node)).await?;
         }
         Ok(Received::Outputs(outputs))
+    }
+}
+
+/// The latest term, where it is another's.
+fn fenced(said: ::redis::Value) -> Result<Option<Term>> {
+    let mut said = Items::of(said)?;
+    match said.text()?.as_str() {
+        "fenced" => said.number().map(Term).map(Some),
+        _ => Ok(None),
     }
 }
 
