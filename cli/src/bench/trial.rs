@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use conga::ledger::LedgerUrl;
 use conga::store::{OpenOptions, SharedStore};
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
@@ -37,6 +38,8 @@ pub(crate) struct Trial {
     pub(crate) backlog: Option<u64>,
     /// What is used is looked at whenever so many more have arrived.
     pub(crate) every: Option<u64>,
+    /// Where it is recorded.
+    pub(crate) record: LedgerUrl,
 }
 
 /// What came of a run.
@@ -86,6 +89,7 @@ impl Services {
     pub(crate) fn work(&self, handler: &str, options: &OpenOptions) -> Work {
         Work {
             options: options.clone(),
+            record: LedgerUrl::Store,
             handler: handler.to_owned(),
             concurrency: self.concurrency,
             window: self.window,
@@ -123,12 +127,23 @@ impl Trial {
             rate: None,
             backlog: None,
             every: None,
+            record: LedgerUrl::Store,
+        }
+    }
+
+    /// The same, recorded elsewhere.
+    pub(crate) fn recorded(self, record: &LedgerUrl) -> Self {
+        Self {
+            record: record.clone(),
+            ..self
         }
     }
 
     /// Runs Conga.
     pub(crate) async fn run(&self, ground: &Ground) -> anyhow::Result<Ran> {
-        let site = ground.site().await?;
+        let mut site = ground.site().await?;
+        site.place.record = self.record.clone();
+        let site = site;
         let place = &site.place;
         let store = place.open().await?;
         let run = Load::name();
@@ -151,7 +166,10 @@ impl Trial {
                 producer.tell(Word::Go).await?;
                 waits(&store, backlog.min(self.messages)).await?;
             }
-            let work = self.services.work("echo", &place.options);
+            let work = Work {
+                record: place.record.clone(),
+                ..self.services.work("echo", &place.options)
+            };
             let fleet = Fleet::start(place, &work, self.services.processors, self.services.sequencers).await?;
             led(&store).await?;
             let before = used(&site, &[&producer, &consumer], &fleet).await?;
@@ -203,7 +221,8 @@ impl Trial {
         };
         fleet.stop().await?;
         let load = Load::new(Until::Count(self.messages), None, self.size).of_run(&run);
-        let verdict = testimony.against_record(&store, &load).await?;
+        let ledger = place.open_record(&store).await?;
+        let verdict = testimony.against_record(&store, &ledger, &load).await?;
         drop(store);
         site.clear().await?;
         Ok(Ran {

@@ -7,6 +7,7 @@ use crate::args::Limit;
 use crate::bench::account::cpu_us;
 use crate::bench::ground::Ground;
 use crate::bench::plot::{Line, Plot};
+use crate::bench::recorder::Recorder;
 use crate::bench::sheet::{Section, Sheet};
 use crate::bench::trial::{Ran, Trial};
 use crate::bench::yardstick::trial::Limit as Yardstick;
@@ -48,8 +49,9 @@ impl Round {
 
 pub(super) async fn limit(settings: &Settings, limit: &Limit) -> anyhow::Result<bool> {
     let ground = Ground::of(settings, &limit.ground)?;
+    let recorder = Recorder::of(settings).await?;
     let volume = &limit.volume;
-    let trial = Trial::new(volume.messages, volume.size, &limit.services);
+    let trial = Trial::new(volume.messages, volume.size, &limit.services).recorded(&recorder.url);
     let bar = text::progress("runs", Some(volume.runs as u64), settings.json);
     let mut runs = Vec::new();
     for _ in 0..volume.runs {
@@ -71,7 +73,7 @@ pub(super) async fn limit(settings: &Settings, limit: &Limit) -> anyhow::Result<
     let (rate, conga) = (of(|round| round.limit.rate), of(|round| round.conga.rate));
     let report = Report {
         bench: "limit",
-        setup: Setup::of(&ground, &limit.services, volume.size),
+        setup: Setup::of(&ground, &recorder, &limit.services, volume.size),
         messages: volume.messages,
         limit: rate,
         limit_alone: of(|round| round.alone.rate),

@@ -1,5 +1,6 @@
 //! What Conga keeps in the database, brought up to date by whichever process comes first.
 
+use deadpool_postgres::{Client, GenericClient};
 use tokio_postgres::Error;
 
 use super::connect::{Pool, patiently};
@@ -27,14 +28,13 @@ pub(super) async fn bring_up_to_date(pool: &Pool) -> Result<()> {
         transaction
             .execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])
             .await?;
-        let found = version(&transaction).await?;
-        if let Some(found) = found.filter(|found| *found > newest()) {
+        // Not asked for by its name: in the midst of a transaction that may still be answered as it was at its beginning.
+        transaction.batch_execute(TABLE).await?;
+        let found = applied(&transaction).await?.unwrap_or(0);
+        if found > newest() {
             return Ok(Found::Newer(found));
         }
-        let done = usize::try_from(found.unwrap_or(0)).unwrap_or_default();
-        if found.is_none() {
-            transaction.batch_execute(TABLE).await?;
-        }
+        let done = usize::try_from(found).unwrap_or_default();
         for (migration, version) in MIGRATIONS.iter().zip(1_i32..).skip(done) {
             transaction.batch_execute(migration).await?;
             transaction
@@ -72,13 +72,14 @@ fn newest() -> i32 {
 }
 
 /// Which version is there; nothing, where there is none.
-async fn version(client: &impl deadpool_postgres::GenericClient) -> std::result::Result<Option<i32>, Error> {
+async fn version(client: &Client) -> std::result::Result<Option<i32>, Error> {
     let there = client
         .query_one("SELECT to_regclass('conga_schema') IS NOT NULL", &[])
         .await?;
-    if !there.get::<_, bool>(0) {
-        return Ok(None);
-    }
+    if there.get(0) { applied(client).await } else { Ok(None) }
+}
+
+async fn applied(client: &impl GenericClient) -> std::result::Result<Option<i32>, Error> {
     let version = client.query_one("SELECT max(version) FROM conga_schema", &[]).await?;
     Ok(version.get(0))
 }
