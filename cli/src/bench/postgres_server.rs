@@ -91,6 +91,13 @@ impl PostgresServer {
         }
     }
 
+    /// Further settings, from its next start on.
+    pub(crate) fn set(&mut self, settings: &[&str]) {
+        for setting in settings {
+            self.arguments.extend(["-c".to_owned(), (*setting).to_owned()]);
+        }
+    }
+
     /// The URL of its database.
     pub(crate) fn url(&self) -> String {
         format!("postgres://conga@127.0.0.1:{}/postgres", self.port)

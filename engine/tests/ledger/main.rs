@@ -4,11 +4,14 @@
 //! looks at what was delivered, too.
 
 mod desk;
+mod flow;
 mod kept;
 mod payload;
 #[path = "../../../cli/src/bench/postgres_server.rs"]
 mod postgres_server;
+mod recall;
 mod schema;
+mod tls;
 
 use desk::{Desk, PostgresDesk, StoreDesk};
 

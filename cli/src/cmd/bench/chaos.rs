@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use conga::ledger::SharedLedger;
+use conga::ledger::{LedgerUrl, SharedLedger};
 use conga::send::Producer;
 use conga::store::{OpenOptions, SharedStore, StoreUrl};
 use tokio::sync::watch;
@@ -126,7 +126,7 @@ impl Campaign {
             Some(served) => Place::on(served.url().parse()?, self.options.clone(), "chaos")?,
             None => Place::new(settings, "chaos")?,
         };
-        let place = place.recorded(&recorder.url);
+        let mut place = place.recorded(&recorder.url);
         let network = if self.faults.iter().any(|fault| fault.nature() == Nature::Network) {
             Network::to(&place.url).await?.map(Arc::new)
         } else {
@@ -172,7 +172,10 @@ impl Campaign {
         let injector = Injector::new(cast, store, fleet, served, recorder);
         let report = self.play(&stage, injector).await;
         drop(stage);
-        // A served store goes away as a whole.
+        // What is served goes away as a whole.
+        if settings.serves_record() {
+            place.record = LedgerUrl::Store;
+        }
         if self.chaos.serve.is_none() {
             place.clear().await?;
         }

@@ -1,5 +1,6 @@
 //! `conga bench limit`: what the store can carry at most, and how much of it Conga does.
 
+use conga::ledger::LedgerUrl;
 use serde::Serialize;
 
 use super::setup::{Setup, costs, failed, median, publish, row};
@@ -10,6 +11,7 @@ use crate::bench::plot::{Line, Plot};
 use crate::bench::recorder::Recorder;
 use crate::bench::sheet::{Section, Sheet};
 use crate::bench::trial::{Ran, Trial};
+use crate::bench::yardstick::postgres::{AT_ONCE, BATCH, Bare};
 use crate::bench::yardstick::trial::Limit as Yardstick;
 use crate::settings::Settings;
 use crate::text;
@@ -55,6 +57,22 @@ pub(super) async fn limit(settings: &Settings, limit: &Limit) -> anyhow::Result<
     let bar = text::progress("runs", Some(volume.runs as u64), settings.json);
     let mut runs = Vec::new();
     for _ in 0..volume.runs {
+        if let LedgerUrl::Postgres(url) = &recorder.url {
+            let bare = |at_once| Bare {
+                url: url.clone(),
+                messages: volume.messages,
+                size: volume.size,
+                batch: limit.batch.map_or(BATCH, usize::from),
+                at_once,
+            };
+            runs.push(Round {
+                alone: bare(1).run().await?,
+                limit: bare(AT_ONCE).run().await?,
+                conga: trial.run(&ground).await?,
+            });
+            bar.inc(1);
+            continue;
+        }
         let yardstick = |alone| Yardstick {
             messages: volume.messages,
             size: volume.size,
