@@ -70,10 +70,24 @@ pub(super) fn spoils_the_connection(error: &Error) -> bool {
     }
 }
 
-/// Whether the server can't take the data as they are: what it thinks of JSON, or of a text, is not what we think.
-pub(super) fn refuses_data(error: &Error) -> bool {
-    let code = error.code().map(tokio_postgres::error::SqlState::code);
-    code.is_some_and(|code| code.starts_with("22") || code.starts_with("54"))
+/// What lies in what was asked, and not in the server or the way to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It can't take the data as they are: what it thinks of JSON, or of a text, is not what we think.
+    Data,
+    /// An id is there already.
+    Conflict,
+    Other,
+}
+
+impl Why {
+    pub(super) fn of(error: &Error) -> Self {
+        match error.code().map(tokio_postgres::error::SqlState::code) {
+            Some("23505") => Self::Conflict,
+            Some(code) if code.starts_with("22") || code.starts_with("54") => Self::Data,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// What a person can do.
