@@ -252,9 +252,10 @@ impl<H: Handler> Work<H> {
             }
             // What has ended goes out at once, and what ends meanwhile gathers; but when that is a good part already, it need
             // not wait for the answer.
-            let (most, many) = match self.ledger.is_apart() {
-                true => (COMPLETES_APART, GATHERED_APART),
-                false => (COMPLETES, AT_ONCE_MOST),
+            let (most, many) = if self.ledger.is_apart() {
+                (COMPLETES_APART, GATHERED_APART)
+            } else {
+                (COMPLETES, AT_ONCE_MOST)
             };
             let gathered = if completing.is_empty() { 1 } else { many };
             if completing.len() < most && self.results.len() >= gathered {

@@ -79,7 +79,7 @@ impl Digest {
         Ok(self.output(line, &Output::parse(line)?))
     }
 
-    fn output(&self, line: &Bytes, output: &Output) -> Came {
+    pub(crate) fn output(&self, line: &Bytes, output: &Output) -> Came {
         let (dead, payload) = match &output.record.body {
             Body::Result(payload) => (false, self.of(payload.text().as_bytes())),
             Body::Dead { .. } => (true, 0),
@@ -211,7 +211,7 @@ pub(crate) async fn judge_came(
             }]);
         }
     }
-    table::compare(&mut verdict, ledger, came, digest).await?;
+    table::compare(&mut verdict, ledger, came, digest, false).await?;
     Ok(verdict)
 }
 
