@@ -28,6 +28,16 @@ pub(crate) struct Common {
     /// redis+cluster://HOST:PORT,… [default: sqlite:conga.db]
     #[arg(long, global = true, value_name = "URL", env = "CONGA_STORE")]
     pub(crate) store: Option<String>,
+    /// Where results are recorded: postgres://USER@HOST/DATABASE, or `store` for the store itself; for benchmarks also
+    /// `serve`, a PostgreSQL server of their own [default: store]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "CONGA_RECORD",
+        hide_env_values = true
+    )]
+    pub(crate) record: Option<String>,
     /// How many Redis replicas must have what is acknowledged or handed out [default: 0]
     #[arg(long, global = true, value_name = "N", env = "CONGA_REPLICAS")]
     pub(crate) replicas: Option<usize>,

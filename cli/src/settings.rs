@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use conga::core::message::Format;
 use conga::core::partition::Limits;
+use conga::ledger::{LedgerUrl, SharedLedger};
 use conga::line::Line;
 use conga::process::ProcessorOptions;
 use conga::sequence::SequencerOptions;
@@ -32,6 +33,7 @@ pub(crate) fn wrong(why: impl ToString) -> anyhow::Error {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
     store: Option<String>,
+    record: Option<String>,
     replicas: Option<usize>,
     delivery: Option<Delivery>,
     line: Option<String>,
@@ -51,6 +53,8 @@ pub(crate) struct Settings {
     /// As it was asked for; `None`: nothing was said.
     store: Option<StoreUrl>,
     options: OpenOptions,
+    /// `None`: a benchmark starts a server of its own.
+    record: Option<LedgerUrl>,
     /// As they were asked for.
     replicas: Option<usize>,
     line: Option<Line>,
@@ -70,6 +74,11 @@ impl Settings {
         let store = common.store.as_ref().or(file.store.as_ref());
         let line = common.line.as_ref().or(file.line.as_ref());
         let store: Option<StoreUrl> = store.map(|url| url.parse()).transpose().map_err(wrong)?;
+        let record = match common.record.as_ref().or(file.record.as_ref()).map(String::as_str) {
+            Some("serve") => None,
+            Some(url) => Some(url.parse().map_err(wrong)?),
+            None => Some(LedgerUrl::Store),
+        };
         let replicas = common.replicas.or(file.replicas);
         let options = OpenOptions {
             replicas: replicas.unwrap_or(0),
@@ -87,6 +96,7 @@ impl Settings {
         Ok(Self {
             store,
             options,
+            record,
             replicas,
             line: line.map(|name| name.parse()).transpose().map_err(wrong)?,
             json: common.json,
@@ -109,6 +119,19 @@ impl Settings {
     /// How to open it.
     pub(crate) fn options(&self) -> &OpenOptions {
         &self.options
+    }
+
+    /// Where to record.
+    pub(crate) fn record(&self) -> anyhow::Result<LedgerUrl> {
+        match &self.record {
+            Some(url) => Ok(url.clone()),
+            None => Err(wrong("--record serve is for benchmarks: give the URL of a database")),
+        }
+    }
+
+    /// Whether a benchmark is to start a server to record in.
+    pub(crate) fn serves_record(&self) -> bool {
+        self.record.is_none()
     }
 
     /// How many replicas were asked for.
@@ -145,6 +168,31 @@ impl Settings {
             };
             if !said {
                 tracing::warn!(store = %self.store(), %error, "can't open the store; trying again until it is there");
+                said = true;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = shutdown.cancelled() => return Ok(None),
+            }
+        }
+    }
+
+    /// Opens the line's record; waits for one that is away, unless told to end: then there is none.
+    pub(crate) async fn open_record_patiently(
+        &self,
+        store: &SharedStore,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Option<SharedLedger>> {
+        let (url, line) = (self.record()?, self.line()?);
+        let mut said = false;
+        loop {
+            let error = match conga::ledger::open(&url, &line, store).await {
+                Ok(ledger) => return Ok(Some(ledger)),
+                Err(error) if error.is_passing() => error,
+                Err(error) => return Err(error.into()),
+            };
+            if !said {
+                tracing::warn!(record = %url, %error, "can't open the system of record; trying again until it is there");
                 said = true;
             }
             tokio::select! {

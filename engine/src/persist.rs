@@ -6,11 +6,28 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::random::Random;
-use crate::store::{Result, StoreError};
+use crate::store::StoreError;
 use futures_util::future::BoxFuture;
 
 /// The longest pause between two attempts: what is away for long is found again so soon.
 const LONGEST_DELAY: Duration = Duration::from_millis(200);
+
+/// Why a call has no answer.
+pub(crate) trait Trouble: std::fmt::Display {
+    /// Who was asked, as the beginning of a sentence.
+    const WHO: &'static str;
+
+    /// Whether trying again can help.
+    fn is_passing(&self) -> bool;
+}
+
+impl Trouble for StoreError {
+    const WHO: &'static str = "the store";
+
+    fn is_passing(&self) -> bool {
+        self.is_passing()
+    }
+}
 
 /// The answer of a call that is on its way; without one, never. Cancel-safe.
 pub(crate) async fn answer<T>(call: &mut Option<BoxFuture<'static, T>>) -> T {
@@ -27,14 +44,15 @@ pub(crate) async fn answer<T>(call: &mut Option<BoxFuture<'static, T>>) -> T {
 /// Repeats `step` until it succeeds or can't any more. Waits in between, from some 10 ms growing to a fifth
 /// of a second at most, each process at times of its own. Tells
 /// `trouble` of each failure that will be tried again. Only for steps that may be repeated (law 4).
-pub(crate) async fn persist<T, F>(
+pub(crate) async fn persist<T, E, F>(
     what: &'static str,
     random: &Random,
     mut step: impl FnMut() -> F,
-    mut trouble: impl FnMut(&StoreError),
-) -> Result<T>
+    mut trouble: impl FnMut(&E),
+) -> Result<T, E>
 where
-    F: Future<Output = Result<T>>,
+    E: Trouble,
+    F: Future<Output = Result<T, E>>,
 {
     let mut delays = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(10))
@@ -49,13 +67,13 @@ where
         match step().await {
             Ok(value) => {
                 if failures > 0 {
-                    tracing::info!(what, failures, "the store answers again");
+                    tracing::info!(what, failures, "{} answers again", E::WHO);
                 }
                 return Ok(value);
             }
             Err(error) if error.is_passing() => {
                 if failures == 0 {
-                    tracing::warn!(what, %error, "the store does not answer; trying again until it does");
+                    tracing::warn!(what, %error, "{} does not answer; trying again until it does", E::WHO);
                 }
                 failures += 1;
                 trouble(&error);

@@ -19,12 +19,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::attempt::{Policy, Tried, at_once, fail, handle, held, record_of, unreadable};
 use crate::claim::{ClaimOptions, Claimer, Claims, Fits, Holdings};
+use crate::ledger::SharedLedger;
+use crate::ledger::store::StoreLedger;
 use crate::pace::Pace;
 use crate::persist::{answer, persist};
 use crate::random::Random;
 use crate::store::{Result, SharedStore};
 use crate::wake::Topic;
 
+mod apart;
 mod attempt;
 mod handler;
 
@@ -37,6 +40,14 @@ const BATCH: usize = 1_000;
 const BATCH_BYTES: usize = 8 << 20;
 /// So many completes may be on their way.
 const COMPLETES: usize = 2;
+/// With a ledger apart each waits for two answers. Fewer and larger batches cost a database less: the next one goes out
+/// before the first is answered only when it has so many results.
+const COMPLETES_APART: usize = 3;
+const GATHERED_APART: usize = 500;
+/// So many times what it processes at once a processor may hold, for what has ended is its own until the store has it; and with
+/// a ledger apart, where that takes longer.
+const HELD: usize = 2;
+const HELD_APART: usize = 4;
 /// How long a comparison waits for a claim that is on its way. Its answer spares the comparison what it took.
 const MOMENT: Duration = Duration::from_millis(500);
 /// So many messages are begun with one after the other, and so long their handlers are tried before each gets a task of its
@@ -93,6 +104,7 @@ pub struct Processing {
 #[derive(Debug)]
 pub struct Processor<H> {
     claimer: Claimer,
+    ledger: SharedLedger,
     handler: H,
     options: ProcessorOptions,
 }
@@ -101,6 +113,7 @@ impl<H: Handler> Processor<H> {
     /// A service that processes the messages of `store` by `handler`, under a name of its own.
     pub fn new(store: SharedStore, handler: H, options: ProcessorOptions) -> Self {
         let random = Random::default();
+        let ledger = std::sync::Arc::new(StoreLedger::new(store.clone()));
         let claimer = Claimer {
             store,
             owner: OwnerId::new(random.name("processor")),
@@ -110,9 +123,17 @@ impl<H: Handler> Processor<H> {
         };
         Self {
             claimer,
+            ledger,
             handler,
             options,
         }
+    }
+
+    /// The same, with its results recorded in `ledger` before the store is told of them. Every processor of a line has to
+    /// use the same.
+    pub fn with_ledger(mut self, ledger: SharedLedger) -> Self {
+        self.ledger = ledger;
+        self
     }
 
     /// The same, with its name and its jitter drawn from `random`.
@@ -140,6 +161,7 @@ impl<H: Handler> Processor<H> {
         let mut work = Work {
             concurrency: self.options.concurrency.max(1),
             claimer: self.claimer,
+            ledger: self.ledger,
             handler: self.handler,
             options: self.options,
             holdings: Holdings::default(),
@@ -186,6 +208,7 @@ enum Trial {
 struct Work<H> {
     concurrency: usize,
     claimer: Claimer,
+    ledger: SharedLedger,
     handler: H,
     options: ProcessorOptions,
     holdings: Holdings,
@@ -229,8 +252,13 @@ impl<H: Handler> Work<H> {
             }
             // What has ended goes out at once, and what ends meanwhile gathers; but when that is a good part already, it need
             // not wait for the answer.
-            let gathered = if completing.is_empty() { 1 } else { AT_ONCE_MOST };
-            if completing.len() < COMPLETES && self.results.len() >= gathered {
+            let (most, many) = if self.ledger.is_apart() {
+                (COMPLETES_APART, GATHERED_APART)
+            } else {
+                (COMPLETES, AT_ONCE_MOST)
+            };
+            let gathered = if completing.is_empty() { 1 } else { many };
+            if completing.len() < most && self.results.len() >= gathered {
                 completing.push(Box::pin(self.complete()));
             }
             if renewing.is_none() && self.compare && claiming.is_none() {
@@ -302,7 +330,8 @@ impl<H: Handler> Work<H> {
             self.upcoming.len()
         };
         let running = self.concurrency.saturating_sub(self.running.len() + begun);
-        let held = (2 * self.concurrency).saturating_sub(self.holdings.len());
+        let most = if self.ledger.is_apart() { HELD_APART } else { HELD };
+        let held = (most * self.concurrency).saturating_sub(self.holdings.len());
         running.min(held).min(BATCH)
     }
 
@@ -355,7 +384,8 @@ impl<H: Handler> Work<H> {
             match self.read(&claim) {
                 Ok(input) => {
                     let handler = self.handler.clone();
-                    let work = Box::pin(handle(handler, claim.clone(), input, self.policy()));
+                    let before = self.ledger.clone();
+                    let work = Box::pin(handle(handler, claim.clone(), input, self.policy(), before));
                     match at_once(work, until) {
                         Tried::Done(completion) => self.finish(completion),
                         Tried::Panicked => self.panicked(&claim),
@@ -387,7 +417,11 @@ impl<H: Handler> Work<H> {
 
     fn read(&self, claim: &Claim) -> std::result::Result<Input, Reject> {
         let longest = self.options.claim.limits.entry_bytes;
-        parse(&claim.entry, claim.position, self.options.format, longest)
+        let mut input = parse(&claim.entry, claim.position, self.options.format, longest)?;
+        if self.ledger.is_apart() {
+            apart::identify(&mut input, claim);
+        }
+        Ok(input)
     }
 
     fn policy(&self) -> Policy {
@@ -439,7 +473,9 @@ impl<H: Handler> Work<H> {
         let rest = self.results.split_off(batch_of(&self.results));
         let batch = std::mem::replace(&mut self.results, rest);
         let claimer = self.claimer.clone();
+        let ledger = self.ledger.clone();
         async move {
+            let batch = apart::record(&ledger, &claimer.random, batch).await?;
             let tell = || claimer.store.complete(&claimer.owner, &batch);
             let answers = persist("complete", &claimer.random, tell, |_| ()).await?;
             Ok((batch, answers))

@@ -67,6 +67,7 @@ measured. The time that the handlers take is in it.
 
 Network faults need a single Redis server: each process, and the producer, then has a proxy in front of the server, and the \
 seed decides whether one or all are hit. Faults of the server need --serve: no other server is touched. \
+Faults of the system of record need --record serve. \
 kill-primary needs --serve sentinel or cluster, move-slot cluster; of the others only script-flush and client-kill fit \
 these. There the line may wait for a replica after a promotion; with --replicas 0 a promotion may lose messages, and \
 the run then fails.";
@@ -141,6 +142,12 @@ pub(crate) enum Fault {
     Oom,
     /// The served Redis is a replica of a dead address for 2 s; the data stay
     ReadOnly,
+    /// kill -9 of the served PostgreSQL; it starts again within a second
+    KillPostgres,
+    /// The served PostgreSQL is shut down, and started again after 10 s
+    StopPostgres,
+    /// Each connection to the served PostgreSQL is ended, again and again for 1 s: some in the midst of a commit
+    KillPostgresConnections,
     /// Another connection holds the SQLite file's write lock for 5 s
     LockDatabase,
 }

@@ -77,7 +77,9 @@ The yardstick is the least that is still safe, written by hand for the store, wi
 and receives, --batch messages a step. On Redis: LPUSH; one script that moves entries to an in-flight list and hands \
 them out, and one that under a fence writes the record and the output and forgets them; RPOP. On SQLite: one \
 transaction each; what was sent, and what is received, is on the disk before it counts. Its messages are, byte for byte, like Conga's; what came out is \
-checked after the clock has stopped. `alone`: the yardstick's worker by itself, all messages there before and received \
+checked after the clock has stopped. With --record postgres://… or serve: one program that inserts the same rows into a \
+table like Conga's, --batch rows a statement [default: 1000], one after the other (`limit`), and four at once (`alone`). \
+Elsewhere `alone`: the yardstick's worker by itself, all messages there before and received \
 after.
 
 Each run goes from the word to the producer until the last output is in the consumer's hands, all processes being up \

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use conga::ledger::LedgerUrl;
 use conga::line::Line;
 use conga::store::{OpenOptions, StoreUrl};
 use rustix::process::{Pid, Signal, kill_process};
@@ -55,6 +56,8 @@ pub(crate) struct Work {
     pub(crate) handler: String,
     pub(crate) concurrency: usize,
     pub(crate) window: u64,
+    /// Where they record.
+    pub(crate) record: LedgerUrl,
     /// Each process reaches the store through a proxy of its own.
     pub(crate) network: Option<Arc<Network>>,
 }
@@ -147,6 +150,8 @@ impl Member {
             .args(["--delivery", Delivery::of(work.options.delivery).name()])
             .args(["--line", line.name()])
             .args(["--json", "--tied"])
+            // Not as an argument, which everybody can see: it may hold a password.
+            .env("CONGA_RECORD", work.record.exposed())
             .env(
                 "CONGA_LOG",
                 std::env::var("CONGA_LOG").unwrap_or_else(|_| "error".to_owned()),

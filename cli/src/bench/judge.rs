@@ -5,12 +5,16 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use bytes::Bytes;
 use conga::core::invariant::{Event, Violation, duplicate, loss, order};
-use conga::core::message::{Body, Id, NotAnOutput, Output, Payload, Position};
+use conga::core::lease::Attempt;
+use conga::core::message::{Body, Id, NotAnOutput, Output, Payload, Position, Record, write_open};
 use conga::core::partition::Shelf;
 use conga::core::time::Micros;
+use conga::ledger::SharedLedger;
 use conga::record::Rows;
 use conga::store::SharedStore;
 use serde::{Deserialize, Serialize};
+
+use super::table;
 
 /// How many violations are told in words.
 pub(crate) const TOLD: usize = 20;
@@ -26,6 +30,9 @@ pub(crate) struct Verdict {
     pub(crate) reordered: u64,
     /// Rows in the system of record; `None` where only an output was looked at.
     pub(crate) records: Option<u64>,
+    /// Rows in a system of record apart from the store.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) rows: Option<u64>,
     /// Outputs that are not, byte for byte, what the record holds for their id.
     pub(crate) differing: u64,
     /// The first violations, in words.
@@ -38,7 +45,7 @@ impl Verdict {
         self.sent > 0 && self.lost + self.duplicated + self.reordered + self.differing == 0
     }
 
-    fn add(&mut self, violations: &[Violation]) {
+    pub(crate) fn add(&mut self, violations: &[Violation]) {
         let room = TOLD.saturating_sub(self.violations.len());
         self.violations
             .extend(violations.iter().take(room).map(ToString::to_string));
@@ -51,10 +58,12 @@ pub(crate) struct Came {
     pub(crate) position: Position,
     pub(crate) id: Id,
     pub(crate) attempts: u32,
-    dead: bool,
+    pub(crate) dead: bool,
     at: Micros,
     line: u64,
     payload: u64,
+    /// All that a record apart from the store holds too.
+    pub(crate) told: u64,
 }
 
 /// What makes outputs comparable without keeping them.
@@ -70,7 +79,7 @@ impl Digest {
         Ok(self.output(line, &Output::parse(line)?))
     }
 
-    fn output(&self, line: &Bytes, output: &Output) -> Came {
+    pub(crate) fn output(&self, line: &Bytes, output: &Output) -> Came {
         let (dead, payload) = match &output.record.body {
             Body::Result(payload) => (false, self.of(payload.text().as_bytes())),
             Body::Dead { .. } => (true, 0),
@@ -83,6 +92,7 @@ impl Digest {
             at: output.sequenced.unwrap_or_default(),
             line: self.of(line),
             payload,
+            told: self.of(told(&output.record).as_bytes()),
         }
     }
 
@@ -90,6 +100,14 @@ impl Digest {
     pub(crate) fn is_payload(&self, came: &Came, payload: &Payload) -> bool {
         !came.dead && came.payload == self.of(payload.text().as_bytes())
     }
+}
+
+/// What a record says of a message, by whichever attempt.
+fn told(record: &Record) -> String {
+    write_open(&Record {
+        attempts: Attempt(0),
+        ..record.clone()
+    })
 }
 
 /// The history that outputs tell.
@@ -138,6 +156,7 @@ pub(crate) fn judge(history: &[Event]) -> Verdict {
 /// Judges a run by its producer, its output and the record of its line.
 pub(crate) async fn judge_run(
     store: &SharedStore,
+    ledger: &SharedLedger,
     ids: &[String],
     lines: &[Bytes],
     outputs: &[Output],
@@ -148,12 +167,13 @@ pub(crate) async fn judge_run(
         .zip(outputs)
         .map(|(line, output)| digest.output(line, output))
         .collect();
-    judge_came(store, ids, &came, &digest).await
+    judge_came(store, ledger, ids, &came, &digest).await
 }
 
 /// As [`judge_run`], of a run whose outputs were not kept.
 pub(crate) async fn judge_came(
     store: &SharedStore,
+    ledger: &SharedLedger,
     ids: &[String],
     came: &[Came],
     digest: &Digest,
@@ -191,6 +211,7 @@ pub(crate) async fn judge_came(
             }]);
         }
     }
+    table::compare(&mut verdict, ledger, came, digest, false).await?;
     Ok(verdict)
 }
 

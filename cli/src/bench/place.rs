@@ -1,6 +1,7 @@
 //! Where a benchmark runs: a line of its own, on the store that was asked for or on a file that goes away.
 
 use anyhow::Context as _;
+use conga::ledger::{LedgerUrl, SharedLedger};
 use conga::line::Line;
 use conga::store::{OpenOptions, SharedStore, StoreUrl};
 use tempfile::TempDir;
@@ -14,6 +15,8 @@ pub(crate) struct Place {
     pub(crate) url: StoreUrl,
     pub(crate) options: OpenOptions,
     pub(crate) line: Line,
+    /// Where it is recorded.
+    pub(crate) record: LedgerUrl,
     /// Removed when this is dropped.
     folder: Option<TempDir>,
 }
@@ -40,6 +43,7 @@ impl Place {
             url,
             options,
             line,
+            record: LedgerUrl::Store,
             folder: Some(folder),
         })
     }
@@ -50,6 +54,7 @@ impl Place {
             url,
             options,
             line: line(name)?,
+            record: LedgerUrl::Store,
             folder: None,
         })
     }
@@ -58,8 +63,21 @@ impl Place {
         Ok(conga::store::open_with(&self.url, &self.line, &self.options).await?)
     }
 
+    /// The same, recorded elsewhere.
+    pub(crate) fn recorded(self, record: &LedgerUrl) -> Self {
+        Self {
+            record: record.clone(),
+            ..self
+        }
+    }
+
+    pub(crate) async fn open_record(&self, store: &SharedStore) -> anyhow::Result<SharedLedger> {
+        Ok(conga::ledger::open(&self.record, &self.line, store).await?)
+    }
+
     /// Leaves nothing behind.
     pub(crate) async fn clear(self) -> anyhow::Result<()> {
+        conga::ledger::erase(&self.record, &self.line).await?;
         if self.folder.is_none() {
             conga::store::erase(&self.url, &self.line).await?;
         }

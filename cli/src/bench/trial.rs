@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use conga::ledger::LedgerUrl;
 use conga::store::{OpenOptions, SharedStore};
 use serde::Serialize;
 use tokio::time::{interval, sleep, timeout};
@@ -37,6 +38,8 @@ pub(crate) struct Trial {
     pub(crate) rate: Option<f64>,
     /// How many wait all the while, until the last is sent. They are there before the services start.
     pub(crate) backlog: Option<Backlog>,
+    /// Where it is recorded.
+    pub(crate) record: LedgerUrl,
 }
 
 /// So many are sent before they are delivered.
@@ -94,6 +97,7 @@ impl Services {
     pub(crate) fn work(&self, handler: &str, options: &OpenOptions) -> Work {
         Work {
             options: options.clone(),
+            record: LedgerUrl::Store,
             handler: handler.to_owned(),
             concurrency: self.concurrency,
             window: self.window,
@@ -129,12 +133,23 @@ impl Trial {
             services: services.clone(),
             rate: None,
             backlog: None,
+            record: LedgerUrl::Store,
+        }
+    }
+
+    /// The same, recorded elsewhere.
+    pub(crate) fn recorded(self, record: &LedgerUrl) -> Self {
+        Self {
+            record: record.clone(),
+            ..self
         }
     }
 
     /// Runs Conga.
     pub(crate) async fn run(&self, ground: &Ground) -> anyhow::Result<Ran> {
-        let site = ground.site().await?;
+        let mut site = ground.site().await?;
+        site.place.record = self.record.clone();
+        let site = site;
         let place = &site.place;
         let store = place.open().await?;
         let run = Load::name();
@@ -155,7 +170,10 @@ impl Trial {
                 producer.tell(Word::Go).await?;
                 waits(&store, bound.min(self.messages)).await?;
             }
-            let work = self.services.work("echo", &place.options);
+            let work = Work {
+                record: place.record.clone(),
+                ..self.services.work("echo", &place.options)
+            };
             let fleet = Fleet::start(place, &work, self.services.processors, self.services.sequencers).await?;
             led(&store).await?;
             let before = used(&site, &[&producer, &consumer], &fleet).await?;
@@ -208,7 +226,8 @@ impl Trial {
         };
         fleet.stop().await?;
         let load = Load::new(Until::Count(self.messages), None, self.size).of_run(&run);
-        let verdict = testimony.against_record(&store, &load).await?;
+        let ledger = place.open_record(&store).await?;
+        let verdict = testimony.against_record(&store, &ledger, &load).await?;
         drop(store);
         site.clear().await?;
         Ok(Ran {

@@ -6,7 +6,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use conga::core::message::{Body, Output, Position};
 use conga::core::partition::Shelf;
-use conga::record::Rows;
+use conga::ledger::SharedLedger;
+use conga::record::{LedgerRows, Rows};
 use conga::store::SharedStore;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,7 @@ pub(crate) struct Witness {
     next: u64,
     last: Position,
     digest: Sum,
+    told: Sum,
     verdict: Verdict,
     expected: Vec<u8>,
 }
@@ -31,6 +33,8 @@ pub(crate) struct Witness {
 pub(crate) struct Testimony {
     pub(crate) verdict: Verdict,
     digest: Sum,
+    /// Of what a record apart from the store holds too.
+    told: Sum,
 }
 
 impl Witness {
@@ -42,6 +46,7 @@ impl Witness {
             next: 1,
             last: Position(0),
             digest: Sum::default(),
+            told: Sum::default(),
             verdict: Verdict {
                 sent: messages,
                 ..Verdict::default()
@@ -56,6 +61,7 @@ impl Witness {
         let opening = format!("{{\"position\":{number},");
         self.expect(&opening, number);
         self.digest.add(line);
+        self.told.add(told(line));
         if number <= self.seen.count && line.starts_with(&self.expected) {
             self.came(number);
             self.last = Position(number);
@@ -92,6 +98,7 @@ impl Witness {
         Testimony {
             verdict: self.verdict,
             digest: self.digest,
+            told: self.told,
         }
     }
 
@@ -185,7 +192,12 @@ struct Entry {
 
 impl Testimony {
     /// Compares what came out with the record: as many rows, and the same bytes.
-    pub(crate) async fn against_record(self, store: &SharedStore, load: &Load) -> anyhow::Result<Verdict> {
+    pub(crate) async fn against_record(
+        self,
+        store: &SharedStore,
+        ledger: &SharedLedger,
+        load: &Load,
+    ) -> anyhow::Result<Verdict> {
         let mut verdict = self.verdict;
         let (mut seen, mut digest, mut strange) = (Numbers::new(verdict.sent), Sum::default(), 0);
         let mut rows = Rows::new(store.clone(), Shelf::Record);
@@ -208,6 +220,9 @@ impl Testimony {
                 .violations
                 .push("record: the outputs, taken together, are not byte for byte what the record holds".to_owned());
         }
+        if ledger.is_apart() {
+            against_table(&mut verdict, self.told, ledger).await?;
+        }
         Ok(verdict)
     }
 
@@ -225,6 +240,36 @@ impl Testimony {
         }
         verdict
     }
+}
+
+/// As many rows, and the same in them.
+async fn against_table(verdict: &mut Verdict, told_by_outputs: Sum, ledger: &SharedLedger) -> anyhow::Result<()> {
+    let (mut sum, mut count) = (Sum::default(), 0);
+    let mut rows = LedgerRows::new(ledger.clone());
+    while let Some(page) = rows.next().await? {
+        for row in page {
+            count += 1;
+            sum.add(told(&row.json));
+        }
+    }
+    verdict.rows = Some(count);
+    let missing = verdict.delivered.abs_diff(count);
+    let altered = u64::from(missing == 0 && sum != told_by_outputs);
+    if missing + altered > 0 {
+        verdict.differing += missing + altered;
+        verdict
+            .violations
+            .push("record: the outputs, taken together, are not what the table holds".to_owned());
+    }
+    Ok(())
+}
+
+/// What an output and its row have in common, whichever attempt it was: all up to the attempts, which no payload hides.
+fn told(line: &[u8]) -> &[u8] {
+    const ATTEMPTS: &[u8] = b",\"attempts\":";
+    // Behind it are five datetimes at most, so it is found at once.
+    let end = line.windows(ATTEMPTS.len()).rposition(|part| part == ATTEMPTS);
+    &line[..end.unwrap_or(line.len())]
 }
 
 /// A digest of many lines in any order. Two processes of one program come to the same.

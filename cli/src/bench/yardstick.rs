@@ -12,6 +12,7 @@ use conga::store::StoreUrl;
 use super::load::Load;
 use super::usage::Moment;
 
+pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod sqlite;
 pub(crate) mod trial;

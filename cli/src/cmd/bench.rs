@@ -18,6 +18,7 @@ use crate::bench::load::{Load, Until};
 use crate::bench::page::Page;
 use crate::bench::picture::positions_over_time;
 use crate::bench::place::Place;
+use crate::bench::recorder::Recorder;
 use crate::bench::stages::Stages;
 use crate::settings::Settings;
 use crate::text;
@@ -48,6 +49,7 @@ pub(crate) async fn run(settings: &Settings, bench: Bench) -> anyhow::Result<boo
 struct Report {
     bench: &'static str,
     store: String,
+    record: String,
     processors: usize,
     concurrency: usize,
     sequencers: usize,
@@ -136,6 +138,7 @@ struct Run {
     fleet_args: args::Fleet,
     work: Duration,
     place: Place,
+    recorder: Recorder,
     store: SharedStore,
     fleet: Fleet,
     start: Duration,
@@ -150,13 +153,15 @@ struct Went {
 
 impl Run {
     async fn start(settings: &Settings, fleet_args: args::Fleet, work: Duration) -> anyhow::Result<Self> {
-        let place = Place::new(settings, "bench")?;
+        let recorder = Recorder::of(settings).await?;
+        let place = Place::new(settings, "bench")?.recorded(&recorder.url);
         let store = place.open().await?;
         let service = Work {
             handler: format!("sleep:{}us", work.as_micros()),
             concurrency: fleet_args.concurrency,
             window: fleet_args.window,
             options: place.options.clone(),
+            record: place.record.clone(),
             network: None,
         };
         let started = Instant::now();
@@ -165,6 +170,7 @@ impl Run {
             fleet_args,
             work,
             place,
+            recorder,
             store,
             fleet,
             start: started.elapsed(),
@@ -225,12 +231,20 @@ impl Run {
     async fn end(self, settings: &Settings, bench: &'static str, went: Went, more: More) -> anyhow::Result<bool> {
         self.fleet.stop().await?;
         let Collected { lines, outputs, .. } = &went.collected;
-        let verdict = judge_run(&self.store, &went.ids, lines, outputs).await?;
+        let verdict = judge_run(
+            &self.store,
+            &self.place.open_record(&self.store).await?,
+            &went.ids,
+            lines,
+            outputs,
+        )
+        .await?;
         #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
         let throughput = outputs.len() as f64 / went.elapsed.as_secs_f64();
         let report = Report {
             bench,
             store: self.place.url.to_string(),
+            record: self.recorder.name(),
             processors: self.fleet_args.processors,
             concurrency: self.fleet_args.concurrency,
             sequencers: self.fleet_args.sequencers,
@@ -272,6 +286,7 @@ impl Report {
     fn figures(&self) -> Vec<(&'static str, String)> {
         let mut figures = vec![
             ("store", self.store.clone()),
+            ("record", self.record.clone()),
             (
                 "services",
                 format!(
@@ -326,9 +341,13 @@ impl Report {
 /// The verdict for people.
 pub(crate) fn verdict_text(verdict: &Verdict) -> String {
     let word = if verdict.passed() { "verified" } else { "FAILED" };
-    let records = verdict.records.map_or(String::new(), |records| {
-        format!(", records {records}, differing {}", verdict.differing)
-    });
+    let table = |rows| format!(", rows in the table {rows}");
+    let records = verdict
+        .records
+        .map_or(verdict.rows.map_or(String::new(), table), |records| {
+            let rows = verdict.rows.map_or(String::new(), table);
+            format!(", records {records}{rows}, differing {}", verdict.differing)
+        });
     let mut text = format!(
         "  {word}: sent {}, delivered {}, lost {}, duplicated {}, reordered {}{records}\n",
         verdict.sent, verdict.delivered, verdict.lost, verdict.duplicated, verdict.reordered

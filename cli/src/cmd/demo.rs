@@ -43,6 +43,7 @@ pub(crate) async fn run(settings: &Settings, demo: Demo) -> anyhow::Result<bool>
         concurrency: CONCURRENCY,
         window: 10_000,
         options: place.options.clone(),
+        record: place.record.clone(),
         network: None,
     };
     teller.say(&format!(
@@ -53,7 +54,14 @@ pub(crate) async fn run(settings: &Settings, demo: Demo) -> anyhow::Result<bool>
     let told = tell(&teller, &store, &mut fleet, demo.messages).await?;
     fleet.stop().await?;
     teller.say("5. what came out is compared with what went in and with the record");
-    let verdict = judge_run(&store, &told.ids, &told.collected.lines, &told.collected.outputs).await?;
+    let verdict = judge_run(
+        &store,
+        &place.open_record(&store).await?,
+        &told.ids,
+        &told.collected.lines,
+        &told.collected.outputs,
+    )
+    .await?;
     let again = told
         .collected
         .outputs

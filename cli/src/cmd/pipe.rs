@@ -13,6 +13,7 @@ use bytes::Bytes;
 use conga::clock::Clock;
 use conga::core::message::{Body, Output, Payload};
 use conga::deliver::Consumer;
+use conga::ledger::LedgerUrl;
 use conga::send::{Outgoing, Producer};
 use conga::store::SharedStore;
 use conga::wake::Topic;
@@ -42,6 +43,9 @@ pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool>
         (place.url.clone(), place.line.clone(), Some(place))
     };
     let store = conga::store::open_with(&url, &line, settings.options()).await?;
+    // A job without a name leaves nothing behind, so nothing is recorded of it elsewhere.
+    let record = pipe.job.as_ref().map_or(Ok(LedgerUrl::Store), |_| settings.record())?;
+    let ledger = conga::ledger::open(&record, &line, &store).await?;
     let mut sink = Sink::open(pipe.output.as_deref())?;
     let mut service = settings.service(&pipe.service)?;
     // Each line of the input has its line in the output, whatever becomes of it.
@@ -53,7 +57,7 @@ pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool>
     let bar = text::progress("lines", None, settings.json);
     let (tell, sent) = watch::channel(None);
     let stop = CancellationToken::new();
-    let services = service::both(&store, &service, stop.clone());
+    let services = service::both(&store, ledger, &service, stop.clone());
     let sending = async {
         let count = send(input, &store, limit).await?;
         tell.send_replace(Some(count));

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use conga::ledger::{LedgerUrl, SharedLedger};
 use conga::send::Producer;
 use conga::store::{OpenOptions, SharedStore, StoreUrl};
 use tokio::sync::watch;
@@ -25,6 +26,7 @@ use crate::bench::judge::{Came, Digest, judge_came};
 use crate::bench::load::{Load, Until};
 use crate::bench::network::Network;
 use crate::bench::place::Place;
+use crate::bench::recorder::Recorder;
 use crate::settings::{Settings, wrong};
 use crate::text;
 
@@ -33,6 +35,7 @@ mod fault;
 mod group;
 mod injector;
 mod log;
+mod postgres;
 mod report;
 mod schedule;
 mod self_test;
@@ -88,7 +91,7 @@ impl Campaign {
             (Some(url), None) => url.clone(),
             (None, None) => StoreUrl::Sqlite("".into()),
         };
-        let faults = fault::chosen(&chaos.faults, &url, chaos.serve)?;
+        let faults = fault::chosen(&chaos.faults, &url, chaos.serve, settings.serves_record())?;
         let each = CancellationToken::new();
         let (until, rate) = match (chaos.messages, chaos.duration) {
             (Some(count), _) => (Until::Count(count), chaos.rate),
@@ -118,10 +121,12 @@ impl Campaign {
             Some(serve) => Some(Served::start(serve, self.chaos.fsync).await?),
             None => None,
         };
+        let recorder = Recorder::of(settings).await?;
         let place = match &served {
             Some(served) => Place::on(served.url().parse()?, self.options.clone(), "chaos")?,
             None => Place::new(settings, "chaos")?,
         };
+        let mut place = place.recorded(&recorder.url);
         let network = if self.faults.iter().any(|fault| fault.nature() == Nature::Network) {
             Network::to(&place.url).await?.map(Arc::new)
         } else {
@@ -133,6 +138,7 @@ impl Campaign {
             concurrency: self.chaos.concurrency,
             window: self.chaos.window,
             options: place.options.clone(),
+            record: place.record.clone(),
             network: network.clone(),
         };
         let fleet = Fleet::start(&place, &work, self.chaos.processors, self.chaos.sequencers).await?;
@@ -155,16 +161,21 @@ impl Campaign {
             processors: self.chaos.processors,
             sequencers: self.chaos.sequencers,
         };
-        let injector = Injector::new(cast, store.clone(), fleet, served);
         let stage = Stage {
             url: place.url.to_string(),
-            store,
+            record: recorder.name(),
+            ledger: place.open_record(&store).await?,
+            store: store.clone(),
             sender,
             json: settings.json,
         };
+        let injector = Injector::new(cast, store, fleet, served, recorder);
         let report = self.play(&stage, injector).await;
         drop(stage);
-        // A served store goes away as a whole.
+        // What is served goes away as a whole.
+        if settings.serves_record() {
+            place.record = LedgerUrl::Store;
+        }
         if self.chaos.serve.is_none() {
             place.clear().await?;
         }
@@ -252,7 +263,7 @@ impl Campaign {
         }
         let status = stage.store.status().await?;
         findings.left_over(&status);
-        let verdict = judge_came(&stage.store, ids, &trail.came, &trail.digest).await?;
+        let verdict = judge_came(&stage.store, &stage.ledger, ids, &trail.came, &trail.digest).await?;
         findings.records(&verdict, ids);
         trail.altered(load, &mut findings);
         for what in &trail.strange {
@@ -267,6 +278,7 @@ impl Campaign {
         Ok(Report {
             bench: "chaos",
             store: stage.url.clone(),
+            record: stage.record.clone(),
             seed: self.chaos.seed,
             messages: ids.len() as u64,
             elapsed_ms: text::millis(last.map_or_else(|| started.elapsed(), |last| last - started)),
@@ -307,6 +319,8 @@ fn options(settings: &Settings, serve: Option<Serve>) -> anyhow::Result<OpenOpti
 /// What a campaign works on.
 struct Stage {
     url: String,
+    record: String,
+    ledger: SharedLedger,
     /// Straight to the store: for those who measure and judge.
     store: SharedStore,
     /// The producer's, through the network where there is one.

@@ -9,6 +9,7 @@ use crate::args::Latency;
 use crate::bench::account::cpu_us;
 use crate::bench::ground::Ground;
 use crate::bench::plot::{Line, Plot};
+use crate::bench::recorder::Recorder;
 use crate::bench::sheet::{Section, Sheet};
 use crate::bench::stages::Spread;
 use crate::bench::trial::{Ran, Trial};
@@ -43,8 +44,9 @@ struct Point {
 
 pub(super) async fn latency(settings: &Settings, latency: &Latency) -> anyhow::Result<bool> {
     let ground = Ground::of(settings, &latency.ground)?;
+    let recorder = Recorder::of(settings).await?;
     let volume = &latency.volume;
-    let mut trial = Trial::new(volume.messages, volume.size, &latency.services);
+    let mut trial = Trial::new(volume.messages, volume.size, &latency.services).recorded(&recorder.url);
     let unpaced = match latency.throughput {
         Some(_) => Vec::new(),
         None => runs(settings, &ground, &trial, volume.runs).await?,
@@ -70,7 +72,7 @@ pub(super) async fn latency(settings: &Settings, latency: &Latency) -> anyhow::R
     bar.finish_and_clear();
     let mut report = Report {
         bench: "latency",
-        setup: Setup::of(&ground, &latency.services, volume.size),
+        setup: Setup::of(&ground, &recorder, &latency.services, volume.size),
         throughput,
         throughput_runs: unpaced,
         loads,

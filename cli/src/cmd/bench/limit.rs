@@ -1,5 +1,6 @@
 //! `conga bench limit`: what the store can carry at most, and how much of it Conga does.
 
+use conga::ledger::LedgerUrl;
 use serde::Serialize;
 
 use super::setup::{Setup, costs, failed, median, publish, row};
@@ -7,8 +8,10 @@ use crate::args::Limit;
 use crate::bench::account::cpu_us;
 use crate::bench::ground::Ground;
 use crate::bench::plot::{Line, Plot};
+use crate::bench::recorder::Recorder;
 use crate::bench::sheet::{Section, Sheet};
 use crate::bench::trial::{Ran, Trial};
+use crate::bench::yardstick::postgres::{AT_ONCE, BATCH, Bare};
 use crate::bench::yardstick::trial::Limit as Yardstick;
 use crate::settings::Settings;
 use crate::text;
@@ -48,11 +51,28 @@ impl Round {
 
 pub(super) async fn limit(settings: &Settings, limit: &Limit) -> anyhow::Result<bool> {
     let ground = Ground::of(settings, &limit.ground)?;
+    let recorder = Recorder::of(settings).await?;
     let volume = &limit.volume;
-    let trial = Trial::new(volume.messages, volume.size, &limit.services);
+    let trial = Trial::new(volume.messages, volume.size, &limit.services).recorded(&recorder.url);
     let bar = text::progress("runs", Some(volume.runs as u64), settings.json);
     let mut runs = Vec::new();
     for _ in 0..volume.runs {
+        if let LedgerUrl::Postgres(url) = &recorder.url {
+            let bare = |at_once| Bare {
+                url: url.clone(),
+                messages: volume.messages,
+                size: volume.size,
+                batch: limit.batch.map_or(BATCH, usize::from),
+                at_once,
+            };
+            runs.push(Round {
+                alone: bare(AT_ONCE).run().await?,
+                limit: bare(1).run().await?,
+                conga: trial.run(&ground).await?,
+            });
+            bar.inc(1);
+            continue;
+        }
         let yardstick = |alone| Yardstick {
             messages: volume.messages,
             size: volume.size,
@@ -71,7 +91,7 @@ pub(super) async fn limit(settings: &Settings, limit: &Limit) -> anyhow::Result<
     let (rate, conga) = (of(|round| round.limit.rate), of(|round| round.conga.rate));
     let report = Report {
         bench: "limit",
-        setup: Setup::of(&ground, &limit.services, volume.size),
+        setup: Setup::of(&ground, &recorder, &limit.services, volume.size),
         messages: volume.messages,
         limit: rate,
         limit_alone: of(|round| round.alone.rate),

@@ -1,6 +1,7 @@
 //! `conga bench scale`: whether the cost of a message stays the same with more services, a longer backlog, a wider
 //! window, larger payloads and an older line.
 
+use conga::ledger::LedgerUrl;
 use serde::Serialize;
 
 use self::memory::Memory;
@@ -9,6 +10,7 @@ use crate::args::{Scale, Series};
 use crate::bench::account::{Account, cpu_us};
 use crate::bench::ground::Ground;
 use crate::bench::plot::{Line, Plot};
+use crate::bench::recorder::Recorder;
 use crate::bench::sheet::{Section, Sheet};
 use crate::bench::trial::{Backlog, Chunk, Ran, Trial};
 use crate::settings::Settings;
@@ -128,16 +130,17 @@ impl Age {
 
 pub(super) async fn scale(settings: &Settings, scale: &Scale) -> anyhow::Result<bool> {
     let ground = Ground::of(settings, &scale.ground)?;
+    let recorder = Recorder::of(settings).await?;
     let bar = text::progress("series", Some(scale.series.len() as u64), settings.json);
     let mut series = Vec::new();
     for which in &scale.series {
-        series.extend(measure(scale, &ground, *which).await?);
+        series.extend(measure(scale, &ground, &recorder.url, *which).await?);
         bar.inc(1);
     }
     bar.finish_and_clear();
     let mut report = Report {
         bench: "scale",
-        setup: Setup::of(&ground, &scale.services, scale.size),
+        setup: Setup::of(&ground, &recorder, &scale.services, scale.size),
         series,
         passed: false,
     };
@@ -146,8 +149,8 @@ pub(super) async fn scale(settings: &Settings, scale: &Scale) -> anyhow::Result<
     publish(settings, &report, &report.sheet(), &failed, scale.report.as_deref())
 }
 
-async fn measure(scale: &Scale, ground: &Ground, which: Series) -> anyhow::Result<Option<Found>> {
-    let trial = |size| Trial::new(volume(scale.messages, size), size, &scale.services);
+async fn measure(scale: &Scale, ground: &Ground, record: &LedgerUrl, which: Series) -> anyhow::Result<Option<Found>> {
+    let trial = |size| Trial::new(volume(scale.messages, size), size, &scale.services).recorded(record);
     let mut points = Vec::new();
     Ok(Some(match which {
         Series::Services => {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::args::Services;
 use crate::bench::account::Account;
 use crate::bench::ground::Ground;
+use crate::bench::recorder::Recorder;
 use crate::bench::sheet::{Section, Sheet};
 use crate::bench::trial::Ran;
 use crate::settings::Settings;
@@ -17,6 +18,7 @@ use super::verdict_text;
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Setup {
     pub(super) store: String,
+    record: String,
     pub(super) payload_bytes: usize,
     processors: usize,
     concurrency: usize,
@@ -25,9 +27,10 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    pub(super) fn of(ground: &Ground, services: &Services, payload_bytes: usize) -> Self {
+    pub(super) fn of(ground: &Ground, recorder: &Recorder, services: &Services, payload_bytes: usize) -> Self {
         Self {
             store: ground.name(),
+            record: recorder.name(),
             payload_bytes,
             processors: services.processors,
             concurrency: services.concurrency,
@@ -39,9 +42,15 @@ impl Setup {
     /// In a sentence for people.
     pub(super) fn story(&self) -> String {
         format!(
-            "Store: {}. Payloads of {} bytes; processors {} × {}, sequencers {}, window {}; handler echo. Each process \
+            "Store: {}; record: {}. Payloads of {} bytes; processors {} × {}, sequencers {}, window {}; handler echo. Each process \
              is one of its own, and so are the producer and the consumer.",
-            self.store, self.payload_bytes, self.processors, self.concurrency, self.sequencers, self.window
+            self.store,
+            self.record,
+            self.payload_bytes,
+            self.processors,
+            self.concurrency,
+            self.sequencers,
+            self.window
         )
     }
 }

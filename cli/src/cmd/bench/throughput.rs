@@ -7,6 +7,7 @@ use crate::args::Throughput;
 use crate::bench::account::cpu_us;
 use crate::bench::ground::Ground;
 use crate::bench::plot::{Line, Plot};
+use crate::bench::recorder::Recorder;
 use crate::bench::sheet::{Section, Sheet};
 use crate::bench::trial::{Ran, Trial};
 use crate::settings::Settings;
@@ -29,12 +30,13 @@ struct Report {
 
 pub(super) async fn throughput(settings: &Settings, throughput: &Throughput) -> anyhow::Result<bool> {
     let ground = Ground::of(settings, &throughput.ground)?;
+    let recorder = Recorder::of(settings).await?;
     let volume = &throughput.volume;
-    let trial = Trial::new(volume.messages, volume.size, &throughput.services);
+    let trial = Trial::new(volume.messages, volume.size, &throughput.services).recorded(&recorder.url);
     let runs = runs(settings, &ground, &trial, volume.runs).await?;
     let report = Report {
         bench: "throughput",
-        setup: Setup::of(&ground, &throughput.services, volume.size),
+        setup: Setup::of(&ground, &recorder, &throughput.services, volume.size),
         messages: volume.messages,
         throughput: median(runs.iter().map(|ran| ran.rate).collect()),
         cpu_us: median(runs.iter().map(|ran| cpu_us(&ran.accounts)).collect()),

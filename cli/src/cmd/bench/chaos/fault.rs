@@ -25,6 +25,8 @@ pub(super) enum Nature {
     Slots,
     /// An SQLite file.
     Database,
+    /// A PostgreSQL server that is ours, in which is recorded.
+    Record,
 }
 
 impl Fault {
@@ -52,6 +54,7 @@ impl Fault {
                 Nature::Server
             }
             Self::LockDatabase => Nature::Database,
+            Self::KillPostgres | Self::StopPostgres | Self::KillPostgresConnections => Nature::Record,
         }
     }
 
@@ -60,6 +63,8 @@ impl Fault {
         Duration::from_millis(match self {
             Self::PauseProcessor | Self::PauseLeader | Self::BlackHole | Self::LockDatabase => 5_000,
             Self::Latency => 3_000,
+            Self::StopPostgres => 10_000,
+            Self::KillPostgresConnections => 1_000,
             Self::ClientPause | Self::FreezeRedis | Self::Busy | Self::Oom | Self::ReadOnly => 2_000,
             _ => 0,
         })
@@ -114,7 +119,13 @@ impl Fault {
 ///
 /// # Errors
 /// Wrong usage: one that does not fit the store.
-pub(super) fn chosen(asked: &[Fault], url: &StoreUrl, serve: Option<Serve>) -> anyhow::Result<Vec<Fault>> {
+pub(super) fn chosen(
+    asked: &[Fault],
+    url: &StoreUrl,
+    serve: Option<Serve>,
+    serves_record: bool,
+) -> anyhow::Result<Vec<Fault>> {
+    let lacking = |fault| lacking(fault, url, serve, serves_record);
     let mut faults = Vec::new();
     for &fault in asked {
         if fault == Fault::All {
@@ -122,8 +133,8 @@ pub(super) fn chosen(asked: &[Fault], url: &StoreUrl, serve: Option<Serve>) -> a
                 .iter()
                 .copied()
                 .filter(|fault| *fault != Fault::All);
-            faults.extend(fitting.filter(|fault| lacking(*fault, url, serve).is_none()));
-        } else if let Some(needs) = lacking(fault, url, serve) {
+            faults.extend(fitting.filter(|fault| lacking(*fault).is_none()));
+        } else if let Some(needs) = lacking(fault) {
             return Err(wrong(format!("{} does not fit: it needs {needs}", fault.name())));
         } else {
             faults.push(fault);
@@ -135,7 +146,7 @@ pub(super) fn chosen(asked: &[Fault], url: &StoreUrl, serve: Option<Serve>) -> a
 }
 
 /// What the fault needs that is not there.
-fn lacking(fault: Fault, url: &StoreUrl, serve: Option<Serve>) -> Option<&'static str> {
+fn lacking(fault: Fault, url: &StoreUrl, serve: Option<Serve>, serves_record: bool) -> Option<&'static str> {
     let (is_there, needs) = match fault.nature() {
         Nature::Processes => (true, ""),
         Nature::Network => (
@@ -158,6 +169,10 @@ fn lacking(fault: Fault, url: &StoreUrl, serve: Option<Serve>) -> Option<&'stati
             serve == Some(Serve::Redis),
             "a Redis server of its own, which nobody else uses: --serve redis",
         ),
+        Nature::Record => (
+            serves_record,
+            "a PostgreSQL server of its own to record in: --record serve",
+        ),
         Nature::Database => (
             matches!(url, StoreUrl::Sqlite(_)),
             "an SQLite store: leave out --store and --serve, or --store sqlite:PATH",
@@ -174,8 +189,9 @@ mod tests {
     fn all_is_what_fits_and_the_rest_is_refused() {
         let sqlite = StoreUrl::Sqlite("x.db".into());
         let redis = StoreUrl::Redis("redis://h".to_owned());
-        let all = |url, serve| chosen(&[Fault::All, Fault::KillAll], url, serve).unwrap();
+        let all = |url, serve| chosen(&[Fault::All, Fault::KillAll], url, serve, false).unwrap();
         assert_eq!(all(&sqlite, None).len(), 8);
+        assert_eq!(chosen(&[Fault::All], &sqlite, None, true).unwrap().len(), 11);
         assert_eq!(all(&redis, None).len(), 10);
         assert_eq!(all(&redis, Some(Serve::Redis)).len(), 18);
         let several = |serve: Serve| StoreUrl::Redis(serve.scheme().to_owned());
@@ -186,6 +202,7 @@ mod tests {
         for (fault, url, serve) in [
             (Fault::KillRedis, &redis, None),
             (Fault::BlackHole, &sqlite, None),
+            (Fault::StopPostgres, &sqlite, None),
             (Fault::LockDatabase, &redis, None),
             (Fault::ClientKill, &cluster, None),
             (Fault::KillPrimary, &redis, Some(Serve::Redis)),
@@ -193,7 +210,7 @@ mod tests {
             (Fault::Oom, &sentinel, Some(Serve::Sentinel)),
             (Fault::MoveSlot, &sentinel, Some(Serve::Sentinel)),
         ] {
-            let error = chosen(&[fault], url, serve).unwrap_err().to_string();
+            let error = chosen(&[fault], url, serve, false).unwrap_err().to_string();
             assert!(error.contains(&fault.name()) && error.contains("needs"), "{error}");
         }
     }

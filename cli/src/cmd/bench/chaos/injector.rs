@@ -16,12 +16,14 @@ use super::database::Lock;
 use super::fault::Nature;
 use super::group::Over;
 use super::log::Injection;
+use super::postgres::{self, Record};
 use super::schedule::{Lot, Schedule};
 use super::server::{self, Served};
 use super::zombie::Zombie;
 use crate::args::Fault;
 use crate::bench::fleet::{Fleet, Member, Role, Work};
 use crate::bench::proxy::{Door, Proxy, Weather};
+use crate::bench::recorder::Recorder;
 
 /// How long after a kill another process is started: later than those who are left must have noticed.
 const REPLACE: Duration = Duration::from_millis(250);
@@ -46,6 +48,7 @@ pub(super) struct Injector {
     store: SharedStore,
     fleet: Fleet,
     served: Option<Served>,
+    record: Record,
     pub(super) zombie: Zombie,
     /// Processes on their way; and who ends when one is there.
     starting: JoinSet<anyhow::Result<(Member, Option<String>)>>,
@@ -62,6 +65,7 @@ enum Undo {
     Fair(Arc<Proxy>),
     AllFair,
     Server(server::Undo),
+    Record(postgres::Undo),
     Unlock(Lock),
 }
 
@@ -95,13 +99,20 @@ impl Done {
 }
 
 impl Injector {
-    pub(super) fn new(cast: Cast, store: SharedStore, fleet: Fleet, served: Option<Served>) -> Self {
+    pub(super) fn new(
+        cast: Cast,
+        store: SharedStore,
+        fleet: Fleet,
+        served: Option<Served>,
+        recorder: Recorder,
+    ) -> Self {
         Self {
             zombie: Zombie::new(store.clone(), cast.work.window),
             cast: Arc::new(cast),
             store,
             fleet,
             served,
+            record: Record(recorder),
             starting: JoinSet::new(),
             ending: JoinSet::new(),
             paused: None,
@@ -172,6 +183,10 @@ impl Injector {
             Nature::Connections | Nature::Server | Nature::Primary | Nature::Slots => {
                 self.strike(fault, lot).await.map(Some)
             }
+            Nature::Record => {
+                let undo = self.record.inject(fault).await?;
+                Ok(Some(Done::all("", Undo::Record(undo))))
+            }
             Nature::Database => {
                 let StoreUrl::Sqlite(path) = &self.cast.url else {
                     anyhow::bail!("no file to lock");
@@ -198,6 +213,7 @@ impl Injector {
                 };
                 server.undo(undo, lot).await?;
             }
+            Undo::Record(undo) => self.record.undo(undo, lot).await?,
             Undo::Unlock(lock) => lock.release().await?,
         }
         Ok(())

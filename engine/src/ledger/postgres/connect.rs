@@ -1,0 +1,165 @@
+//! Connections: a bounded pool of them, made as the URL says.
+
+use std::fmt;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, RecyclingMethod, Runtime};
+use tokio::time::timeout;
+use tokio_postgres::config::Host;
+use tokio_postgres::{Config, Error, NoTls};
+
+use super::failure::{self, Why};
+use super::tls::{self, Trust};
+use crate::ledger::{LedgerError, Result};
+
+/// So many connections a process has at most: one for each batch on its way, and some for who looks.
+const CONNECTIONS: usize = 6;
+/// How long a server may take to take a connection.
+const CONNECT: Duration = Duration::from_secs(3);
+/// How long what was sent may stay unacknowledged by the other machine: then the way is dead, whatever it seems.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long a statement may take. A server that works at it is not hurried; one that hangs is left.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Connections to one database.
+pub(super) struct Pool {
+    pool: deadpool_postgres::Pool,
+    /// For people: hosts and the database.
+    name: String,
+}
+
+impl fmt::Debug for Pool {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Pool {
+    /// Reads the URL. Nothing is connected yet.
+    pub(super) fn to(url: &str) -> Result<Self> {
+        let (url, trust) = Trust::read(url)?;
+        let mut config = Config::from_str(&url).map_err(|error| {
+            LedgerError::Broken(format!(
+                "{error}: a record's URL looks like postgres://user:password@host:5432/database"
+            ))
+        })?;
+        if config.get_application_name().is_none() {
+            config.application_name("conga");
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT);
+        }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(SILENCE);
+        }
+        config.ssl_mode(trust.mode());
+        config
+            .keepalives_idle(SILENCE)
+            .keepalives_interval(SILENCE / 5)
+            .keepalives_retries(3);
+        let name = name(&config);
+        let recycle = ManagerConfig {
+            // Whether it is closed; whatever else is wrong with it, the next statement tells, and is repeated.
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let manager = match tls::connector(&trust)? {
+            Some(tls) => Manager::from_config(config, tls, recycle),
+            None => Manager::from_config(config, NoTls, recycle),
+        };
+        let pool = deadpool_postgres::Pool::builder(manager)
+            .max_size(CONNECTIONS)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| LedgerError::Broken(error.to_string()))?;
+        Ok(Self { pool, name })
+    }
+
+    /// A connection of one's own, for a while. Waits for one to be free.
+    pub(super) async fn take(&self) -> Result<Connection> {
+        match self.pool.get().await {
+            Ok(object) => Ok(Connection(object)),
+            Err(error) => Err(failure::of_pool(&self.name, &error)),
+        }
+    }
+
+    /// What an error means here.
+    pub(super) fn failed(&self, error: &Error) -> LedgerError {
+        failure::of(&self.name, error)
+    }
+}
+
+fn name(config: &Config) -> String {
+    let ports = config.get_ports();
+    let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5_432);
+    let hosts = config.get_hosts().iter().enumerate().map(|(index, host)| match host {
+        Host::Tcp(host) => format!("{host}:{}", port(index)),
+        #[cfg(unix)]
+        Host::Unix(path) => path.display().to_string(),
+    });
+    let hosts: Vec<String> = hosts.collect();
+    format!("PostgreSQL at {}", hosts.join(","))
+}
+
+/// A connection that is taken out of the pool. It goes back when it is dropped, unless it is no good any more.
+pub(super) struct Connection(Object);
+
+impl Connection {
+    /// The client, with its prepared statements.
+    pub(super) fn client(&mut self) -> &mut deadpool_postgres::Client {
+        &mut self.0
+    }
+
+    /// Ends what was asked: a connection that did not answer, or to a server that can't do this now, is left, so that the
+    /// next one may find a better.
+    pub(super) fn settle<T>(self, pool: &Pool, answer: Answer<T>) -> std::result::Result<T, Failed> {
+        match answer {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(error)) => {
+                if failure::spoils_the_connection(&error) {
+                    drop(Object::take(self.0));
+                }
+                Err(Failed {
+                    why: Why::of(&error),
+                    error: pool.failed(&error),
+                })
+            }
+            None => {
+                drop(Object::take(self.0));
+                Err(Failed {
+                    why: Why::Other,
+                    error: LedgerError::Unknown(format!("{} did not answer in {} s", pool.name, PATIENCE.as_secs())),
+                })
+            }
+        }
+    }
+}
+
+/// What became of something that was asked; nothing, when it was not waited for any longer.
+pub(super) type Answer<T> = Option<std::result::Result<T, Error>>;
+
+/// An answer, unless it takes too long.
+pub(super) async fn patiently<T>(asking: impl Future<Output = std::result::Result<T, Error>>) -> Answer<T> {
+    timeout(PATIENCE, asking).await.ok()
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: LedgerError,
+    pub(super) why: Why,
+}
+
+impl Failed {
+    /// Before anything was asked.
+    pub(super) fn before(error: LedgerError) -> Self {
+        Self { error, why: Why::Other }
+    }
+}
+
+impl From<Failed> for LedgerError {
+    fn from(failed: Failed) -> Self {
+        failed.error
+    }
+}

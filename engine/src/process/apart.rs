@@ -1,0 +1,118 @@
+//! With a ledger apart from the store: what is recorded there goes first, and is what gets delivered.
+
+use conga_core::lease::Attempt;
+use conga_core::message::{Body, Entry, Id, Input, Payload, Record};
+use conga_core::partition::{Claim, Completion};
+use sha2::{Digest as _, Sha256};
+
+use crate::ledger::{Kept, SharedLedger};
+use crate::persist::persist;
+use crate::random::Random;
+use crate::store::Result;
+
+/// So many bytes of a digest tell two messages at one position apart.
+const DIGEST: usize = 8;
+
+/// Gives a message without an id one that outlives its store. A position alone does not: in a line that is made anew, or
+/// has come back older than it was, another message has it, and would be given the result of the first. So it is the position
+/// and what came in, as in `@17-9f86d081884c7d65`.
+pub(super) fn identify(input: &mut Input, claim: &Claim) {
+    let Entry::Whole(entry) = &claim.entry else { return };
+    if input.id == Id::of_position(claim.position) {
+        let digest = Sha256::digest(entry);
+        let digest = digest[..DIGEST].iter().map(|byte| format!("{byte:02x}"));
+        input.id = Id::given(format!("{}-{}", input.id, digest.collect::<String>()));
+    }
+}
+
+/// What another attempt has recorded, and did not live to tell the store of. Not asked for at a first attempt.
+pub(super) async fn recall(ledger: &SharedLedger, random: &Random, claim: &Claim, id: &Id) -> Option<Payload> {
+    if claim.attempt <= Attempt(1) || !ledger.is_apart() {
+        return None;
+    }
+    let ids = [id.clone()];
+    match persist("look", random, || ledger.look(&ids), |_| ()).await {
+        Ok(held) => match held.into_iter().flatten().next()?.body {
+            Body::Result(payload) => Some(payload),
+            Body::Dead { .. } => None,
+        },
+        Err(error) => {
+            // Whoever records next is told the same, and ends by it.
+            tracing::debug!(%error, "can't look into the system of record");
+            None
+        }
+    }
+}
+
+/// Records the results of a batch, and puts in their place what the ledger holds. Repeated until it answers.
+pub(super) async fn record(
+    ledger: &SharedLedger,
+    random: &Random,
+    mut batch: Vec<Completion>,
+) -> Result<Vec<Completion>> {
+    if !ledger.is_apart() {
+        return Ok(batch);
+    }
+    spare(ledger, random, &mut batch).await?;
+    let results: Vec<Record> = batch.iter().filter_map(result).cloned().collect();
+    if results.is_empty() {
+        return Ok(batch);
+    }
+    let kept = persist("record", random, || ledger.record(&results), |_| ()).await?;
+    let mut kept = kept.into_iter();
+    for completion in &mut batch {
+        if let Completion::Done(record) = completion
+            && let Some(Kept::Other(held)) = kept.next()
+        {
+            *record = at(record, held);
+        }
+    }
+    Ok(batch)
+}
+
+/// A message that failed for good in the end may have a result of an earlier attempt, recorded meanwhile: that stands.
+async fn spare(ledger: &SharedLedger, random: &Random, batch: &mut [Completion]) -> Result<()> {
+    let is_doubtful = |completion: &Completion| match completion {
+        Completion::Dead { tombstone, .. } => tombstone.attempts > Attempt(1),
+        Completion::Done(_) | Completion::Retry { .. } => false,
+    };
+    let doubtful: Vec<&mut Completion> = batch.iter_mut().filter(|completion| is_doubtful(completion)).collect();
+    let ids: Vec<Id> = doubtful
+        .iter()
+        .filter_map(|completion| id(completion))
+        .cloned()
+        .collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let held = persist("look", random, || ledger.look(&ids), |_| ()).await?;
+    for (completion, held) in doubtful.into_iter().zip(held) {
+        if let (Completion::Dead { tombstone, .. }, Some(held)) = (&*completion, held) {
+            *completion = Completion::Done(at(tombstone, held));
+        }
+    }
+    Ok(())
+}
+
+/// What was held, as the result of this message: its place and its lease are its own.
+fn at(here: &Record, held: Record) -> Record {
+    Record {
+        position: here.position,
+        attempts: here.attempts,
+        ..held
+    }
+}
+
+fn result(completion: &Completion) -> Option<&Record> {
+    match completion {
+        Completion::Done(record) => Some(record),
+        Completion::Dead { .. } | Completion::Retry { .. } => None,
+    }
+}
+
+fn id(completion: &Completion) -> Option<&Id> {
+    match completion {
+        Completion::Done(record) | Completion::Dead { tombstone: record, .. } => Some(&record.id),
+        Completion::Retry { .. } => None,
+    }
+}
