@@ -220,9 +220,10 @@ async fn away_for_a_while() {
         flow.sent.load(Ordering::SeqCst) > sent + 2 * WINDOW
     })
     .await;
-    let waited = Instant::now();
+    let (waited, before) = (Instant::now(), flow.outputs.len());
     flow.until("time goes by", |_| waited.elapsed() > Duration::from_secs(3))
         .await;
+    assert_eq!(flow.outputs.len(), before, "delivered before it was recorded");
     let status = flow.store.status().await.unwrap();
     assert!(status.in_flight + status.processed <= WINDOW, "{status:?}");
     let handled = flow.handled.load(Ordering::SeqCst);
