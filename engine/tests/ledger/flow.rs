@@ -178,6 +178,7 @@ impl Flow {
             assert!(row.attempts <= record.attempts);
             let same = Record {
                 attempts: record.attempts,
+                processing: record.processing,
                 ..row
             };
             assert_eq!(same, record);

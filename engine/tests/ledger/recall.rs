@@ -83,7 +83,8 @@ async fn what_another_attempt_recorded_is_delivered_without_the_handler() {
     let outputs = outputs(&store, &ledger, handler, 2).await;
     assert_eq!(outputs[0].body, Body::Result(Payload::string("before")));
     assert_eq!(outputs[1].body, Body::Result(Payload::string("b after")));
-    assert_eq!(outputs[0].processing, text(1, "a", "").processing);
+    assert_eq!(outputs[0].created, text(1, "a", "").created);
+    assert_eq!(outputs[0].processing, outputs[1].processing);
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
 
