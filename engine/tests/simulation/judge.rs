@@ -6,7 +6,7 @@ use bytes::Bytes;
 use conga::core::invariant::{Event, Violation, check_all, progress};
 use conga::core::lease::{Attempt, Held, OwnerId};
 use conga::core::message::{Body, Entry, Format, Id, Output, Position, identify, parse};
-use conga::core::partition::{Completed, Emitted, ProducerId};
+use conga::core::partition::{Completed, Emitted, ProducerId, Session};
 use conga::core::term::{Campaign, Reign, Role as Seat, Term};
 use conga::core::time::Micros;
 use conga::deliver::position_of;
@@ -43,6 +43,7 @@ pub(crate) fn judge(seed: u64, history: &History) -> Vec<String> {
         acknowledged: None,
         active: None,
         numbered: BTreeMap::new(),
+        sessions: BTreeMap::new(),
         written: BTreeMap::new(),
     };
     judge.events.push(Event::Window {
@@ -109,6 +110,8 @@ struct Judge {
     active: Option<Reign>,
     /// What was accepted from each producer that numbers.
     numbered: BTreeMap<ProducerId, Vec<Bytes>>,
+    /// The latest session of each of them.
+    sessions: BTreeMap<ProducerId, Session>,
     /// What consumers have written down.
     written: BTreeMap<Position, Bytes>,
 }
@@ -127,11 +130,23 @@ impl Judge {
     fn see(&mut self, at: Micros, what: &Happened) {
         match what {
             Happened::Sent { producer, entries } => {
-                if let Some(producer) = producer {
+                if let Some((producer, session)) = producer {
+                    self.sent_in(producer, *session);
                     let numbered = self.numbered.entry(producer.clone()).or_default();
                     numbered.extend(entries.iter().cloned());
                 }
                 entries.iter().for_each(|entry| self.accept(at, entry));
+            }
+            Happened::Replaced {
+                producer,
+                session,
+                latest,
+                ..
+            } => {
+                let known = self.sessions.get(producer).copied();
+                self.expect(known == Some(*latest) && !session.counts_after(*latest), || {
+                    format!("{producer} is refused in {session:?} after {known:?}, for {latest:?}")
+                });
             }
             Happened::Claimed {
                 owner,
@@ -241,6 +256,15 @@ impl Judge {
             }
             _ => {}
         }
+    }
+
+    /// Law 4: nothing counts in a session that is not the latest.
+    fn sent_in(&mut self, producer: &ProducerId, session: Session) {
+        let before = self.sessions.insert(producer.clone(), session);
+        let is_right = before.is_none_or(|before| session == before || session.number > before.number);
+        self.expect(is_right, || {
+            format!("{producer} has sent in {session:?} after {before:?}")
+        });
     }
 
     fn accept(&mut self, at: Micros, bytes: &Bytes) {

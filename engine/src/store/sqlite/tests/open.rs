@@ -1,5 +1,7 @@
 //! Whose a file is, and who else uses it.
 
+use conga_core::partition::{Numbered, ProducerId, Session};
+
 use super::*;
 
 #[tokio::test]
@@ -60,7 +62,15 @@ async fn a_file_of_an_older_version_is_brought_up_to_date() {
     for store in futures_util::future::join_all(all).await {
         store.unwrap();
     }
-    assert_eq!(rig.open().await.status().await.unwrap().waiting, 1);
+    let numbered = Numbered {
+        producer: ProducerId::new("a"),
+        session: Session { number: 1, process: 1 },
+        first: 1,
+        mark: 0,
+    };
+    let store = rig.open().await;
+    store.send(&[Bytes::from_static(b"b")], Some(&numbered)).await.unwrap();
+    assert_eq!(store.status().await.unwrap().waiting, 2);
     assert_eq!(rig.count("SELECT user_version FROM pragma_user_version"), 5);
 }
 
