@@ -28,7 +28,7 @@ pub(crate) struct Common {
     /// redis+cluster://HOST:PORT,… [default: sqlite:conga.db]
     #[arg(long, global = true, value_name = "URL", env = "CONGA_STORE")]
     pub(crate) store: Option<String>,
-    /// Where results are recorded: postgres://USER@HOST/DATABASE, or `store` for the store itself; for benchmarks also
+    /// Where results are recorded: `postgres://USER@HOST/DATABASE`, or `store` for the store itself; for benchmarks also
     /// `serve`, a PostgreSQL server of their own [default: store]
     #[arg(
         long,

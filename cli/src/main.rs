@@ -82,7 +82,7 @@ async fn run(args: Args) -> anyhow::Result<bool> {
         Command::Receive(receive) => cmd::receive::run(&settings, receive).await,
         Command::Pipe(pipe) => cmd::pipe::run(&settings, pipe).await,
         Command::Status(status) => cmd::status::run(&settings, status).await,
-        Command::Verify(verify) => cmd::verify::run(&settings, &verify),
+        Command::Verify(verify) => cmd::verify::run(&settings, &verify).await,
         Command::Bench { bench } => cmd::bench::run(&settings, bench).await,
     }
 }

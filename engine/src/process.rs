@@ -41,8 +41,14 @@ const BATCH: usize = 1_000;
 const BATCH_BYTES: usize = 8 << 20;
 /// So many completes may be on their way.
 const COMPLETES: usize = 2;
-/// So many, where each goes to a ledger first.
-const COMPLETES_APART: usize = 4;
+/// With a ledger apart each waits for two answers. Fewer and larger batches cost a database less: the next one goes out
+/// before the first is answered only when it has so many results.
+const COMPLETES_APART: usize = 3;
+const GATHERED_APART: usize = 500;
+/// So many times what it processes at once a processor may hold, for what has ended is its own until the store has it; and with
+/// a ledger apart, where that takes longer.
+const HELD: usize = 2;
+const HELD_APART: usize = 4;
 /// How long a comparison waits for a claim that is on its way. Its answer spares the comparison what it took.
 const MOMENT: Duration = Duration::from_millis(500);
 /// So many messages are begun with one after the other, and so long their handlers are tried before each gets a task of its
@@ -248,12 +254,12 @@ impl<H: Handler> Work<H> {
             }
             // What has ended goes out at once, and what ends meanwhile gathers; but when that is a good part already, it need
             // not wait for the answer.
-            let gathered = if completing.is_empty() { 1 } else { AT_ONCE_MOST };
-            let most = if self.ledger.is_apart() {
-                COMPLETES_APART
+            let (most, many) = if self.ledger.is_apart() {
+                (COMPLETES_APART, GATHERED_APART)
             } else {
-                COMPLETES
+                (COMPLETES, AT_ONCE_MOST)
             };
+            let gathered = if completing.is_empty() { 1 } else { many };
             if completing.len() < most && self.results.len() >= gathered {
                 completing.push(Box::pin(self.complete()));
             }
@@ -326,7 +332,8 @@ impl<H: Handler> Work<H> {
             self.upcoming.len()
         };
         let running = self.concurrency.saturating_sub(self.running.len() + begun);
-        let held = (2 * self.concurrency).saturating_sub(self.holdings.len());
+        let most = if self.ledger.is_apart() { HELD_APART } else { HELD };
+        let held = (most * self.concurrency).saturating_sub(self.holdings.len());
         running.min(held).min(BATCH)
     }
 

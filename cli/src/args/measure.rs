@@ -78,7 +78,7 @@ and receives, --batch messages a step. On Redis: LPUSH; one script that moves en
 them out, and one that under a fence writes the record and the output and forgets them; RPOP. On SQLite: one \
 transaction each; what was sent, and what is received, is on the disk before it counts. Its messages are, byte for byte, like Conga's; what came out is \
 checked after the clock has stopped. With --record postgres://… or serve: one program that inserts the same rows into a \
-table like Conga's, --batch rows a statement [default: 1000], over four connections at once, and over one (`alone`). \
+table like Conga's, --batch rows a statement [default: 1000], one after the other (`limit`), and four at once (`alone`). \
 Elsewhere `alone`: the yardstick's worker by itself, all messages there before and received \
 after.
 

@@ -79,7 +79,7 @@ impl Digest {
         Ok(self.output(line, &Output::parse(line)?))
     }
 
-    fn output(&self, line: &Bytes, output: &Output) -> Came {
+    pub(crate) fn output(&self, line: &Bytes, output: &Output) -> Came {
         let (dead, payload) = match &output.record.body {
             Body::Result(payload) => (false, self.of(payload.text().as_bytes())),
             Body::Dead { .. } => (true, 0),
@@ -106,6 +106,7 @@ impl Digest {
 fn told(record: &Record) -> String {
     write_open(&Record {
         attempts: Attempt(0),
+        processing: Micros(0),
         ..record.clone()
     })
 }
@@ -211,7 +212,7 @@ pub(crate) async fn judge_came(
             }]);
         }
     }
-    table::compare(&mut verdict, ledger, came, digest).await?;
+    table::compare(&mut verdict, ledger, came, digest, false).await?;
     Ok(verdict)
 }
 

@@ -341,12 +341,13 @@ impl Report {
 /// The verdict for people.
 pub(crate) fn verdict_text(verdict: &Verdict) -> String {
     let word = if verdict.passed() { "verified" } else { "FAILED" };
-    let records = verdict.records.map_or(String::new(), |records| {
-        let rows = verdict
-            .rows
-            .map_or(String::new(), |rows| format!(", rows in the table {rows}"));
-        format!(", records {records}{rows}, differing {}", verdict.differing)
-    });
+    let table = |rows| format!(", rows in the table {rows}");
+    let records = verdict
+        .records
+        .map_or(verdict.rows.map_or(String::new(), table), |records| {
+            let rows = verdict.rows.map_or(String::new(), table);
+            format!(", records {records}{rows}, differing {}", verdict.differing)
+        });
     let mut text = format!(
         "  {word}: sent {}, delivered {}, lost {}, duplicated {}, reordered {}{records}\n",
         verdict.sent, verdict.delivered, verdict.lost, verdict.duplicated, verdict.reordered

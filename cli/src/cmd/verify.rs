@@ -2,21 +2,26 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use conga::core::invariant::Event;
 use conga::core::message::{Entry, Format, Id, Output, Position, parse};
 use conga::core::time::Micros;
+use conga::ledger::postgres::PostgresLedger;
+use conga::ledger::{LedgerUrl, SharedLedger};
 
 use super::bench::verdict_text;
 use crate::args::Verify;
-use crate::bench::judge::{delivered, judge};
+use crate::bench::judge::{Digest, delivered, judge};
+use crate::bench::table;
 use crate::settings::{Settings, wrong};
 
-pub(crate) fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<bool> {
-    let mut outputs = Vec::new();
+pub(crate) async fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<bool> {
+    let (mut outputs, mut came, digest) = (Vec::new(), Vec::new(), Digest::default());
     each_line(&verify.file, |number, line| match Output::parse(&line) {
         Ok(output) => {
+            came.push(digest.output(&line, &output));
             outputs.push(output);
             Ok(())
         }
@@ -47,6 +52,10 @@ pub(crate) fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<bool> 
         verdict
             .violations
             .push(format!("count: {} came out, {count} were expected", verdict.delivered));
+    }
+    if let LedgerUrl::Postgres(url) = settings.record()? {
+        let ledger: SharedLedger = Arc::new(PostgresLedger::open(&url, &settings.line()?).await?);
+        table::compare(&mut verdict, &ledger, &came, &digest, verify.gaps).await?;
     }
     let passed = verdict.passed() && verify.count.is_none_or(|count| count == verdict.delivered);
     if settings.json {

@@ -91,11 +91,13 @@ async fn spare(ledger: &SharedLedger, random: &Random, batch: &mut [Ended]) -> R
     Ok(())
 }
 
-/// What was held, as the result of this message: its place and its lease are its own.
+/// What was held, as the result of this message: its place and its lease are its own, and to a store the time of the claim is a
+/// part of the lease.
 pub(super) fn at(here: &Record, held: Record) -> Record {
     Record {
         position: here.position,
         attempts: here.attempts,
+        processing: here.processing,
         ..held
     }
 }

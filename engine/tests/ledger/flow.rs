@@ -24,10 +24,13 @@ use crate::desk::{Desk as _, PostgresDesk};
 use crate::postgres_server::PostgresServer;
 
 /// How long anything may take that has to happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// A process has so many connections at most.
 const CONNECTIONS: usize = 6;
 const PROCESSORS: usize = 3;
+/// What each works at, and so many times that it may hold.
+const CONCURRENCY: usize = 32;
+const HELD: usize = 4;
 const WINDOW: u64 = 500;
 
 /// A line at which a producer and processors work, until it is ended.
@@ -59,7 +62,7 @@ impl Flow {
         for process in 0..PROCESSORS {
             let ledger: SharedLedger = Arc::new(PostgresLedger::open(&desk.0.url(), &line).await.unwrap());
             let mut options = ProcessorOptions {
-                concurrency: 64,
+                concurrency: CONCURRENCY,
                 ..ProcessorOptions::default()
             };
             options.claim.window = WINDOW;
@@ -78,7 +81,9 @@ impl Flow {
             });
             let processor = Processor::new(store.clone(), handler, options).with_ledger(ledger);
             let stop = stop.clone();
-            services.push(tokio::spawn(async move { drop(processor.run(stop).await.unwrap()) }));
+            services.push(tokio::spawn(async move {
+                processor.run(stop).await.unwrap();
+            }));
         }
         let producer = Producer::new(store.clone());
         let (count, until) = (sent.clone(), producing.clone());
@@ -173,6 +178,7 @@ impl Flow {
             assert!(row.attempts <= record.attempts);
             let same = Record {
                 attempts: record.attempts,
+                processing: record.processing,
                 ..row
             };
             assert_eq!(same, record);
@@ -215,13 +221,18 @@ async fn away_for_a_while() {
         flow.sent.load(Ordering::SeqCst) > sent + 2 * WINDOW
     })
     .await;
-    let waited = Instant::now();
+    let (waited, before) = (Instant::now(), flow.outputs.len());
     flow.until("time goes by", |_| waited.elapsed() > Duration::from_secs(3))
         .await;
+    assert_eq!(flow.outputs.len(), before, "delivered before it was recorded");
     let status = flow.store.status().await.unwrap();
     assert!(status.in_flight + status.processed <= WINDOW, "{status:?}");
     let handled = flow.handled.load(Ordering::SeqCst);
-    assert!(handled <= flow.outputs.len() as u64 + (PROCESSORS * 2 * 64) as u64);
+    assert!(
+        status.in_flight <= (PROCESSORS * HELD * CONCURRENCY) as u64,
+        "{status:?}"
+    );
+    assert!(handled <= flow.outputs.len() as u64 + WINDOW);
     flow.healed("away", |server| server.start_again().unwrap()).await;
     let (handled, sent) = (flow.handled.clone(), flow.sent.clone());
     flow.end().await;

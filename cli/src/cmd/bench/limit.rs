@@ -66,8 +66,8 @@ pub(super) async fn limit(settings: &Settings, limit: &Limit) -> anyhow::Result<
                 at_once,
             };
             runs.push(Round {
-                alone: bare(1).run().await?,
-                limit: bare(AT_ONCE).run().await?,
+                alone: bare(AT_ONCE).run().await?,
+                limit: bare(1).run().await?,
                 conga: trial.run(&ground).await?,
             });
             bar.inc(1);

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Config, Error, NoTls};
 
-use super::failure;
+use super::failure::{self, Why};
 use super::tls::{self, Trust};
 use crate::ledger::{LedgerError, Result};
 
@@ -131,14 +131,14 @@ impl Connection {
                     drop(Object::take(self.0));
                 }
                 Err(Failed {
-                    refuses_data: failure::refuses_data(&error),
+                    why: Why::of(&error),
                     error: pool.failed(&error),
                 })
             }
             None => {
                 drop(Object::take(self.0));
                 Err(Failed {
-                    refuses_data: false,
+                    why: Why::Other,
                     error: LedgerError::Unknown(format!("{} did not answer in {} s", pool.name, PATIENCE.as_secs())),
                 })
             }
@@ -158,17 +158,13 @@ pub(super) async fn patiently<T>(asking: impl Future<Output = std::result::Resul
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) error: LedgerError,
-    /// The server can't take the data as they are.
-    pub(super) refuses_data: bool,
+    pub(super) why: Why,
 }
 
 impl Failed {
     /// Before anything was asked.
     pub(super) fn before(error: LedgerError) -> Self {
-        Self {
-            error,
-            refuses_data: false,
-        }
+        Self { error, why: Why::Other }
     }
 }
 

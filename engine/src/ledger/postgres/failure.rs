@@ -22,10 +22,10 @@ fn class(code: &str) -> Class {
         // The connection broke or was ended: perhaps in the midst of a commit.
         "57P01" | "57P02" | "57P05" | "40003" => Class::Unknown,
         _ if code.starts_with("08") => Class::Unknown,
-        // It is about to start, or to stop; a standby, until it is promoted; a plan that a migration has made stale.
-        "57P03" | "57014" | "55P03" | "25006" | "0A000" => Class::Unavailable,
-        // Serialization and deadlock; no room for now; the system below it; what it did not expect itself.
-        "XX000" => Class::Unavailable,
+        // It is about to start, or to stop; a standby, until it is promoted; a plan that a migration has made stale; what it did
+        // not expect itself.
+        "57P03" | "57014" | "55P03" | "25006" | "0A000" | "XX000" => Class::Unavailable,
+        // Serialization and deadlock; no room for now; the system below it.
         _ if code.starts_with("40") || code.starts_with("53") || code.starts_with("58") => Class::Unavailable,
         _ => Class::Broken,
     }
@@ -43,8 +43,6 @@ pub(super) fn of(name: &str, error: &Error) -> LedgerError {
     }
     let text = format!("{name}: {}", chain(error));
     match below(error) {
-        // A certificate that does not fit is wrapped in an error of the connection.
-        Below::Connection | Below::Nothing if error.is_closed() => LedgerError::Unknown(text),
         Below::Connection => LedgerError::Unknown(text),
         Below::Nothing if text.contains("timeout") => LedgerError::Unavailable(text),
         Below::Nothing | Below::Certificate => LedgerError::Broken(text),
@@ -70,10 +68,24 @@ pub(super) fn spoils_the_connection(error: &Error) -> bool {
     }
 }
 
-/// Whether the server can't take the data as they are: what it thinks of JSON, or of a text, is not what we think.
-pub(super) fn refuses_data(error: &Error) -> bool {
-    let code = error.code().map(tokio_postgres::error::SqlState::code);
-    code.is_some_and(|code| code.starts_with("22") || code.starts_with("54"))
+/// What lies in what was asked, and not in the server or the way to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It can't take the data as they are: what it thinks of JSON, or of a text, is not what we think.
+    Data,
+    /// An id is there already.
+    Conflict,
+    Other,
+}
+
+impl Why {
+    pub(super) fn of(error: &Error) -> Self {
+        match error.code().map(tokio_postgres::error::SqlState::code) {
+            Some("23505") => Self::Conflict,
+            Some(code) if code.starts_with("22") || code.starts_with("54") => Self::Data,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// Whether an earlier statement of the transaction has failed.
@@ -152,7 +164,10 @@ fn below(error: &Error) -> Below {
             return Below::Certificate;
         }
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+            if error
+                .get_ref()
+                .is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+            {
                 return Below::Certificate;
             }
             found = Below::Connection;

@@ -5,11 +5,14 @@ use tokio_postgres::types::ToSql;
 
 use super::browse::look;
 use super::connect::{Failed, Pool, patiently};
+use super::failure::Why;
 use super::result::{Form, bytes_of, form_of};
 use super::row::{datetime, written};
 use crate::ledger::{Kept, LedgerError, Result};
 
-const INSERT: &str = include_str!("insert.sql");
+/// Nearly always all is new, and then this takes a fifth less of the server's time than the other.
+const ALL_NEW: &str = include_str!("insert.sql");
+const SOME_NEW: &str = concat!(include_str!("insert.sql"), "ON CONFLICT (line, id) DO NOTHING");
 /// So often what is there is looked for before giving up for now. It is there, unless somebody removes rows meanwhile.
 const LOOKS: usize = 3;
 
@@ -45,14 +48,19 @@ async fn insert(pool: &Pool, line: &str, results: &[Record]) -> Result<u64> {
     // In one order, so that no two batches wait for each other.
     let mut sorted: Vec<&Record> = results.iter().collect();
     sorted.sort_unstable_by(|one, other| one.id.cmp(&other.id));
-    match Columns::of(&sorted, form_of)?.insert(pool, line).await {
-        Err(failed) if failed.refuses_data => {
+    let columns = Columns::of(&sorted, form_of)?;
+    let mut inserted = columns.insert(pool, line, ALL_NEW).await;
+    if inserted.as_ref().is_err_and(|failed| failed.why == Why::Conflict) {
+        inserted = columns.insert(pool, line, SOME_NEW).await;
+    }
+    match inserted {
+        Err(failed) if failed.why == Why::Data => {
             tracing::warn!(error = %failed.error, "PostgreSQL does not take some results as jsonb; kept as text");
             let plain = |payload: &Payload| match form_of(payload) {
                 Form::Bytes => Form::Bytes,
                 _ => Form::Text,
             };
-            Ok(Columns::of(&sorted, plain)?.insert(pool, line).await?)
+            Ok(Columns::of(&sorted, plain)?.insert(pool, line, SOME_NEW).await?)
         }
         done => Ok(done?),
     }
@@ -101,7 +109,7 @@ impl<'a> Columns<'a> {
         Ok(columns)
     }
 
-    async fn insert(&self, pool: &Pool, line: &str) -> std::result::Result<u64, Failed> {
+    async fn insert(&self, pool: &Pool, line: &str, sql: &str) -> std::result::Result<u64, Failed> {
         let mut connection = pool.take().await.map_err(Failed::before)?;
         let client = connection.client();
         let parameters: [&(dyn ToSql + Sync); 11] = [
@@ -118,7 +126,7 @@ impl<'a> Columns<'a> {
             &self.processing,
         ];
         let asking = async {
-            let statement = client.prepare_cached(INSERT).await?;
+            let statement = client.prepare_cached(sql).await?;
             client.execute(&statement, &parameters).await
         };
         let answer = patiently(asking).await;

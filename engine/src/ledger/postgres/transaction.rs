@@ -19,7 +19,7 @@ use tokio_postgres::Error;
 
 use super::connect::{PATIENCE, Pool};
 use super::effect::{Effect, EffectError, TransactionOptions};
-use super::failure::{self, Amidst};
+use super::failure::{self, Amidst, Why};
 use super::result::{Form, bytes_of, form_of};
 use super::row::{datetime, held, written};
 use crate::ledger::{LedgerError, SharedLedger};
@@ -259,7 +259,7 @@ impl<E: Effect> Desk<E> {
         let bytes = (form == Form::Bytes).then(|| bytes_of(payload));
         let failed = |error: Error| match failure::amidst(&error) {
             Amidst::Conflict => Failure::Conflict(error.to_string()),
-            _ if failure::refuses_data(&error) && !plain => Failure::NoJson,
+            _ if Why::of(&error) == Why::Data && !plain => Failure::NoJson,
             _ if failure::is_of_failed_transaction(&error) => Failure::Handler(HandlerError::passing(
                 "the handler went on after one of its statements had failed, so nothing can be committed",
             )),
