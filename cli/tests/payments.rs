@@ -22,12 +22,12 @@ fn example(file: &str) -> PathBuf {
 
 /// One value from the database, as text.
 fn ask(server: &PostgresServer, sql: &str) -> String {
-    Runtime::new().unwrap().block_on(async {
+    Runtime::new().expect("a runtime").block_on(async {
         let (client, connection) = tokio_postgres::connect(&server.url(), tokio_postgres::NoTls)
             .await
-            .unwrap();
+            .expect("a connection");
         tokio::spawn(connection);
-        let messages = client.simple_query(sql).await.unwrap();
+        let messages = client.simple_query(sql).await.expect("an answer");
         let value = messages.iter().find_map(|message| match message {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
             _ => None,

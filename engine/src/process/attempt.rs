@@ -100,13 +100,14 @@ pub(super) async fn handle<H: Handler>(
                 recorded: true,
             };
         }
-        Ok(Ok(Handled::Result(payload))) => match too_large(&payload) {
-            Some(error) => error,
-            None => {
+        Ok(Ok(Handled::Result(payload))) => {
+            if let Some(error) = too_large(&payload) {
+                error
+            } else {
                 record.body = Body::Result(payload);
                 return Completion::Done(record).into();
             }
-        },
+        }
         Ok(Err(error)) => error,
         Err(_) => HandlerError::passing("the handler panicked"),
     };

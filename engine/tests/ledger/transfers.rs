@@ -40,7 +40,7 @@ async fn once_each_while_connections_and_servers_end() {
     let (told, count, url) = (over.clone(), ended.clone(), bank.server.url());
     let ending = tokio::spawn(async move {
         let sql = "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity \
-                   WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' AND random() < 0.5";
+                   WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' AND random() < 0.2";
         let mut client = connect(&url).await;
         while !told.load(Ordering::SeqCst) {
             match client.query_one(sql, &[]).await {

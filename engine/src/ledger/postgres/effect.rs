@@ -51,7 +51,7 @@ pub enum EffectError {
 }
 
 /// How transactions are run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct TransactionOptions {
     /// So many at once: each has a connection of its own. What waits for one holds none.
     pub connections: usize,
