@@ -124,7 +124,8 @@ impl Command {
 /// What a service can be told. Each of these may also stand in the settings file.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Service {
-    /// What processes a message: echo, sleep:DURATION or sleep:LEAST..MOST [default: echo]
+    /// What processes a message: echo, sleep:DURATION or sleep:LEAST..MOST; or sql:FILE, run in the transaction that records
+    /// [default: echo]
     #[arg(long, value_name = "HANDLER")]
     pub(crate) handler: Option<String>,
     /// How many messages are processed at once [default: 256]

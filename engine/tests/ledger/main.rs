@@ -3,6 +3,7 @@
 //! A ledger is used as a processor uses it: it records, and then the store's complete is told what it keeps. So each case
 //! looks at what was delivered, too.
 
+mod bank;
 mod desk;
 mod flow;
 mod kept;
@@ -11,7 +12,10 @@ mod payload;
 mod postgres_server;
 mod recall;
 mod schema;
+mod script;
 mod tls;
+mod transfers;
+mod zombie;
 
 use desk::{Desk, PostgresDesk, StoreDesk};
 
