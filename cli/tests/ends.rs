@@ -68,7 +68,7 @@ fn waiting(place: &Place) -> u64 {
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < Duration::from_secs(60), "waited for {what}");
+        assert!(start.elapsed() < Duration::from_mins(1), "waited for {what}");
     }
 }
 
@@ -164,6 +164,30 @@ fn another_input_under_the_same_name_is_refused() {
     assert_eq!(waiting(&place), 6);
 }
 
+/// Of two that live at once under one name the later one has it, and the earlier one says so.
+#[test]
+fn who_was_replaced_says_so() {
+    let place = Place::sqlite();
+    place.done(&["status"]);
+    let named = ["send", "--producer", "a"];
+    let mut earlier = place
+        .conga(&named)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("conga starts");
+    let mut lines = earlier.stdin.take().expect("a pipe");
+    lines.write_all(b"1\n2\n").expect("written");
+    wait_for("its lines", || waiting(&place) == 2);
+    assert!(place.fed(&named, b"1\n2\n3\n").status.success());
+    lines.write_all(b"4\n").expect("written");
+    let output = earlier.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("another process sends under the name `a`"), "{said}");
+    assert_eq!(waiting(&place), 3);
+}
+
 /// A `conga receive --follow` that writes into a file of its own.
 struct Receiver {
     child: Child,
@@ -245,8 +269,8 @@ fn the_active_consumer_is_killed(place: &Place) {
         let heir = &mut receivers[0];
         assert!(
             heir.got.is_empty(),
-            "it has written although it stood by: {:?}",
-            heir.path
+            "it has written although it stood by: {}",
+            heir.path.display()
         );
         wait_for("the other's first output", || heir.look());
         stalls.push(at.elapsed());
@@ -271,8 +295,8 @@ fn the_active_consumer_is_killed(place: &Place) {
     for receiver in &all {
         assert!(
             receiver.got.is_sorted_by(|a, b| a + 1 == *b),
-            "{:?} is out of order",
-            receiver.path
+            "{} is out of order",
+            receiver.path.display()
         );
     }
     let written: usize = all.iter().map(|receiver| receiver.got.len()).sum();

@@ -129,25 +129,8 @@ impl Judge {
 
     fn see(&mut self, at: Micros, what: &Happened) {
         match what {
-            Happened::Sent { producer, entries } => {
-                if let Some((producer, session)) = producer {
-                    self.sent_in(producer, *session);
-                    let numbered = self.numbered.entry(producer.clone()).or_default();
-                    numbered.extend(entries.iter().cloned());
-                }
-                entries.iter().for_each(|entry| self.accept(at, entry));
-            }
-            Happened::Replaced {
-                producer,
-                session,
-                latest,
-                ..
-            } => {
-                let known = self.sessions.get(producer).copied();
-                self.expect(known == Some(*latest) && !session.counts_after(*latest), || {
-                    format!("{producer} is refused in {session:?} after {known:?}, for {latest:?}")
-                });
-            }
+            Happened::Sent { producer, entries } => self.sent(at, producer.as_ref(), entries),
+            Happened::Replaced { .. } => self.replaced(what),
             Happened::Claimed {
                 owner,
                 lease_us,
@@ -259,12 +242,33 @@ impl Judge {
     }
 
     /// Law 4: nothing counts in a session that is not the latest.
-    fn sent_in(&mut self, producer: &ProducerId, session: Session) {
-        let before = self.sessions.insert(producer.clone(), session);
-        let is_right = before.is_none_or(|before| session == before || session.number > before.number);
-        self.expect(is_right, || {
-            format!("{producer} has sent in {session:?} after {before:?}")
-        });
+    fn sent(&mut self, at: Micros, producer: Option<&(ProducerId, Session)>, entries: &[Bytes]) {
+        if let Some((producer, session)) = producer {
+            let before = self.sessions.insert(producer.clone(), *session);
+            let is_right = before.is_none_or(|before| *session == before || session.number > before.number);
+            self.expect(is_right, || {
+                format!("{producer} has sent in {session:?} after {before:?}")
+            });
+            let numbered = self.numbered.entry(producer.clone()).or_default();
+            numbered.extend(entries.iter().cloned());
+        }
+        entries.iter().for_each(|entry| self.accept(at, entry));
+    }
+
+    /// And nothing is refused in the latest.
+    fn replaced(&mut self, what: &Happened) {
+        if let Happened::Replaced {
+            producer,
+            session,
+            latest,
+            ..
+        } = what
+        {
+            let known = self.sessions.get(producer).copied();
+            self.expect(known == Some(*latest) && !session.counts_after(*latest), || {
+                format!("{producer} is refused in {session:?} after {known:?}, for {latest:?}")
+            });
+        }
     }
 
     fn accept(&mut self, at: Micros, bytes: &Bytes) {
