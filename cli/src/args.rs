@@ -185,6 +185,11 @@ pub(crate) struct Send {
     /// The size of a generated payload in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 200, requires = "count")]
     pub(crate) size: usize,
+    /// Name the producer, to be able to kill it and run the same command again from the beginning of the same input: what
+    /// is in the line is skipped. Another input under the same name is refused. A name that is not used is forgotten
+    /// after seven days
+    #[arg(long, value_name = "NAME", conflicts_with = "count")]
+    pub(crate) producer: Option<String>,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -192,7 +197,7 @@ pub(crate) struct Receive {
     /// Wait for so many outputs, then end
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
-    /// Wait for more until told to end
+    /// Wait for more until told to end. Of several, one receives and the others stand by
     #[arg(long, conflicts_with = "count")]
     pub(crate) follow: bool,
     /// Print the payloads alone: a string as its text, other values as JSON

@@ -16,20 +16,24 @@ impl OwnerId {
     /// # Panics
     /// Never: white space is replaced by `_`, and an empty name becomes `_`.
     pub fn new(name: impl AsRef<str>) -> Self {
-        let name = name.as_ref();
-        if name.is_empty() {
-            return Self(Arc::from("_"));
-        }
-        if name.contains(char::is_whitespace) {
-            return Self(name.replace(char::is_whitespace, "_").into());
-        }
-        Self(Arc::from(name))
+        Self(one_word(name.as_ref()))
     }
 
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// A name as one word: white space is replaced by `_`, and an empty name becomes `_`.
+pub(crate) fn one_word(name: &str) -> Arc<str> {
+    if name.is_empty() {
+        return Arc::from("_");
+    }
+    if name.contains(char::is_whitespace) {
+        return name.replace(char::is_whitespace, "_").into();
+    }
+    Arc::from(name)
 }
 
 impl fmt::Display for OwnerId {

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use crate::lease::{Attempt, Lease, OwnerId};
 use crate::lifecycle::State;
 use crate::message::{Entry, Id, Position, Record};
-use crate::term::{Lock, Term};
 use crate::time::Micros;
+use campaign::Seat;
 
 mod browse;
 mod campaign;
@@ -26,6 +26,7 @@ mod complete;
 mod emit;
 mod receive;
 mod renew;
+mod send;
 mod status;
 
 pub use browse::{Page, Row, Shelf, finish_processed, write_dead_letter};
@@ -34,8 +35,9 @@ pub use claim::{Claim, ClaimRequest, Limits};
 pub use clock::{SET_BACK_US, TELL_EVERY_US};
 pub use complete::{Completed, Completion};
 pub use emit::{Cursor, EmitRequest, Emitted, Followed, Processed, Ready, Turn};
-pub use receive::ReceiveRequest;
+pub use receive::{ReceiveRequest, Received};
 pub use renew::{RenewRequest, Renewed};
+pub use send::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, ProducerId, Sent, Session};
 pub use status::{Blocker, Status};
 
 /// All that a partition is made of.
@@ -51,8 +53,10 @@ pub struct Partition {
     free: BTreeSet<Position>,
     /// Until when each process is taken to be alive.
     owners: BTreeMap<OwnerId, Micros>,
-    term: Term,
-    lock: Option<Lock>,
+    leader: Seat,
+    consumer: Seat,
+    /// Those who number their messages.
+    producers: BTreeMap<ProducerId, send::Producer>,
     records: BTreeMap<Id, Stored>,
     processed: BTreeMap<Cursor, (Position, Turn)>,
     last_cursor: u64,
@@ -118,8 +122,9 @@ impl Default for Partition {
             flights: BTreeMap::new(),
             free: BTreeSet::new(),
             owners: BTreeMap::new(),
-            term: Term::default(),
-            lock: None,
+            leader: Seat::default(),
+            consumer: Seat::default(),
+            producers: BTreeMap::new(),
             records: BTreeMap::new(),
             processed: BTreeMap::new(),
             last_cursor: 0,
@@ -131,11 +136,6 @@ impl Default for Partition {
 }
 
 impl Partition {
-    /// Appends entries to the input, in their order.
-    pub fn send(&mut self, entries: &[Bytes]) {
-        self.entries.extend(entries.iter().cloned());
-    }
-
     /// The state of the message at `position`, or `None` if there is no such message yet.
     pub fn state(&self, position: Position) -> Option<State> {
         if position < self.head {

@@ -124,10 +124,11 @@ fn lead(partition: &mut Partition, batch: usize) {
 }
 
 fn outputs(partition: &mut Partition) -> Vec<Bytes> {
-    partition.receive(&ReceiveRequest {
-        acknowledge: None,
+    let all = ReceiveRequest {
         max: usize::MAX,
-    })
+        ..ReceiveRequest::default()
+    };
+    partition.receive(&all).outputs()
 }
 
 fn positions(outputs: &[Bytes]) -> Vec<Position> {

@@ -1,19 +1,28 @@
-//! Deliver: the outputs, in their order, to whoever consumes the line.
+//! Deliver: the outputs, in their order, to whoever consumes the line: one consumer at a time, with others standing by.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use conga_core::lease::OwnerId;
 use conga_core::message::Position;
-use conga_core::partition::ReceiveRequest;
+use conga_core::partition::{ReceiveRequest, Received};
+use conga_core::term::Reign;
 use tokio::time::sleep_until;
+
+use self::seat::Seat;
 
 use crate::pace::Pace;
 use crate::persist::persist;
 use crate::random::Random;
 use crate::store::{Result, SharedStore, StoreError};
 use crate::wake::{Listener, Topic};
+
+mod seat;
+mod stream;
+
+pub use stream::Batches;
 
 /// Some outputs, oldest first. They stay in the line until they are acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,10 +38,16 @@ pub struct Batch {
     identities: Vec<Option<u64>>,
 }
 
-/// Reads a line's output.
+/// Reads a line's output. Of all consumers of a line one is active at a time, and the others stand by: when it ends, dies
+/// or hangs, another is active and is handed out what the first has not acknowledged.
+///
+/// The store is asked for that from the first call of [`Consumer::next`] on, and from then until the consumer is dropped
+/// or finished, by a task on the tokio runtime: also while the caller writes down what it was handed out.
 #[derive(Debug)]
 pub struct Consumer {
     store: SharedStore,
+    owner: OwnerId,
+    seat: Option<Seat>,
     hints: Listener,
     /// Acknowledged here, and not known to be so in the store.
     written: Option<Position>,
@@ -59,23 +74,38 @@ pub fn position_of(output: &[u8]) -> Option<Position> {
 impl Consumer {
     /// A consumer of the line that `store` was opened for.
     pub fn new(store: SharedStore) -> Self {
+        let random = Random::default();
         Self {
             hints: store.wakes().listen(&[Topic::Output]),
             store,
+            owner: OwnerId::new(random.name("consumer")),
+            seat: None,
             written: None,
             acknowledged: Acknowledged::default(),
             fits: FIRST,
             pace: Pace::new(),
-            random: Random::default(),
+            random,
         }
     }
 
-    /// The same, with its jitter drawn from `random`.
+    /// The same, with its name and its jitter drawn from `random`.
     pub fn with_random(self, random: Random) -> Self {
-        Self { random, ..self }
+        let owner = OwnerId::new(random.name("consumer"));
+        Self { owner, random, ..self }
     }
 
-    /// The next outputs, at most `max`: at once if there are any, else as soon as there are. What
+    /// Its name towards the store.
+    pub fn owner(&self) -> &OwnerId {
+        &self.owner
+    }
+
+    /// Who is the active consumer, if this one stands by.
+    pub fn stands_by_for(&self) -> Option<OwnerId> {
+        self.seat.as_ref().and_then(Seat::other)
+    }
+
+    /// The next outputs, at most `max`: at once if there are any, else as soon as there are, and as soon as this is the
+    /// active consumer. What
     /// [`Consumer::acknowledge`] was told is taken off in the same step.
     ///
     /// # Errors
@@ -86,8 +116,11 @@ impl Consumer {
     pub async fn next(&mut self, max: usize) -> Result<Batch> {
         loop {
             sleep_until(self.pace.due()).await;
+            let reign = self.seat().reign().await?;
             self.pace.asked();
-            let batch = self.try_next(max).await?;
+            let Some(batch) = self.receive(&reign, max).await? else {
+                continue;
+            };
             self.pace.answered(!batch.outputs.is_empty());
             if batch.outputs.len() >= max.min(self.fits) {
                 self.pace.hurry();
@@ -99,14 +132,33 @@ impl Consumer {
         }
     }
 
-    /// As [`Consumer::next`], but with nothing to receive the batch is empty.
+    /// As [`Consumer::next`], but with nothing to receive the batch is empty, and so it is if another consumer stays the
+    /// active one: then [`Consumer::stands_by_for`] says who. One that is gone is waited for a second at most.
     ///
     /// # Errors
     /// As [`Consumer::next`].
     pub async fn try_next(&mut self, max: usize) -> Result<Batch> {
+        while let Some(reign) = self.seat().reign_soon().await? {
+            if let Some(batch) = self.receive(&reign, max).await? {
+                return Ok(batch);
+            }
+        }
+        Ok(Batch::default())
+    }
+
+    fn seat(&mut self) -> &mut Seat {
+        self.seat
+            .get_or_insert_with(|| Seat::ask(self.store.clone(), self.owner.clone()))
+    }
+
+    /// What there is, without what was acknowledged before; nothing, if the store calls the reign outdated.
+    async fn receive(&mut self, reign: &Reign, max: usize) -> Result<Option<Batch>> {
         let mut repeated = 0;
         loop {
-            let mut batch = self.ask(max).await?;
+            let Some(mut batch) = self.ask(reign, max).await? else {
+                self.seat().lost(reign).await;
+                return Ok(None);
+            };
             let count = batch.outputs.len();
             batch.identities = batch.outputs.iter().map(|output| identity_of(output)).collect();
             if batch
@@ -123,23 +175,25 @@ impl Consumer {
             repeated += again;
             if count == 0 || !batch.outputs.is_empty() {
                 batch.repeated = repeated;
-                return Ok(batch);
+                return Ok(Some(batch));
             }
             tracing::warn!(
                 again,
-                "the store has come back older than it was; what was acknowledged is taken off again"
+                "what was acknowledged is there still: the store has come back older than it was, or another consumer was \
+                 the active one before it was told; it is taken off again"
             );
             self.written = batch.last;
         }
     }
 
-    async fn ask(&mut self, max: usize) -> Result<Batch> {
+    async fn ask(&mut self, reign: &Reign, max: usize) -> Result<Option<Batch>> {
         let (store, acknowledge) = (self.store.clone(), self.written);
         // Not a `Cell`: a consumer has to run in a spawned task too.
         let fits = AtomicUsize::new(self.fits);
         let fitting = || fits.load(Ordering::Relaxed);
         let ask = || {
             let request = ReceiveRequest {
+                reign: Some(reign.clone()),
                 acknowledge,
                 max: fitting().min(max).max(1),
             };
@@ -148,17 +202,20 @@ impl Consumer {
         };
         // An answer that does not get through may be too large to.
         let smaller = |_: &StoreError| fits.store(fitting().div_ceil(2), Ordering::Relaxed);
-        let outputs = persist("receive", &self.random, ask, smaller).await?;
+        let Received::Outputs(outputs) = persist("receive", &self.random, ask, smaller).await? else {
+            // What is written and not acknowledged is said again when this is the active consumer again.
+            return Ok(None);
+        };
         // Said again to a store that went back it might mean what nobody has seen.
         self.written = None;
         let largest = outputs.iter().map(Bytes::len).max();
         self.fits = largest.map_or(fitting(), |bytes| (BATCH_BYTES / bytes.max(1)).clamp(1, MOST));
         let last = outputs.last().and_then(|output| position_of(output));
-        Ok(Batch {
+        Ok(Some(Batch {
             outputs,
             last,
             ..Batch::default()
-        })
+        }))
     }
 
     /// Says that a batch is written down. The store hears of it with the next call of [`Consumer::next`], or by
@@ -168,21 +225,24 @@ impl Consumer {
         self.acknowledged.add(&batch.identities);
     }
 
-    /// Takes off the output what is acknowledged.
+    /// Takes off the output what is acknowledged, if this is the active consumer still, and lets another be it.
     ///
     /// # Errors
     /// As [`Consumer::next`].
-    pub async fn finish(self) -> Result<()> {
-        if self.written.is_none() {
+    pub async fn finish(mut self) -> Result<()> {
+        let Some(seat) = self.seat.take() else {
             return Ok(());
-        }
-        let request = ReceiveRequest {
-            acknowledge: self.written,
-            max: 0,
         };
-        persist("receive", &self.random, || self.store.receive(&request), |_| ())
-            .await
-            .map(|_| ())
+        if let (Some(written), Some(reign)) = (self.written, seat.current()) {
+            let request = ReceiveRequest {
+                reign: Some(reign),
+                acknowledge: Some(written),
+                max: 0,
+            };
+            persist("receive", &self.random, || self.store.receive(&request), |_| ()).await?;
+        }
+        seat.leave().await;
+        Ok(())
     }
 }
 

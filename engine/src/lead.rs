@@ -1,4 +1,4 @@
-//! Lead: who of the sequencers may deliver.
+//! Lead: who of the sequencers may deliver, and who of the consumers may receive.
 //!
 //! The lock expires by the store's clock; a leader also stops by its own, some time before that (law 6). Neither is
 //! what keeps the output right (the term does that, law 3): they keep two leaders from getting in each other's way.
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use conga_core::lease::OwnerId;
 use conga_core::partition::CampaignRequest;
-use conga_core::term::{Campaign, Term};
+use conga_core::term::{Campaign, Role, Term};
 use tokio::time::Instant;
 
 use crate::store::{Result, SharedStore};
@@ -28,11 +28,14 @@ pub(crate) enum Change {
     Deposed,
 }
 
-/// One sequencer's side of the leadership.
+/// One sequencer's side of the leadership, or one consumer's of being the active one, which here is leading too.
 #[derive(Debug)]
 pub(crate) struct Elector {
     store: SharedStore,
+    role: Role,
     owner: OwnerId,
+    /// Who led when it was last asked, if somebody else did.
+    other: Option<OwnerId>,
     reign: Option<Reign>,
     ask_at: Instant,
 }
@@ -45,10 +48,12 @@ struct Reign {
 }
 
 impl Elector {
-    pub(crate) fn new(store: SharedStore, owner: OwnerId) -> Self {
+    pub(crate) fn new(store: SharedStore, role: Role, owner: OwnerId) -> Self {
         Self {
             store,
+            role,
             owner,
+            other: None,
             reign: None,
             ask_at: Instant::now(),
         }
@@ -60,6 +65,16 @@ impl Elector {
 
     pub(crate) fn leads(&self) -> bool {
         self.reign.is_some()
+    }
+
+    /// Under which term it leads.
+    pub(crate) fn term(&self) -> Option<Term> {
+        self.reign.map(|reign| reign.term)
+    }
+
+    /// Who else leads.
+    pub(crate) fn other(&self) -> Option<&OwnerId> {
+        self.other.as_ref()
     }
 
     /// Ask at once: somebody said that the lock is free.
@@ -87,6 +102,7 @@ impl Elector {
         let store = self.store.clone();
         let request = CampaignRequest {
             owner: self.owner.clone(),
+            role: self.role,
             lock_us: u64::try_from(LOCK.as_micros()).unwrap_or(u64::MAX),
         };
         async move {
@@ -107,6 +123,7 @@ impl Elector {
             }
             Ok(Campaign::Leader { term }) => {
                 self.ask_at = asked + RENEW;
+                self.other = None;
                 self.reign = Some(Reign {
                     term,
                     until: asked + LOCK - MARGIN,
@@ -114,11 +131,15 @@ impl Elector {
                 if led == Some(term) {
                     return Ok(None);
                 }
-                tracing::info!(owner = %self.owner, %term, "leads");
+                match self.role {
+                    Role::Leader => tracing::info!(owner = %self.owner, %term, "leads"),
+                    Role::Consumer => tracing::info!(owner = %self.owner, %term, "is the active consumer"),
+                }
                 Ok(Some(Change::Elected(term)))
             }
-            Ok(Campaign::Standby { .. }) => {
+            Ok(Campaign::Standby { leader }) => {
                 self.ask_at = asked + ASK;
+                self.other = leader;
                 Ok(self.depose("another has the lock"))
             }
             Err(error) if error.is_passing() => {
@@ -134,7 +155,12 @@ impl Elector {
     /// Gives up a reign whose time is up by this process's own clock, or that the store has called outdated.
     pub(crate) fn depose(&mut self, why: &str) -> Option<Change> {
         let reign = self.reign.take()?;
-        tracing::info!(owner = %self.owner, term = %reign.term, why, "leads no more");
+        match self.role {
+            Role::Leader => tracing::info!(owner = %self.owner, term = %reign.term, why, "leads no more"),
+            Role::Consumer => {
+                tracing::info!(owner = %self.owner, term = %reign.term, why, "is the active consumer no more");
+            }
+        }
         Some(Change::Deposed)
     }
 
@@ -142,6 +168,7 @@ impl Elector {
     pub(crate) async fn resign(&self) -> Result<()> {
         let request = CampaignRequest {
             owner: self.owner.clone(),
+            role: self.role,
             lock_us: 0,
         };
         self.store.campaign(&request).await.map(|_| ())
@@ -159,7 +186,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_leader_that_gets_no_answer_stops_before_its_lock_can_run_out() {
-        let mut elector = Elector::new(Arc::new(MemoryStore::new(Clock::Store)), OwnerId::new("a"));
+        let mut elector = Elector::new(
+            Arc::new(MemoryStore::new(Clock::Store)),
+            Role::Leader,
+            OwnerId::new("a"),
+        );
         let (asked, answer) = elector.ask().await;
         assert_eq!(elector.heard(asked, answer), Ok(Some(Change::Elected(Term(1)))));
         let lost = || Err(StoreError::Unknown("lost".to_owned()));
@@ -179,7 +210,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_comes_too_late_elects_nobody() {
-        let mut elector = Elector::new(Arc::new(MemoryStore::new(Clock::Store)), OwnerId::new("a"));
+        let mut elector = Elector::new(
+            Arc::new(MemoryStore::new(Clock::Store)),
+            Role::Leader,
+            OwnerId::new("a"),
+        );
         let (asked, answer) = elector.ask().await;
         tokio::time::sleep(LOCK).await;
         assert_eq!(elector.heard(asked, answer), Ok(None));

@@ -10,6 +10,10 @@ use crate::persist::persist;
 use crate::random::Random;
 use crate::store::{Result, SharedStore, StoreError};
 
+mod named;
+
+pub use named::{NamedProducer, checksum};
+
 /// A message as a producer gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
@@ -125,7 +129,7 @@ impl Producer {
         if entries.is_empty() {
             return Ok(());
         }
-        self.store.send(entries).await
+        self.store.send(entries, None).await.map(drop)
     }
 }
 

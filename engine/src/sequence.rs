@@ -8,6 +8,7 @@ use conga_core::lease::OwnerId;
 use conga_core::message::Position;
 use conga_core::partition::{Cursor, EmitRequest, Emitted, Followed, Ready};
 use conga_core::sequencer::{Action, Event, Sequencer as Machine};
+use conga_core::term::Role;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -63,7 +64,7 @@ impl Sequencer {
         let random = Random::default();
         let owner = OwnerId::new(random.name("sequencer"));
         Self {
-            elector: Elector::new(store.clone(), owner),
+            elector: Elector::new(store.clone(), Role::Leader, owner),
             store,
             options,
             random,
@@ -74,7 +75,7 @@ impl Sequencer {
     pub fn with_random(self, random: Random) -> Self {
         let owner = OwnerId::new(random.name("sequencer"));
         Self {
-            elector: Elector::new(self.store.clone(), owner),
+            elector: Elector::new(self.store.clone(), Role::Leader, owner),
             random,
             ..self
         }

@@ -11,10 +11,15 @@
 //!    [`Completed::Stale`]. What the record holds is what gets delivered, at the lowest position that has its id.
 //! 3. **Emit** is one atomic step: only if the caller's term is the current one and its idea of the head is right,
 //!    append to the output, advance the head, remove from processed. Otherwise nothing, and the caller reloads.
-//! 4. Each step can be sent again after a lost reply and then changes nothing; the answer says so. Only `send` adds
-//!    again what it is given again, and there the ids of the messages see to it that each counts once.
+//! 4. Each step can be sent again after a lost reply and then changes nothing; the answer says so. Only a `send` without
+//!    numbers adds again what it is given again, and there the ids of the messages see to it that each counts once. With
+//!    them (a producer's name, and the number of the first message) it adds only what goes beyond the highest number
+//!    that it has from that producer, and nothing at all where that would leave a gap; nor under a session of that
+//!    producer that is not the latest, so that what one process left behind is not done once another has begun.
 //! 5. **Time** is the store's own clock, never a client's.
-//! 6. **Leadership** is a lock that expires, and a term that grows with each change of hands.
+//! 6. **Leadership** is a lock that expires, and a term that grows with each change of hands. The consumers of a line have
+//!    one active among them by the same means, with a lock and a term of their own; only under the latest of these terms
+//!    is anything handed out or taken off.
 //!
 //! # Where later steps fit
 //! A store is opened for one partition, so a sharded line is a store for each of them.
@@ -36,8 +41,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
-    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
+    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::term::Campaign;
 
@@ -73,33 +78,36 @@ pub enum Delivery {
 /// One partition of a line.
 #[async_trait]
 pub trait Store: Debug + Send + Sync {
-    /// Appends entries to the input, in their order, all or none. Wakes [`crate::wake::Topic::Input`].
-    async fn send(&self, entries: &[Bytes]) -> Result<()>;
+    /// Appends entries to the input, in their order, all or none. Wakes [`crate::wake::Topic::Input`]. Of those that are
+    /// numbered it appends what is not there yet (law 4); with none of them it opens a session and tells the producer's
+    /// last number.
+    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent>;
 
     /// Hands out messages, in ascending position (law 1).
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>>;
 
     /// Ends leases (law 2). One answer for each completion, in their order. Wakes [`crate::wake::Topic::Processed`],
     /// and [`crate::wake::Topic::Input`] where something is free again. With [`Delivery::Store`] it delivers too, and wakes
-    /// [`crate::wake::Topic::Output`] if it did.
+    /// [`crate::wake::Topic::Output`] if it did, and [`crate::wake::Topic::Window`] if a claim had found the window full.
     async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>>;
 
     /// Keeps an owner and with it all its leases alive, tells it what it holds, or lets it leave. A leave wakes
     /// [`crate::wake::Topic::Input`]. With [`Delivery::Store`] it delivers what is ready, as [`Store::complete`].
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed>;
 
-    /// Takes, renews or gives up the leadership (law 6). Giving it up wakes [`crate::wake::Topic::Lock`].
+    /// Takes, renews or gives up the leadership, or the place of the active consumer (law 6). Giving it up wakes [`crate::wake::Topic::Lock`].
     async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign>;
 
     /// What was processed after `cursor`, at most `max` entries. Changes nothing.
     async fn follow(&self, cursor: Cursor, max: usize) -> Result<Followed>;
 
     /// Delivers (law 3). Where the outputs are large, a store may deliver only the first of them: the head that it
-    /// answers tells. Wakes [`crate::wake::Topic::Output`].
+    /// answers tells. Wakes as a complete that delivers.
     async fn emit(&self, request: &EmitRequest) -> Result<Emitted>;
 
-    /// The oldest outputs, in ascending position, after the acknowledged ones are gone.
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>>;
+    /// The oldest outputs, in ascending position, after the acknowledged ones are gone; or neither, under a reign that is
+    /// not the latest (law 6).
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received>;
 
     /// Counts what is where. Changes nothing.
     async fn status(&self) -> Result<Status>;

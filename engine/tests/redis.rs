@@ -13,12 +13,13 @@ use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Limits, Processed,
     Ready, ReceiveRequest, RenewRequest, Shelf, Turn,
 };
-use conga::core::term::{Campaign, Term};
+use conga::core::term::{Campaign, Role, Term};
 use conga::core::time::Micros;
 use conga::line::Line;
 use conga::store::redis::{RedisOptions, RedisStore};
 use conga::store::{Delivery, Store, StoreError};
 use conga::wake::Topic;
+use redis::Value;
 use redis::aio::MultiplexedConnection;
 use redis_server::RedisServer;
 
@@ -73,6 +74,7 @@ fn done(claim: &Claim, result: &str) -> Completion {
 async fn lead(store: &RedisStore) -> Term {
     let request = CampaignRequest {
         owner: OwnerId::new("s1"),
+        role: Role::Leader,
         lock_us: SECOND,
     };
     match store.campaign(&request).await {
@@ -139,9 +141,11 @@ async fn a_foreign_client_is_a_full_producer_and_consumer() {
         .receive(&ReceiveRequest {
             acknowledge: Some(Position(2)),
             max: 10,
+            ..ReceiveRequest::default()
         })
         .await
-        .unwrap();
+        .unwrap()
+        .outputs();
     assert_eq!(rest.len(), 1);
     assert!(rest[0].starts_with(b"{\"position\":3,"));
     let left: u64 = run(&mut foreigner, &["LLEN", "{orders}:in"]).await;
@@ -153,7 +157,7 @@ async fn a_server_that_forgets_the_scripts_is_told_again() {
     let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
-    store.send(&[Bytes::from_static(b"1")]).await.unwrap();
+    store.send(&[Bytes::from_static(b"1")], None).await.unwrap();
     run::<String>(&mut foreigner, &["SCRIPT", "FLUSH"]).await;
     let claims = store.claim(&claim_of(1)).await.unwrap();
     run::<String>(&mut foreigner, &["SCRIPT", "FLUSH"]).await;
@@ -180,7 +184,7 @@ async fn a_key_of_a_wrong_type_is_named_and_nothing_is_changed() {
     }
     run::<String>(&mut foreigner, &["FLUSHALL"]).await;
     run::<String>(&mut foreigner, &["SET", "{orders}:in", "mine"]).await;
-    let sent = store.send(&[Bytes::from_static(b"1")]).await;
+    let sent = store.send(&[Bytes::from_static(b"1")], None).await;
     assert!(matches!(sent, Err(StoreError::Broken(_))), "{sent:?}");
     let status = store.status().await;
     assert!(matches!(status, Err(StoreError::Broken(_))), "{status:?}");
@@ -201,7 +205,7 @@ async fn a_hint_reaches_the_other_stores() {
     {}
     let mut listener = other.wakes().listen(&[Topic::Input]);
     let mut deaf = other.wakes().listen(&[Topic::Lock]);
-    sender.send(&[Bytes::from_static(b"1")]).await.unwrap();
+    sender.send(&[Bytes::from_static(b"1")], None).await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), listener.hinted())
         .await
         .expect("a hint about the input");
@@ -209,11 +213,82 @@ async fn a_hint_reaches_the_other_stores() {
     assert!(heard.is_err(), "nothing was said about the lock");
 }
 
+/// Each subscriber costs the server a write, and its process a wake-up.
+#[tokio::test]
+async fn only_what_is_listened_for_is_subscribed_to() {
+    let server = RedisServer::start(&[]).expect("a Redis server");
+    let store = open(&server).await;
+    let mut foreigner = foreigner(&server).await;
+    let mut input = store.wakes().listen(&[Topic::Input]);
+    // A hint that was given before anybody could hear it is made up for by one of the subscriber's own.
+    tokio::time::timeout(Duration::from_secs(5), input.hinted())
+        .await
+        .expect("subscribed");
+    let listeners = run::<Vec<Value>>(
+        &mut foreigner,
+        &[
+            "PUBSUB",
+            "NUMSUB",
+            "{orders}:wake:in",
+            "{orders}:wake:out",
+            "{orders}:wake:window",
+        ],
+    )
+    .await;
+    let count = |nth: usize| listeners[2 * nth + 1].clone();
+    assert_eq!([count(0), count(1), count(2)], [1, 0, 0].map(Value::Int));
+}
+
+/// A claim that finds the window full leaves word, and whoever moves the head wakes it.
+#[tokio::test]
+async fn who_found_the_window_full_is_woken_when_it_moves_and_nobody_else() {
+    let server = RedisServer::start(&[]).expect("a Redis server");
+    let store = open(&server).await;
+    let mut foreigner = foreigner(&server).await;
+    let mut listener = store.wakes().listen(&[Topic::Window]);
+    tokio::time::timeout(Duration::from_secs(5), listener.hinted())
+        .await
+        .expect("subscribed");
+    let entries: Vec<Bytes> = (0..3).map(|n| Bytes::from(n.to_string())).collect();
+    store.send(&entries, None).await.unwrap();
+    let owner = OwnerId::new("p1");
+    let narrow = |max| ClaimRequest {
+        max,
+        window: 1,
+        ..claim_of(max)
+    };
+    let first = store.claim(&narrow(1)).await.unwrap();
+    assert_eq!(
+        run::<Option<String>>(&mut foreigner, &["HGET", "{orders}:meta", "full"]).await,
+        None
+    );
+    store.complete(&owner, &[done(&first[0], "x")]).await.unwrap();
+    emit_all(&store).await;
+    let second = store.claim(&narrow(2)).await.unwrap();
+    assert_eq!(second.len(), 1);
+    assert_eq!(
+        run::<Option<String>>(&mut foreigner, &["HGET", "{orders}:meta", "full"])
+            .await
+            .as_deref(),
+        Some("1")
+    );
+    store.complete(&owner, &[done(&second[0], "x")]).await.unwrap();
+    emit_all(&store).await;
+    tokio::time::timeout(Duration::from_secs(5), listener.hinted())
+        .await
+        .expect("a hint about the window");
+    assert_eq!(
+        run::<Option<String>>(&mut foreigner, &["HGET", "{orders}:meta", "full"]).await,
+        None
+    );
+}
+
 #[tokio::test]
 async fn hints_come_again_after_the_subscriber_was_cut_off() {
     let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
+    let _listener = store.wakes().listen(&[Topic::Input]);
     run::<u64>(&mut foreigner, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     let start = std::time::Instant::now();
     while run::<u64>(&mut foreigner, &["PUBLISH", "{orders}:wake:in", ""]).await == 0 {
@@ -228,7 +303,7 @@ async fn the_time_is_the_servers() {
     let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
-    store.send(&[Bytes::from_static(b"1")]).await.unwrap();
+    store.send(&[Bytes::from_static(b"1")], None).await.unwrap();
     let before: (u64, u64) = run_time(&mut foreigner).await;
     let claims = store.claim(&claim_of(1)).await.unwrap();
     let after: (u64, u64) = run_time(&mut foreigner).await;
@@ -256,13 +331,13 @@ async fn without_memory_nothing_new_begins_and_what_was_begun_ends() {
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
     store
-        .send(&[Bytes::from_static(b"1"), Bytes::from_static(b"2")])
+        .send(&[Bytes::from_static(b"1"), Bytes::from_static(b"2")], None)
         .await
         .unwrap();
     let claims = store.claim(&claim_of(1)).await.unwrap();
     run::<String>(&mut foreigner, &["CONFIG", "SET", "maxmemory", "1"]).await;
 
-    let sent = store.send(&[Bytes::from_static(b"3")]).await;
+    let sent = store.send(&[Bytes::from_static(b"3")], None).await;
     assert!(matches!(sent, Err(StoreError::Unavailable(_))), "{sent:?}");
     let claimed = store.claim(&claim_of(1)).await;
     assert!(matches!(claimed, Err(StoreError::Unavailable(_))), "{claimed:?}");
@@ -292,7 +367,7 @@ async fn without_memory_what_a_dead_processor_held_is_claimed_by_another() {
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
     let large = Bytes::from(vec![b'x'; 8 << 20]);
-    store.send(&[large, Bytes::from_static(b"2")]).await.unwrap();
+    store.send(&[large, Bytes::from_static(b"2")], None).await.unwrap();
     let died = ClaimRequest {
         owner: OwnerId::new("died"),
         lease_us: 1,
@@ -318,9 +393,11 @@ async fn without_memory_what_a_dead_processor_held_is_claimed_by_another() {
         .receive(&ReceiveRequest {
             acknowledge: None,
             max: 10,
+            ..ReceiveRequest::default()
         })
         .await
-        .unwrap();
+        .unwrap()
+        .outputs();
     assert_eq!(outputs.len(), 1);
 
     let claims = store.claim(&claim_of(1)).await.unwrap();
@@ -424,7 +501,7 @@ async fn a_large_batch_goes_through_in_pieces() {
     let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     let entries: Vec<Bytes> = (1..=COUNT).map(|n| Bytes::from(n.to_string())).collect();
-    store.send(&entries).await.unwrap();
+    store.send(&entries, None).await.unwrap();
     let mut request = claim_of(usize::MAX);
     request.window = u64::MAX;
     let claims = store.claim(&request).await.unwrap();
@@ -482,9 +559,11 @@ async fn a_large_batch_goes_through_in_pieces() {
             .receive(&ReceiveRequest {
                 acknowledge: Some(Position(last)),
                 max: 2,
+                ..ReceiveRequest::default()
             })
             .await
-            .unwrap();
+            .unwrap()
+            .outputs();
         assert_eq!(outputs.len() as u64, (COUNT - last).min(2));
         if let Some(first) = outputs.first() {
             assert!(first.starts_with(format!("{{\"position\":{},", last + 1).as_bytes()));
@@ -501,8 +580,12 @@ async fn an_acknowledgement_means_what_was_handed_out_and_not_what_stands_there_
     let mut foreigner = foreigner(&server).await;
     let output = |payload: &str| format!("{{\"position\":1,\"id\":\"@1\",\"payload\":\"{payload}\"}}");
     let receive = async |acknowledge| {
-        let request = ReceiveRequest { acknowledge, max: 10 };
-        store.receive(&request).await.unwrap()
+        let request = ReceiveRequest {
+            acknowledge,
+            max: 10,
+            ..ReceiveRequest::default()
+        };
+        store.receive(&request).await.unwrap().outputs()
     };
     run::<u64>(&mut foreigner, &["LPUSH", "{orders}:out", &output("old")]).await;
     assert_eq!(receive(None).await, [output("old")]);

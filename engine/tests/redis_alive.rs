@@ -13,7 +13,7 @@ use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Limits, Ready,
     ReceiveRequest, RenewRequest,
 };
-use conga::core::term::{Campaign, Term};
+use conga::core::term::{Campaign, Role, Term};
 use conga::store::Store;
 use conga::store::redis::{RedisOptions, RedisStore};
 use redis_server::RedisServer;
@@ -54,6 +54,7 @@ async fn claim(store: &RedisStore, owner: &str) -> Vec<Claim> {
 async fn campaign(store: &RedisStore, owner: &str) -> Campaign {
     let request = CampaignRequest {
         owner: OwnerId::new(owner),
+        role: Role::Leader,
         lock_us: MINUTE,
     };
     store.campaign(&request).await.unwrap()
@@ -76,7 +77,7 @@ fn done(claims: &[Claim], by: &str) -> Vec<Completion> {
 }
 
 async fn send(store: &RedisStore, count: usize) {
-    store.send(&vec![Bytes::from_static(b"x"); count]).await.unwrap();
+    store.send(&vec![Bytes::from_static(b"x"); count], None).await.unwrap();
 }
 
 #[tokio::test]
@@ -198,9 +199,11 @@ async fn a_wrong_guess_is_harmless() {
         .receive(&ReceiveRequest {
             acknowledge: None,
             max: 10,
+            ..ReceiveRequest::default()
         })
         .await
-        .unwrap();
+        .unwrap()
+        .outputs();
     assert_eq!(outputs.len(), 3);
     assert!(
         outputs

@@ -19,7 +19,7 @@ use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Limits, Ready,
     ReceiveRequest, RenewRequest, Shelf,
 };
-use conga::core::term::{Campaign, Term};
+use conga::core::term::{Campaign, Role, Term};
 use conga::deliver::{Consumer, position_of};
 use conga::process::{Processor, ProcessorOptions, sleep};
 use conga::record::Rows;
@@ -156,7 +156,7 @@ async fn each_step_can_be_asked_again_whatever_became_of_it() {
         let was_done = fate != Fate::NeverDone;
 
         again(&proxy, fate, ("send", "LPUSH"), || async {
-            store.send(&[Bytes::from_static(b"x")]).await
+            store.send(&[Bytes::from_static(b"x")], None).await
         })
         .await;
         let sent = if was_done { 2 } else { 1 };
@@ -201,6 +201,7 @@ async fn each_step_can_be_asked_again_whatever_became_of_it() {
 
         let campaign = CampaignRequest {
             owner: OwnerId::new("s"),
+            role: Role::Leader,
             lock_us: MINUTE,
         };
         let elected = again(&proxy, fate, ("campaign", "EVALSHA"), || store.campaign(&campaign)).await;
@@ -233,17 +234,23 @@ async fn each_step_can_be_asked_again_whatever_became_of_it() {
         let status = direct.status().await.unwrap();
         assert_eq!((status.head, status.output), (head, sent), "{fate:?}");
 
-        let receive = |acknowledge| ReceiveRequest { acknowledge, max: 10 };
-        let outputs = again(&proxy, fate, ("receive", "LRANGE"), || async {
+        let receive = |acknowledge| ReceiveRequest {
+            acknowledge,
+            max: 10,
+            ..ReceiveRequest::default()
+        };
+        let outputs = again(&proxy, fate, ("receive", "EXEC"), || async {
             store.receive(&receive(None)).await
         })
-        .await;
+        .await
+        .outputs();
         assert_eq!(outputs.len() as u64, sent, "{fate:?}");
         let first = Some(Position(1));
-        let outputs = again(&proxy, fate, ("acknowledge", "EVALSHA"), || async {
+        let outputs = again(&proxy, fate, ("acknowledge", "EXEC"), || async {
             store.receive(&receive(first)).await
         })
-        .await;
+        .await
+        .outputs();
         assert_eq!(outputs.len() as u64, sent - 1, "{fate:?}");
     }
 }

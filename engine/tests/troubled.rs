@@ -13,8 +13,8 @@ use conga::clock::Clock;
 use conga::core::lease::OwnerId;
 use conga::core::message::{Payload, Position};
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits, Page,
-    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits,
+    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::term::Campaign;
 use conga::process::{Handler, HandlerError, Message, Processor, ProcessorOptions, sleep};
@@ -87,8 +87,8 @@ fn is_next(left: &AtomicU32) -> bool {
 
 #[async_trait]
 impl Store for Troubled {
-    async fn send(&self, entries: &[Bytes]) -> Result<()> {
-        self.inner.send(entries).await
+    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
+        self.inner.send(entries, numbered).await
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
@@ -142,7 +142,7 @@ impl Store for Troubled {
         self.inner.emit(request).await
     }
 
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
         self.inner.receive(request).await
     }
 
@@ -162,7 +162,10 @@ impl Store for Troubled {
 /// One processor and one sequencer at work on `messages` messages.
 async fn work(store: &Arc<Troubled>, messages: usize, handler: impl Handler + Sync, limits: Limits) {
     let store: SharedStore = store.clone();
-    store.send(&vec![Bytes::from(vec![b'x'; 100]); messages]).await.unwrap();
+    store
+        .send(&vec![Bytes::from(vec![b'x'; 100]); messages], None)
+        .await
+        .unwrap();
     let mut options = ProcessorOptions::default();
     options.claim.limits = limits;
     // The store's clock does not know of paused time.
@@ -223,7 +226,7 @@ async fn what_is_held_is_taken_up_while_claims_are_refused() {
     let store = Troubled::new();
     store.refused_claims.store(true, Ordering::SeqCst);
     store
-        .send(&[Bytes::from_static(b"1"), Bytes::from_static(b"2")])
+        .send(&[Bytes::from_static(b"1"), Bytes::from_static(b"2")], None)
         .await
         .unwrap();
     let shared: SharedStore = store.clone();
@@ -299,7 +302,7 @@ async fn one_that_hears_no_answer_claims_only_once() {
     store.deaf.store(true, Ordering::SeqCst);
     let shared: SharedStore = store.clone();
     let entries: Vec<Bytes> = (0..10).map(|number| Bytes::from(number.to_string())).collect();
-    shared.send(&entries).await.unwrap();
+    shared.send(&entries, None).await.unwrap();
     let options = ProcessorOptions {
         concurrency: 2,
         ..ProcessorOptions::default()
@@ -325,7 +328,7 @@ async fn a_leader_without_an_answer_stops() {
     store.silent_campaigns.store(true, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let emits = store.emits();
-    store.send(&[Bytes::from_static(b"x")]).await.unwrap();
+    store.send(&[Bytes::from_static(b"x")], None).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(store.status().await.unwrap().processed, 1, "it was processed");
     assert_eq!(store.emits(), emits, "and not delivered");

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::{Id, Output, Position};
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
-    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
+    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::term::Campaign;
 use conga::deliver::position_of;
@@ -143,8 +143,8 @@ fn altered(line: &Bytes) -> Bytes {
 
 #[async_trait]
 impl Store for Broken {
-    async fn send(&self, entries: &[Bytes]) -> Result<()> {
-        self.inner.send(entries).await
+    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
+        self.inner.send(entries, numbered).await
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
@@ -190,22 +190,30 @@ impl Store for Broken {
         self.inner.emit(&request).await
     }
 
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
         if self.how == Break::Stall && request.max > 0 {
             let mut state = self.state();
             if request.acknowledge >= Some(Position(FROM)) {
                 state.done = Some(Id::of_position(Position(FROM)));
             }
             if state.done.is_some() {
-                return Ok(Vec::new());
+                return Ok(Received::Outputs(Vec::new()));
             }
         }
-        let mut outputs = self.inner.receive(request).await?;
+        let received = self.inner.receive(request).await?;
+        let Received::Outputs(mut outputs) = received else {
+            return Ok(received);
+        };
         if let Some(acknowledge) = self.tamper(&mut outputs) {
             let acknowledge = Some(acknowledge);
-            self.inner.receive(&ReceiveRequest { acknowledge, max: 0 }).await?;
+            let acknowledge = ReceiveRequest {
+                reign: request.reign.clone(),
+                acknowledge,
+                max: 0,
+            };
+            self.inner.receive(&acknowledge).await?;
         }
-        Ok(outputs)
+        Ok(Received::Outputs(outputs))
     }
 
     async fn status(&self) -> Result<Status> {

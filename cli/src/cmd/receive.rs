@@ -42,9 +42,15 @@ pub(crate) async fn run(settings: &Settings, receive: Receive) -> anyhow::Result
             () = shutdown.cancelled() => break,
         };
         if batch.outputs.is_empty() {
+            if let Some(other) = consumer.stands_by_for() {
+                eprintln!("conga: {other} receives this line; --follow or --count stands by until it ends");
+                return Ok(false);
+            }
             break;
         }
-        match write(&batch.outputs, receive.payload) {
+        // Not on the thread that renews this consumer's lock: whoever reads may take their time.
+        let outputs = batch.outputs.clone();
+        match tokio::task::spawn_blocking(move || write(&outputs, receive.payload)).await? {
             Ok(()) => {}
             // Whoever read this has gone. What it did not read stays in the line.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,

@@ -1,12 +1,12 @@
 //! `conga send`: messages into the line.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use conga::clock::Clock;
 use conga::core::message::{Entry, Format, Id, Position, parse};
-use conga::send::{Outgoing, Producer};
+use conga::send::{NamedProducer, Outgoing, Producer, checksum};
 use conga::store::StoreError;
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader};
@@ -19,6 +19,16 @@ use crate::text;
 
 /// At most so many lines in one step.
 const BATCH: usize = 1_000;
+/// A store that is away is waited for so long: a server that is started again, or another that takes over, is there by then.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was sent.
+#[derive(Debug, Default)]
+struct Sent {
+    lines: u64,
+    /// Lines before these that an earlier run had sent.
+    skipped: u64,
+}
 
 pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool> {
     if send.rate.is_some() && send.count.is_none() {
@@ -28,25 +38,36 @@ pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool>
         (_, Some(_)) => None,
         (file, None) => Some(open(file.as_deref()).await?),
     };
-    let producer = Producer::new(settings.open().await?);
+    let store = settings.open().await?;
     let started = Instant::now();
     let bar = text::progress("sending", send.count, settings.json);
     let sent = if let Some(lines) = lines {
-        send_lines(lines, &producer, |count| bar.inc(count)).await?
+        let own = || format!("send-{}", uuid::Uuid::new_v4().simple());
+        let name = send.producer.clone().unwrap_or_else(own);
+        let mut producer = Producer::named(store, name).with_patience(PATIENCE);
+        let again = match send.producer {
+            Some(_) => "; run the same command again to go on",
+            None => "",
+        };
+        send_lines(lines, &mut producer, again, |count| bar.inc(count)).await?
     } else {
         let load = Load::new(Until::Count(send.count.unwrap_or(0)), send.rate, send.size);
-        load.run(&producer, |ids| bar.inc(ids.len() as u64)).await?
+        let lines = load.run(&Producer::new(store), |ids| bar.inc(ids.len() as u64)).await?;
+        Sent { lines, skipped: 0 }
     };
     bar.finish_and_clear();
     if settings.json {
         println!(
             "{}",
-            json!({ "sent": sent, "elapsed_ms": text::millis(started.elapsed()) })
+            json!({ "sent": sent.lines, "skipped": sent.skipped, "elapsed_ms": text::millis(started.elapsed()) })
         );
     } else {
+        if sent.skipped > 0 {
+            eprintln!("{} had been sent by an earlier run", text::count(sent.skipped, "line"));
+        }
         eprintln!(
             "sent {} in {:.3} s",
-            text::count(sent, "message"),
+            text::count(sent.lines, "message"),
             started.elapsed().as_secs_f64()
         );
     }
@@ -66,36 +87,61 @@ pub(crate) async fn open(file: Option<&Path>) -> anyhow::Result<Box<dyn AsyncBuf
     }
 }
 
-/// Sends each line. Those that are there go together, none waits for more to come.
+/// Sends each line that an earlier run has not. Those that are there go together, none waits for more to come.
 async fn send_lines(
     lines: impl AsyncBufRead + Unpin + std::marker::Send + 'static,
-    producer: &Producer,
+    producer: &mut NamedProducer,
+    again: &str,
     mut progress: impl FnMut(u64),
-) -> anyhow::Result<u64> {
+) -> anyhow::Result<Sent> {
+    let there = producer.last().await?;
+    let mut sent = Sent::default();
+    // Of all lines so far: by it a later run can tell whether its first lines are the same.
+    let mut mark = 0;
     let mut lines = read_lines(lines);
     let mut batch = Vec::with_capacity(BATCH);
-    let mut sent = 0;
     while lines.recv_many(&mut batch, BATCH).await > 0 {
         let mut entries = Vec::with_capacity(batch.len());
         for line in batch.drain(..) {
-            entries.push(entry(line?));
+            let line = line?;
+            mark = checksum(mark, &line);
+            if sent.skipped < there {
+                sent.skipped += 1;
+                if sent.skipped == there && mark != producer.mark().await? {
+                    return Err(another_input(there));
+                }
+            } else {
+                entries.push((entry(line), mark));
+            }
         }
-        producer.send_entries(&entries).await.map_err(|error| {
+        producer.send_marked(&entries).await.map_err(|error| {
             let state = match error {
-                StoreError::Unknown(_) => "are in doubt",
-                _ => "and all after them were not sent",
+                StoreError::Unavailable(_) | StoreError::Closed => "and all after them were not sent",
+                // An earlier attempt may have been done.
+                StoreError::Unknown(_) | StoreError::Broken(_) => "are in doubt",
             };
             let after = format!(
-                "after {} were sent, the next {} {state}",
-                text::count(sent, "line"),
+                "after {} were sent, the next {} {state}{again}",
+                text::count(sent.lines, "line"),
                 entries.len()
             );
             anyhow::Error::from(error).context(after)
         })?;
-        sent += entries.len() as u64;
+        sent.lines += entries.len() as u64;
         progress(entries.len() as u64);
     }
+    if sent.skipped < there {
+        return Err(another_input(there));
+    }
     Ok(sent)
+}
+
+fn another_input(there: u64) -> anyhow::Error {
+    anyhow::anyhow!(
+        "under this producer's name {} were sent, and the input does not begin with the same; nothing was sent: give each \
+         input a --producer NAME of its own",
+        text::count(there, "line")
+    )
 }
 
 /// The lines, without what ends them, as they come. The last one may lack its end.

@@ -69,6 +69,13 @@ fn to_json(line: &str, status: &Status, rates: Option<&Rates>) -> Value {
         "next": status.next.0,
         "term": status.term.0,
         "leader": status.leader.as_ref().map(ToString::to_string),
+        "consumer": status.consumer.as_ref().map(|consumer| json!({
+            "owner": consumer.to_string(),
+            "term": status.consumer_term.0,
+            "since": status.consumer_since.to_string(),
+            "age_ms": millis(status.now.since(status.consumer_since)),
+        })),
+        "producers": status.producers,
         "processors": status.processors.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "blocker": status.blocker.as_ref().map(|blocker| match blocker {
             Blocker::Leased { owner, attempt, since } => json!({
@@ -116,6 +123,18 @@ fn to_text(line: &str, status: &Status, rates: Option<&Rates>) -> String {
         "  leader {leader} (term {})  processors {}",
         status.term,
         status.processors.len()
+    );
+    let consumer = status.consumer.as_ref().map_or_else(
+        || "nobody".to_owned(),
+        |consumer| {
+            let seconds = millis(status.now.since(status.consumer_since)) / 1e3;
+            format!("{consumer} for {seconds:.1} s (term {})", status.consumer_term)
+        },
+    );
+    let _ = writeln!(
+        text,
+        "  consumer {consumer}  producers that number {}",
+        status.producers
     );
     if let Some(rates) = rates {
         let _ = writeln!(

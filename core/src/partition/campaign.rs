@@ -1,40 +1,77 @@
-//! Campaign (law 6): take, renew or give up the leadership.
+//! Campaign (law 6): take, renew or give up a seat: the sequencers' leadership, or the place of the active consumer.
 
 use super::Partition;
 use crate::lease::OwnerId;
-use crate::term::{Campaign, Lock};
+use crate::term::{Campaign, Lock, Reign, Role, Term};
 use crate::time::Micros;
 
-/// Asks for the leadership, or renews it.
+/// Asks for a seat, or renews it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CampaignRequest {
     /// Who asks.
     pub owner: OwnerId,
+    /// For which seat. Each has a lock and a term of its own.
+    pub role: Role,
     /// How long the lock lasts from now, in microseconds. 0: the caller gives it up, if it has it.
     pub lock_us: u64,
+}
+
+/// What one at a time has: the lock on it, and the latest reign.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(super) struct Seat {
+    pub(super) term: Term,
+    pub(super) lock: Option<Lock>,
+    /// Whose the term is, also when the lock is free again.
+    owner: Option<OwnerId>,
+    /// When the reign began.
+    pub(super) since: Micros,
+}
+
+impl Seat {
+    /// The latest reign, whether its lock still holds or not.
+    pub(super) fn reign(&self) -> Option<Reign> {
+        let owner = self.owner.clone()?;
+        Some(Reign { owner, term: self.term })
+    }
+
+    /// Whose the lock is at `now`.
+    pub(super) fn holder(&self, now: Micros) -> Option<OwnerId> {
+        let lock = self.lock.as_ref().filter(|lock| lock.holds(now))?;
+        Some(lock.owner.clone())
+    }
 }
 
 impl Partition {
     /// Gives the lock to whoever asks when it is free, under a new term; renews it for its owner, under the same.
     pub fn campaign(&mut self, now: Micros, request: &CampaignRequest) -> Campaign {
         self.notice_set_back(now);
-        let holder = self.lock.take().filter(|lock| lock.holds(now));
-        let (owner, term) = match holder {
-            Some(lock) if lock.owner != request.owner => {
-                let leader = Some(lock.owner.clone());
-                self.lock = Some(lock);
-                return Campaign::Standby { leader };
-            }
-            _ if request.lock_us == 0 => return Campaign::Standby { leader: None },
-            Some(lock) => (lock.owner, self.term),
-            None => (request.owner.clone(), self.term.next()),
-        };
+        let seat = self.seat(request.role);
+        let holder = seat.holder(now);
+        if let Some(leader) = holder.clone().filter(|holder| *holder != request.owner) {
+            return Campaign::Standby { leader: Some(leader) };
+        }
+        if request.lock_us == 0 {
+            seat.lock = None;
+            return Campaign::Standby { leader: None };
+        }
         self.tell_time(now);
-        self.term = term;
-        self.lock = Some(Lock {
-            owner,
+        let seat = self.seat(request.role);
+        if holder.is_none() {
+            seat.term = seat.term.next();
+            seat.owner = Some(request.owner.clone());
+            seat.since = now;
+        }
+        seat.lock = Some(Lock {
+            owner: request.owner.clone(),
             deadline: now + request.lock_us,
         });
-        Campaign::Leader { term }
+        Campaign::Leader { term: seat.term }
+    }
+
+    fn seat(&mut self, role: Role) -> &mut Seat {
+        match role {
+            Role::Leader => &mut self.leader,
+            Role::Consumer => &mut self.consumer,
+        }
     }
 }

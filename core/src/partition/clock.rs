@@ -25,8 +25,11 @@ impl Partition {
             Flight::Delayed { due, .. } => Some(due),
             _ => None,
         });
-        let lock = self.lock.iter_mut().map(|lock| &mut lock.deadline);
-        for deadline in self.owners.values_mut().chain(flights).chain(lock) {
+        let seats = [&mut self.leader, &mut self.consumer].into_iter();
+        let locks = seats
+            .filter_map(|seat| seat.lock.as_mut())
+            .map(|lock| &mut lock.deadline);
+        for deadline in self.owners.values_mut().chain(flights).chain(locks) {
             deadline.0 = deadline.0.saturating_sub(back);
         }
         self.told = now;

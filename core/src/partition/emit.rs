@@ -114,8 +114,8 @@ impl Partition {
 
     /// Appends to the output and advances the head: all of the request, or nothing of it.
     pub fn emit(&mut self, now: Micros, request: &EmitRequest) -> Emitted {
-        if request.term != self.term {
-            return Emitted::Fenced { term: self.term };
+        if request.term != self.leader.term {
+            return Emitted::Fenced { term: self.leader.term };
         }
         if request.head != self.head || !self.all_wait(request) {
             return Emitted::Moved { head: self.head };

@@ -1,13 +1,16 @@
-//! Receive: read the output in its order, and take off what was written down.
+//! Receive: read the output in its order, and take off what was written down. For the active consumer only.
 
 use bytes::Bytes;
 
 use super::Partition;
 use crate::message::Position;
+use crate::term::{Reign, Term};
 
 /// Reads the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReceiveRequest {
+    /// As whom. Nobody else's than the latest reign of an active consumer counts, and none only as long as there was none.
+    pub reign: Option<Reign>,
     /// Everything up to and with this position is written down and is taken off the output first. Said again, it
     /// changes nothing.
     pub acknowledge: Option<Position>,
@@ -15,18 +18,42 @@ pub struct ReceiveRequest {
     pub max: usize,
 }
 
-impl Partition {
+/// The answer to a receive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
     /// The oldest outputs, in ascending position, after the acknowledged ones are gone.
-    pub fn receive(&mut self, request: &ReceiveRequest) -> Vec<Bytes> {
+    Outputs(Vec<Bytes>),
+    /// Another reign is the latest: nothing was taken off, and nothing is handed out.
+    Fenced {
+        /// Its term.
+        term: Term,
+    },
+}
+
+impl Received {
+    /// What was handed out: nothing to who was fenced off.
+    pub fn outputs(self) -> Vec<Bytes> {
+        match self {
+            Self::Outputs(outputs) => outputs,
+            Self::Fenced { .. } => Vec::new(),
+        }
+    }
+}
+
+impl Partition {
+    /// Hands out the oldest outputs after taking off the acknowledged ones, if the caller's is the latest reign.
+    pub fn receive(&mut self, request: &ReceiveRequest) -> Received {
+        if request.reign != self.consumer.reign() {
+            return Received::Fenced {
+                term: self.consumer.term,
+            };
+        }
         if let Some(written) = request.acknowledge {
             while self.outputs.front().is_some_and(|(position, _)| *position <= written) {
                 self.outputs.pop_front();
             }
         }
-        self.outputs
-            .iter()
-            .take(request.max)
-            .map(|(_, output)| output.clone())
-            .collect()
+        let oldest = self.outputs.iter().take(request.max);
+        Received::Outputs(oldest.map(|(_, output)| output.clone()).collect())
     }
 }

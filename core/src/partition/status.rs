@@ -35,6 +35,14 @@ pub struct Status {
     pub leader: Option<OwnerId>,
     /// The processors taken to be alive.
     pub processors: Vec<OwnerId>,
+    /// The active consumer.
+    pub consumer: Option<OwnerId>,
+    /// The term of the latest one.
+    pub consumer_term: Term,
+    /// Since when that is it, or was.
+    pub consumer_since: Micros,
+    /// How many producers that number their messages are known.
+    pub producers: u64,
 }
 
 /// Why the head does not move.
@@ -84,18 +92,18 @@ impl Partition {
             head: self.head,
             next: self.next,
             blocker,
-            term: self.term,
-            leader: self
-                .lock
-                .as_ref()
-                .filter(|lock| lock.holds(now))
-                .map(|lock| lock.owner.clone()),
+            term: self.leader.term,
+            leader: self.leader.holder(now),
             processors: self
                 .owners
                 .iter()
                 .filter(|(_, deadline)| now < **deadline)
                 .map(|(owner, _)| owner.clone())
                 .collect(),
+            consumer: self.consumer.holder(now),
+            consumer_term: self.consumer.term,
+            consumer_since: self.consumer.since,
+            producers: self.producers.len() as u64,
         }
     }
 }

@@ -9,7 +9,7 @@ use conga_core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits,
     Partition, ReceiveRequest, RenewRequest, Renewed,
 };
-use conga_core::term::Campaign;
+use conga_core::term::{Campaign, Role};
 use conga_core::time::Micros;
 
 use crate::line::Flaw;
@@ -110,6 +110,7 @@ impl Step<'_> {
     pub(crate) fn call_campaign(&mut self, owner: &OwnerId) -> Campaign {
         let request = CampaignRequest {
             owner: owner.clone(),
+            role: Role::Leader,
             lock_us: LEASE_US,
         };
         let mut answer = self.state.store.edit(|store| store.campaign(NOW, &request));
@@ -128,6 +129,7 @@ impl Step<'_> {
     pub(crate) fn end_lock(&mut self, owner: &OwnerId) {
         let request = CampaignRequest {
             owner: owner.clone(),
+            role: Role::Leader,
             lock_us: LEASE_US,
         };
         self.state.store.edit(|store| store.campaign(THEN, &request));
@@ -176,15 +178,15 @@ impl Step<'_> {
     /// The consumer takes off what there is.
     pub(crate) fn receive(&mut self) {
         let read = ReceiveRequest {
-            acknowledge: None,
             max: usize::MAX,
+            ..ReceiveRequest::default()
         };
-        let lines = self.state.store.edit(|store| store.receive(&read));
+        let lines = self.state.store.edit(|store| store.receive(&read)).outputs();
         let outputs = lines.iter().map(|line| Output::parse(line).expect("an output"));
         self.state.outputs.edit(|taken| taken.extend(outputs));
         let acknowledge = ReceiveRequest {
             acknowledge: self.state.outputs.last().map(|output| output.record.position),
-            max: 0,
+            ..ReceiveRequest::default()
         };
         self.state.store.edit(|store| store.receive(&acknowledge));
     }

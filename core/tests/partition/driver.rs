@@ -10,7 +10,7 @@ use conga_core::partition::{
     RenewRequest, Shelf,
 };
 use conga_core::sequencer::Event as News;
-use conga_core::term::{Campaign, Term};
+use conga_core::term::{Campaign, Role, Term};
 use conga_core::time::Micros;
 
 use crate::ending::{Ending, completion};
@@ -208,6 +208,7 @@ impl Driver {
             self.now,
             &CampaignRequest {
                 owner: owner.clone(),
+                role: Role::Leader,
                 lock_us,
             },
         );
@@ -313,7 +314,12 @@ impl Driver {
             .last()
             .filter(|_| acknowledge)
             .map(|(position, _)| *position);
-        for output in self.partition.receive(&ReceiveRequest { acknowledge, max }) {
+        let request = ReceiveRequest {
+            acknowledge,
+            max,
+            ..ReceiveRequest::default()
+        };
+        for output in self.partition.receive(&request).outputs() {
             let json: serde_json::Value = serde_json::from_slice(&output).expect("an output is JSON");
             let position = Position(json["position"].as_u64().expect("a position"));
             if let Some((_, before)) = self.outputs.iter().find(|(at, _)| *at == position) {

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
-    Partition, ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
+    Page, Partition, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::term::Campaign;
 
@@ -46,8 +46,14 @@ impl MemoryStore {
     /// Delivers what is ready, where that is the store's to do.
     fn deliver(&self, partition: &mut Partition) {
         if self.delivery == Delivery::Store && partition.deliver_ready(self.clock.now()) {
-            self.wakes.wake(Topic::Output);
+            self.wake_of_head();
         }
+    }
+
+    /// The head has moved, or may have.
+    fn wake_of_head(&self) {
+        self.wakes.wake(Topic::Output);
+        self.wakes.wake(Topic::Window);
     }
 
     fn partition(&self) -> MutexGuard<'_, Partition> {
@@ -58,10 +64,17 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn send(&self, entries: &[Bytes]) -> Result<()> {
-        self.partition().send(entries);
+    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
+        let mut partition = self.partition();
+        let sent = if let Some(numbered) = numbered {
+            partition.send_numbered(self.clock.now(), numbered, entries)
+        } else {
+            partition.send(entries);
+            Sent::UNNUMBERED
+        };
+        drop(partition);
         self.wakes.wake(Topic::Input);
-        Ok(())
+        Ok(sent)
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
@@ -108,11 +121,11 @@ impl Store for MemoryStore {
 
     async fn emit(&self, request: &EmitRequest) -> Result<Emitted> {
         let emitted = self.partition().emit(self.clock.now(), request);
-        self.wakes.wake(Topic::Output);
+        self.wake_of_head();
         Ok(emitted)
     }
 
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
         Ok(self.partition().receive(request))
     }
 

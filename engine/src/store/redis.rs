@@ -28,8 +28,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
-    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
+    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::term::Campaign;
 
@@ -226,6 +226,13 @@ impl RedisStore {
         }
     }
 
+    async fn run_all(&self, script: &Script, commands: &Pipeline) -> Result<(Vec<Value>, Arc<Node>)> {
+        match self.connection.run_all(script, commands).await {
+            Ok(answered) => Ok(answered),
+            Err(failure) => Err(self.explain(failure).await),
+        }
+    }
+
     /// As [`RedisStore::ask`]; for what replicas have to have.
     async fn ask_traced(&self, command: &Cmd) -> Result<Traced> {
         if self.replicas.is_none() {
@@ -319,8 +326,11 @@ fn whole(number: u64) -> u64 {
 
 #[async_trait]
 impl Store for RedisStore {
-    async fn send(&self, entries: &[Bytes]) -> Result<()> {
-        self.push_entries(entries).await
+    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
+        match numbered {
+            Some(numbered) => self.push_numbered(numbered, entries).await,
+            None => self.push_entries(entries).await,
+        }
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
@@ -347,7 +357,7 @@ impl Store for RedisStore {
         self.deliver(request).await
     }
 
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
         self.read_outputs(request).await
     }
 

@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
-    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
+    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::term::Campaign;
 
@@ -118,9 +118,14 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn send(&self, entries: &[Bytes]) -> Result<()> {
-        let entries = entries.to_vec();
-        self.worker.call(move |database| send::send(database, &entries)).await
+    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
+        let (entries, numbered) = (entries.to_vec(), numbered.cloned());
+        self.worker
+            .call(move |database| match numbered {
+                Some(numbered) => send::send_numbered(database, &numbered, &entries),
+                None => send::send(database, &entries),
+            })
+            .await
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
@@ -158,10 +163,10 @@ impl Store for SqliteStore {
         self.worker.call(move |database| emit::emit(database, &request)).await
     }
 
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
-        let request = *request;
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
+        let request = request.clone();
         self.worker
-            .call(move |database| receive::receive(database, request))
+            .call(move |database| receive::receive(database, &request))
             .await
     }
 

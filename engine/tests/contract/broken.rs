@@ -1,17 +1,17 @@
 //! The suite itself is tested: a store that breaks a law must not get through.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use conga::clock::{Clock, ManualClock};
 use conga::core::lease::OwnerId;
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
-    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
+    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Session, Shelf, Status,
 };
-use conga::core::term::Campaign;
+use conga::core::term::{Campaign, Reign, Role};
 use conga::store::memory::MemoryStore;
 use conga::store::{Delivery, Result, Store};
 use conga::wake::Wakes;
@@ -27,10 +27,13 @@ const IGNORES_THE_WINDOW: u8 = 2;
 const KEEPS_WHO_LEAVES: u8 = 3;
 const DELIVERS_AGAIN: u8 = 4;
 const FORGETS_A_MESSAGE: u8 = 5;
+const APPENDS_AGAIN: u8 = 6;
+const IGNORES_THE_REIGN: u8 = 7;
+const ACCEPTS_AN_OLDER_SESSION: u8 = 8;
 
-/// A memory store with one flaw.
+/// A memory store with one flaw, and the latest reign of a consumer.
 #[derive(Debug)]
-struct Broken<const FLAW: u8>(MemoryStore);
+struct Broken<const FLAW: u8>(MemoryStore, Arc<Mutex<Option<Reign>>>);
 
 struct BrokenFixture<const FLAW: u8>;
 
@@ -38,9 +41,10 @@ struct BrokenFixture<const FLAW: u8>;
 impl<const FLAW: u8> Fixture for BrokenFixture<FLAW> {
     async fn open(clock: ManualClock) -> Opened {
         let led = MemoryStore::new(Clock::Manual(clock)).delivering(Delivery::Leader);
+        let latest: Arc<Mutex<Option<Reign>>> = Arc::default();
         Opened {
-            delivering: Arc::new(Broken::<FLAW>(led.delivering(Delivery::Store))),
-            led: Arc::new(Broken::<FLAW>(led)),
+            delivering: Arc::new(Broken::<FLAW>(led.delivering(Delivery::Store), latest.clone())),
+            led: Arc::new(Broken::<FLAW>(led, latest)),
             keep: Box::new(()),
         }
     }
@@ -48,10 +52,27 @@ impl<const FLAW: u8> Fixture for BrokenFixture<FLAW> {
 
 #[async_trait]
 impl<const FLAW: u8> Store for Broken<FLAW> {
-    async fn send(&self, entries: &[Bytes]) -> Result<()> {
+    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
+        if numbered.is_some() && FLAW == APPENDS_AGAIN {
+            let before = self.0.status().await?.waiting;
+            let sent = self.0.send(entries, numbered).await?;
+            if self.0.status().await?.waiting == before {
+                self.0.send(entries, None).await?;
+            }
+            return Ok(sent);
+        }
+        if let (Some(numbered), ACCEPTS_AN_OLDER_SESSION) = (numbered, FLAW) {
+            // All of them are one to it.
+            let session = Session { number: 1, process: 1 };
+            let numbered = Numbered {
+                session,
+                ..numbered.clone()
+            };
+            return self.0.send(entries, Some(&numbered)).await;
+        }
         match entries {
-            [first, _, ..] if FLAW == FORGETS_A_MESSAGE => self.0.send(std::slice::from_ref(first)).await,
-            _ => self.0.send(entries).await,
+            [first, _, ..] if FLAW == FORGETS_A_MESSAGE => self.0.send(std::slice::from_ref(first), numbered).await,
+            _ => self.0.send(entries, numbered).await,
         }
     }
 
@@ -80,7 +101,12 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
     }
 
     async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign> {
-        self.0.campaign(request).await
+        let campaign = self.0.campaign(request).await?;
+        if let (Campaign::Leader { term }, Role::Consumer) = (&campaign, request.role) {
+            let (owner, term) = (request.owner.clone(), *term);
+            *self.1.lock().expect("no panic") = Some(Reign { owner, term });
+        }
+        Ok(campaign)
     }
 
     async fn follow(&self, cursor: Cursor, max: usize) -> Result<Followed> {
@@ -95,8 +121,11 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
         self.0.emit(&request).await
     }
 
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
-        let mut request = *request;
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
+        let mut request = request.clone();
+        if FLAW == IGNORES_THE_REIGN {
+            request.reign.clone_from(&self.1.lock().expect("no panic"));
+        }
         if FLAW == DELIVERS_AGAIN {
             request.acknowledge = None;
         }
@@ -145,6 +174,19 @@ async fn random_histories_find_each_flaw() {
         15,
         "forgets a message"
     );
+    // Not every history sends nothing but what is there.
+    assert!(
+        found::<BrokenFixture<APPENDS_AGAIN>>().await > 5,
+        "appends again what has a number"
+    );
+    assert!(
+        found::<BrokenFixture<ACCEPTS_AN_OLDER_SESSION>>().await > 5,
+        "accepts an older session"
+    );
+    assert!(
+        found::<BrokenFixture<IGNORES_THE_REIGN>>().await > 5,
+        "ignores whose turn it is to receive"
+    );
     assert_ne!(found::<BrokenFixture<IGNORES_THE_TERM>>().await, 0, "ignores the term");
     assert_ne!(found::<BrokenFixture<KEEPS_WHO_LEAVES>>().await, 0, "keeps who leaves");
     assert_eq!(
@@ -164,4 +206,22 @@ async fn a_case_finds_stale_completions_that_count() {
 #[should_panic(expected = "EmitRequest")]
 async fn a_case_finds_a_leader_that_is_not_fenced() {
     crate::lead::an_old_term_is_fenced::<BrokenFixture<IGNORES_THE_TERM>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "status")]
+async fn a_case_finds_what_is_appended_twice() {
+    crate::send::what_is_sent_again_is_there_once::<BrokenFixture<APPENDS_AGAIN>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "send")]
+async fn a_case_finds_a_late_send_that_counts() {
+    crate::send::a_late_send_of_an_earlier_session_is_refused::<BrokenFixture<ACCEPTS_AN_OLDER_SESSION>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "ReceiveRequest")]
+async fn a_case_finds_an_acknowledgement_under_an_old_term() {
+    crate::receive::an_old_reign_neither_acknowledges_nor_gets_anything::<BrokenFixture<IGNORES_THE_REIGN>>().await;
 }

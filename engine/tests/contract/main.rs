@@ -20,6 +20,7 @@ mod receive;
 #[path = "../../../cli/src/bench/redis_server.rs"]
 mod redis_server;
 mod renew;
+mod send;
 
 use fixture::{Fixture, MemoryFixture, Opened, RedisFixture, SqliteFixture};
 
@@ -29,6 +30,19 @@ macro_rules! contract_suite {
         mod $store {
             use super::*;
 
+            contract_suite! { @file $fixture, send:
+                what_is_sent_again_is_there_once,
+                what_goes_beyond_is_appended,
+                a_gap_is_refused,
+                nothing_sent_tells_the_last_number,
+                producers_and_those_without_a_name_do_not_mix,
+                what_is_out_is_not_sent_again,
+                thousands_in_one_batch,
+                who_was_not_heard_of_for_long_is_forgotten,
+                a_late_send_of_an_earlier_session_is_refused,
+                a_session_that_is_opened_again_is_the_same,
+                a_session_that_is_not_known_counts,
+            }
             contract_suite! { @file $fixture, claim:
                 flows_from_send_to_receive,
                 an_empty_line_answers,
@@ -112,6 +126,11 @@ macro_rules! contract_suite {
             contract_suite! { @file $fixture, receive:
                 stays_until_it_is_acknowledged,
                 acknowledged_twice_or_beyond,
+                one_is_active_and_the_others_are_fenced,
+                an_old_reign_neither_acknowledges_nor_gets_anything,
+                who_gives_it_up_hands_over_at_once,
+                a_consumers_name_may_be_odd,
+                set_back_a_consumers_lock_lasts_no_longer,
             }
             contract_suite! { @file $fixture, duplicate:
                 the_first_is_done_first,

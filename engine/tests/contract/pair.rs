@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use conga::clock::{Clock, ManualClock};
@@ -9,9 +10,9 @@ use conga::core::lease::{Held, OwnerId};
 use conga::core::message::{Body, Format, Id, Payload, Position, Record, parse};
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits,
-    Processed, Ready, ReceiveRequest, RenewRequest, Renewed, Row, Shelf, Status,
+    Numbered, Processed, Ready, ReceiveRequest, Received, RenewRequest, Renewed, Row, Sent, Shelf, Status,
 };
-use conga::core::term::{Campaign, Term};
+use conga::core::term::{Campaign, Reign, Role, Term};
 use conga::core::time::Micros;
 use conga::store::memory::MemoryStore;
 use conga::store::{Delivery, SharedStore, Store};
@@ -33,6 +34,8 @@ pub(crate) struct Pair {
     pub(crate) delivery: Delivery,
     clock: ManualClock,
     cursors: HashMap<Cursor, Cursor>,
+    /// The latest reign of a consumer, under which everything is received where a case does not say.
+    pub(crate) active: Mutex<Option<Reign>>,
     /// What every failure says first.
     pub(crate) context: String,
     _keep: Box<dyn Any + Send + Sync>,
@@ -50,6 +53,7 @@ impl Pair {
             reference,
             clock,
             cursors: HashMap::new(),
+            active: Mutex::default(),
             context: String::new(),
             _keep: keep,
         }
@@ -77,9 +81,16 @@ impl Pair {
     // The verbs.
 
     pub(crate) async fn send(&self, entries: &[Bytes]) {
-        let (is, should) = (self.store.send(entries).await, self.reference.send(entries).await);
-        assert_eq!(is, should, "{} send", self.context);
+        self.send_as(None, entries).await;
+    }
+
+    /// Sends what is numbered, or what is not.
+    pub(crate) async fn send_as(&self, numbered: Option<&Numbered>, entries: &[Bytes]) -> Sent {
+        let is = self.store.send(entries, numbered).await;
+        let should = self.reference.send(entries, numbered).await;
+        assert_eq!(is, should, "{} send {numbered:?}", self.context);
         self.compare_status().await;
+        should.expect("the reference answers")
     }
 
     pub(crate) async fn claim(&self, request: &ClaimRequest) -> Vec<Claim> {
@@ -150,7 +161,16 @@ impl Pair {
     }
 
     pub(crate) async fn receive(&self, acknowledge: Option<u64>, max: usize) -> Vec<Bytes> {
+        let reign = self.active.lock().expect("no panic").clone();
+        match self.receive_as(reign, acknowledge, max).await {
+            Received::Outputs(outputs) => outputs,
+            Received::Fenced { term } => panic!("fenced off under term {term}"),
+        }
+    }
+
+    pub(crate) async fn receive_as(&self, reign: Option<Reign>, acknowledge: Option<u64>, max: usize) -> Received {
         let request = ReceiveRequest {
+            reign,
             acknowledge: acknowledge.map(Position),
             max,
         };
@@ -221,8 +241,20 @@ impl Pair {
     }
 
     pub(crate) async fn lead(&self, name: &str, lock_us: u64) -> Campaign {
-        let owner = OwnerId::new(name);
-        self.campaign(&CampaignRequest { owner, lock_us }).await
+        let (owner, role) = (OwnerId::new(name), Role::Leader);
+        self.campaign(&CampaignRequest { owner, role, lock_us }).await
+    }
+
+    /// Asks for the place of the active consumer.
+    pub(crate) async fn stand(&self, name: &str, lock_us: u64) -> Campaign {
+        let (owner, role) = (OwnerId::new(name), Role::Consumer);
+        let request = CampaignRequest { owner, role, lock_us };
+        let campaign = self.campaign(&request).await;
+        if let Campaign::Leader { term } = campaign {
+            let owner = request.owner;
+            *self.active.lock().expect("no panic") = Some(Reign { owner, term });
+        }
+        campaign
     }
 
     /// Takes the leadership, which must be free or the caller's.

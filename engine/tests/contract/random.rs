@@ -1,14 +1,16 @@
-//! Random histories: three processors and two leaders, none of whom can be trusted to be up to date.
+//! Random histories: three processors, two leaders, two consumers and two producers that number, none of whom can be
+//! trusted to be up to date.
 
 use bytes::Bytes;
 use conga::core::invariant::{Event, Violation, check_all, loss};
 use conga::core::lease::OwnerId;
 use conga::core::message::{Id, Position};
 use conga::core::partition::{
-    Claim, ClaimRequest, Completed, Cursor, EmitRequest, Emitted, Processed, Ready, SET_BACK_US, Shelf,
+    Claim, ClaimRequest, Completed, Cursor, EmitRequest, Emitted, Numbered, Processed, ProducerId, Ready, SET_BACK_US,
+    Sent, Session, Shelf,
 };
 use conga::core::sequencer::{Action, Event as News, Sequencer};
-use conga::core::term::{Campaign, Term};
+use conga::core::term::{Campaign, Reign, Term};
 
 use conga::store::Delivery;
 
@@ -110,9 +112,15 @@ struct Driver {
     history: Vec<Event>,
     /// Everything ever sent, in order: the entry at index i has the position i + 1.
     sent: Vec<String>,
+    /// Two producers that number, and all that each has sent, with the id of each.
+    producers: [(ProducerId, Vec<String>); 2],
+    /// The sessions of each, the latest last.
+    sessions: [Vec<Session>; 2],
     owners: Vec<(&'static str, Vec<Claim>)>,
     leaders: Vec<Leader>,
     term: Term,
+    /// Two consumers, each with the reign that it believes in.
+    consumers: [(&'static str, Option<Reign>); 2],
     outputs: Vec<(u64, Bytes)>,
 }
 
@@ -123,9 +131,12 @@ impl Driver {
             random: Random(seed),
             history: vec![Event::Window { size: WINDOW }],
             sent: Vec::new(),
+            producers: ["n0", "n1"].map(|name| (ProducerId::new(name), Vec::new())),
+            sessions: Default::default(),
             owners: ["p0", "p1", "p2"].map(|name| (name, Vec::new())).into(),
             leaders: ["s0", "s1"].map(Leader::new).into(),
             term: Term::default(),
+            consumers: [("c0", None), ("c1", None)],
             outputs: Vec::new(),
         }
     }
@@ -134,7 +145,8 @@ impl Driver {
         let owner = self.random.index(self.owners.len());
         let leader = self.random.index(self.leaders.len());
         match self.random.below(100) {
-            0..8 => self.send().await,
+            0..5 => self.send().await,
+            5..8 => self.send_numbered().await,
             8..22 => {
                 let max = 1 + self.random.index(5);
                 let forget = self.random.chance(15);
@@ -152,11 +164,12 @@ impl Driver {
                 let lost = self.random.chance(25);
                 self.emit(leader, lost).await;
             }
-            88..92 => {
+            88..90 => self.stand().await,
+            90..93 => {
                 let (max, acknowledge) = (self.random.index(9), self.random.chance(50));
                 self.receive(max, acknowledge).await;
             }
-            92..93 => {
+            93..94 => {
                 self.pair.browse(Shelf::Record).await;
                 self.pair.browse(Shelf::Dead).await;
             }
@@ -194,6 +207,76 @@ impl Driver {
             self.sent.push(id);
         }
         self.pair.send(&entries).await;
+    }
+
+    /// Sends on, and before that some of what was sent already, as one does who had no answer; or leaves one out. Sometimes
+    /// it does so in a new session, or in an earlier one: late.
+    async fn send_numbered(&mut self) {
+        let (again, fresh) = (self.random.below(4), self.random.below(4));
+        let leaves_out = self.random.chance(15);
+        let which = self.random.index(2);
+        let (session, is_late) = self.session(which);
+        let (producer, before) = &mut self.producers[which];
+        let known = before.len();
+        let from = known - usize::try_from(again).unwrap_or(0).min(known);
+        for _ in 0..fresh {
+            let number = self.sent.len() + before.len() - known;
+            before.push(format!("{}{number}", if number % 4 == 3 { 'd' } else { 'm' }));
+        }
+        let skipped = usize::from(leaves_out && from == known);
+        let first = 1 + from + skipped;
+        let ids = before.get(from + skipped..).unwrap_or_default();
+        let entries: Vec<_> = ids.iter().map(|id| crate::pair::entry(id)).collect();
+        let numbered = Numbered {
+            producer: producer.clone(),
+            session,
+            first: first as u64,
+            mark: before.len() as u64,
+        };
+        let news = before[known..].to_vec();
+        let answer = self.pair.send_as(Some(&numbered), &entries).await;
+        let (producer, before) = &mut self.producers[which];
+        let is_refused = is_late || skipped > 0 || entries.is_empty();
+        let there = if is_refused { known } else { before.len() };
+        match answer {
+            Sent::Accepted { last, .. } => assert_eq!(last, there as u64, "{producer}: {answer:?}"),
+            Sent::Missing { from } => assert_eq!(from, there as u64 + 1, "{producer}: {answer:?}"),
+            Sent::Replaced { session } => assert_eq!(Some(&session), self.sessions[which].last(), "{producer}"),
+        }
+        let is_replaced = matches!(answer, Sent::Replaced { .. });
+        assert_eq!(
+            is_replaced, is_late,
+            "{producer}: {numbered:?} after {:?}",
+            self.sessions[which]
+        );
+        before.truncate(there);
+        for id in news.into_iter().take(there - known) {
+            self.history.push(Event::Sent {
+                id: Id::given(id.as_str()),
+                at: self.pair.now(),
+            });
+            self.sent.push(id);
+        }
+    }
+
+    /// The session in which a producer sends, and whether it is late: another is the latest.
+    fn session(&mut self, which: usize) -> (Session, bool) {
+        let sessions = &mut self.sessions[which];
+        let latest = sessions.last().copied();
+        let process = self.random.below(3);
+        let (number, earlier) = latest.map_or((0, None), |latest| {
+            let same_number = Session { process, ..latest };
+            let drawn = [same_number, sessions[self.random.index(sessions.len())]][self.random.index(2)];
+            (latest.number, Some(drawn).filter(|drawn| *drawn != latest))
+        });
+        match (latest, earlier) {
+            (_, Some(earlier)) if self.random.chance(30) => return (earlier, true),
+            (Some(latest), _) if self.random.chance(75) => return (latest, false),
+            _ => {}
+        }
+        let number = number + 1 + self.random.below(2);
+        sessions.push(Session { number, process });
+        (Session { number, process }, false)
     }
 
     /// With `forget` the reply is lost: the owner does not know what it holds.
@@ -340,13 +423,29 @@ impl Driver {
         answer
     }
 
+    /// A consumer asks for its place, or gives it up. It may not hear that it has lost it.
+    async fn stand(&mut self) {
+        let index = self.random.index(2);
+        let lock_us = if self.random.chance(25) { 0 } else { LEASE_US };
+        let (name, believed) = &mut self.consumers[index];
+        match self.pair.stand(name, lock_us).await {
+            Campaign::Leader { term } => {
+                let owner = OwnerId::new(*name);
+                *believed = Some(Reign { owner, term });
+            }
+            Campaign::Standby { .. } if self.random.chance(50) => *believed = None,
+            Campaign::Standby { .. } => {}
+        }
+    }
+
     async fn receive(&mut self, max: usize, acknowledge: bool) {
         let acknowledge = self
             .outputs
             .last()
             .filter(|_| acknowledge)
             .map(|(position, _)| *position);
-        for output in self.pair.receive(acknowledge, max).await {
+        let believed = self.consumers[self.random.index(2)].1.clone();
+        for output in self.pair.receive_as(believed, acknowledge, max).await.outputs() {
             let (position, id) = place(&output);
             if let Some((_, before)) = self.outputs.iter().find(|(at, _)| *at == position) {
                 assert_eq!(*before, output, "an output never changes");
@@ -382,6 +481,8 @@ impl Driver {
                 break;
             }
         }
+        self.pair.stand("c0", LEASE_US).await;
+        self.consumers = [(); 2].map(|()| ("c0", self.pair.active.lock().expect("no panic").clone()));
         self.receive(usize::MAX, false).await;
         let head = self.pair.status().await.head.0;
         assert_eq!(head, self.sent.len() as u64 + 1, "all of them came out");

@@ -96,7 +96,7 @@ impl Bank {
                 Bytes::from(text)
             })
             .collect();
-        self.store.send(&entries).await.unwrap();
+        self.store.send(&entries, None).await.unwrap();
         self.sent += count;
     }
 

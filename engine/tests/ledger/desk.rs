@@ -67,7 +67,7 @@ impl Work {
         let store: SharedStore = Arc::new(MemoryStore::default().delivering(Delivery::Store));
         let ledger = desk.ledger(&line, &store).await;
         let entries = vec![Bytes::from_static(b"x"); messages];
-        store.send(&entries).await.unwrap();
+        store.send(&entries, None).await.unwrap();
         let mut work = Self {
             store,
             ledger,
@@ -123,11 +123,13 @@ impl Work {
     /// All that was delivered.
     pub(crate) async fn outputs(&self) -> Vec<Record> {
         let request = ReceiveRequest {
+            reign: None,
             acknowledge: None,
             max: 100_000,
         };
         let outputs = self.store.receive(&request).await.unwrap();
         outputs
+            .outputs()
             .iter()
             .map(|output| Output::parse(output).unwrap().record)
             .collect()

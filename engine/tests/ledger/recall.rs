@@ -25,7 +25,7 @@ async fn ledger(desk: &PostgresDesk, store: &SharedStore) -> SharedLedger {
 }
 
 async fn send(store: &SharedStore, entry: &'static str) {
-    store.send(&[Bytes::from_static(entry.as_bytes())]).await.unwrap();
+    store.send(&[Bytes::from_static(entry.as_bytes())], None).await.unwrap();
 }
 
 /// Somebody claims all and leaves: it is the second attempt then.

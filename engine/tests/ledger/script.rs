@@ -16,7 +16,7 @@ async fn answer(bank: &mut Bank, script: &str, entry: &str) -> Body {
         .await
         .unwrap();
     let clerk = bank.clerk(handler, 1);
-    bank.store.send(&[entry.to_owned().into()]).await.unwrap();
+    bank.store.send(&[entry.to_owned().into()], None).await.unwrap();
     let outputs = bank.outputs(1).await;
     clerk.end().await;
     outputs[0].body.clone()

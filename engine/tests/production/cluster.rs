@@ -75,21 +75,21 @@ async fn while_the_slot_moves_single_keys_are_found_and_scripts_wait() {
     let to = 1 - from;
     let url = cluster.url(&[from]);
     let (store, settled) = (store(&url, 0).await, store(&url, 1).await);
-    store.send(&[Bytes::from_static(b"1")]).await.unwrap();
-    settled.send(&[Bytes::from_static(b"2")]).await.unwrap();
+    store.send(&[Bytes::from_static(b"1")], None).await.unwrap();
+    settled.send(&[Bytes::from_static(b"2")], None).await.unwrap();
     block_in_place(|| {
         cluster.begin_move("orders", from, to).unwrap();
         assert_eq!(cluster.move_keys("orders", from, to, Duration::ZERO).unwrap(), 2);
     });
     // The input is at the other node already, where only those find it who ask for it.
-    store.send(&[Bytes::from_static(b"3")]).await.unwrap();
+    store.send(&[Bytes::from_static(b"3")], None).await.unwrap();
     let status = store.status().await;
     assert!(matches!(status, Err(StoreError::Unavailable(_))), "{status:?}");
     // What is waited for has to be on replicas of one and the same node.
-    let sent = settled.send(&[Bytes::from_static(b"4")]).await;
+    let sent = settled.send(&[Bytes::from_static(b"4")], None).await;
     assert!(matches!(sent, Err(StoreError::Unavailable(_))), "{sent:?}");
     block_in_place(|| cluster.end_move("orders", from, to)).unwrap();
-    settled.send(&[Bytes::from_static(b"5")]).await.unwrap();
+    settled.send(&[Bytes::from_static(b"5")], None).await.unwrap();
     assert_eq!(store.status().await.unwrap().waiting, 4);
 }
 
@@ -129,6 +129,8 @@ trait SendOne {
 
 impl SendOne for RedisStore {
     async fn send_one(&self) -> conga::store::Result<()> {
-        conga::store::Store::send(self, &[Bytes::from_static(b"1")]).await
+        conga::store::Store::send(self, &[Bytes::from_static(b"1")], None)
+            .await
+            .map(drop)
     }
 }

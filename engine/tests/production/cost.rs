@@ -21,7 +21,10 @@ async fn of_waiting_for_a_replica() {
         let store = store(&group.url(), replicas).await;
         for size in [1, 100] {
             let entries = vec![Bytes::from(vec![b'x'; 200]); size];
-            let times = times(|| async { store.send(&entries).await.unwrap() }).await;
+            let times = times(|| async {
+                store.send(&entries, None).await.unwrap();
+            })
+            .await;
             println!("{replicas} replicas, send of {size}: {times}");
         }
         // What waits is one write for all who wait meanwhile.
@@ -47,6 +50,7 @@ async fn of_waiting_for_a_replica() {
         let request = ReceiveRequest {
             acknowledge: None,
             max: 100,
+            ..ReceiveRequest::default()
         };
         let times = self::times(|| async { drop(store.receive(&request).await.unwrap()) }).await;
         println!("{replicas} replicas, receive of nothing: {times}");
@@ -55,7 +59,7 @@ async fn of_waiting_for_a_replica() {
 
 async fn sends(store: SharedStore, count: usize) {
     for _ in 0..count {
-        store.send(&[Bytes::from_static(b"x")]).await.unwrap();
+        store.send(&[Bytes::from_static(b"x")], None).await.unwrap();
     }
 }
 

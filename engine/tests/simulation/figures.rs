@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use conga::core::lease::Attempt;
 use conga::core::partition::{Completed, Emitted};
-use conga::core::term::Campaign;
+use conga::core::term::{Campaign, Role};
 
 use crate::history::{Ending, Happened, History, Moved, Outcome};
 
 /// What has to happen at all in so many seeds as are usual, else it is not tested.
-pub(crate) const KINDS: [&str; 39] = [
+pub(crate) const KINDS: [&str; 45] = [
     "calls crawling",
     "calls cutoff",
     "calls cutshort",
@@ -18,10 +18,13 @@ pub(crate) const KINDS: [&str; 39] = [
     "calls lost",
     "calls refused",
     "calls repeated",
+    "changes of the active consumer",
     "changes of the leader",
     "clean ends",
     "clock jumps",
     "completions stale",
+    "consumers fenced",
+    "consumers standing by",
     "crashes",
     "deliveries with a complete",
     "deliveries with a renewal",
@@ -33,6 +36,7 @@ pub(crate) const KINDS: [&str; 39] = [
     "handlers panicked",
     "handlers with a result",
     "hints lost",
+    "late sends refused",
     "lines Leader",
     "lines Left",
     "lines Mixed",
@@ -43,6 +47,8 @@ pub(crate) const KINDS: [&str; 39] = [
     "messages dead",
     "messages found that a lost reply held",
     "messages given back",
+    "messages with a number",
+    "openings refused",
     "outputs received",
     "outputs received again",
     "owners that were taken for dead",
@@ -75,7 +81,7 @@ pub(crate) fn longest_stall(history: &History) -> u64 {
             }
         }
         match what {
-            Happened::Sent { entries } => {
+            Happened::Sent { entries, .. } => {
                 if head == end {
                     since = since.map(|_| *at);
                 }
@@ -99,10 +105,15 @@ pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
     let (mut written, mut entries, mut delivering) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for (_, _, what) in &history.happened {
         match what {
-            Happened::Sent { entries: new } => {
+            Happened::Sent { producer, entries: new } => {
+                count("messages with a number", if producer.is_some() { new.len() } else { 0 });
                 count("messages accepted", new.len());
                 let again = new.iter().filter(|entry| !entries.insert((*entry).clone()));
                 count("messages accepted again", again.count());
+            }
+            Happened::Replaced { messages, .. } => {
+                count("late sends refused", usize::from(*messages > 0));
+                count("openings refused", usize::from(*messages == 0));
             }
             Happened::Claimed { claims, .. } => {
                 count(
@@ -140,6 +151,12 @@ pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
                 Emitted::Fenced { .. } => count("emits fenced", 1),
                 Emitted::Moved { .. } => count("emits at the wrong head", 1),
             },
+            Happened::Refused { .. } => count("consumers fenced", 1),
+            Happened::Campaigned {
+                role: Role::Consumer,
+                answer: Campaign::Standby { leader: Some(_) },
+                ..
+            } => count("consumers standing by", 1),
             Happened::Met { trouble, .. } => count(&format!("calls {trouble:?}").to_lowercase(), 1),
             Happened::ClockJumped => count("clock jumps", 1),
             Happened::HintLost => count("hints lost", 1),
@@ -168,18 +185,22 @@ pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
             _ => {}
         }
     }
-    let terms: BTreeSet<_> = history
-        .happened
-        .iter()
-        .filter_map(|(_, _, what)| match what {
+    let terms = |wanted| {
+        let terms = history.happened.iter().filter_map(move |(_, _, what)| match what {
             Happened::Campaigned {
+                role,
                 answer: Campaign::Leader { term },
                 ..
-            } => Some(*term),
+            } if *role == wanted => Some(*term),
             _ => None,
-        })
-        .collect();
+        });
+        terms.collect::<BTreeSet<_>>().len()
+    };
     count("terms that delivered", delivering.len());
-    count("changes of the leader", terms.len().saturating_sub(1));
+    count("changes of the leader", terms(Role::Leader).saturating_sub(1));
+    count(
+        "changes of the active consumer",
+        terms(Role::Consumer).saturating_sub(1),
+    );
     tally
 }

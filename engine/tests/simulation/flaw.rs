@@ -9,10 +9,10 @@ use bytes::Bytes;
 use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits, Page,
-    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits,
+    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Session, Shelf, Status,
 };
-use conga::core::term::Campaign;
+use conga::core::term::{Campaign, Reign, Role};
 use conga::deliver::position_of;
 use conga::store::memory::MemoryStore;
 use conga::store::{Result, Store};
@@ -62,10 +62,16 @@ pub(crate) enum Flaw {
     /// Delivers neither with a complete nor with a renewal.
     NeverDelivers,
     RenewsWithoutDelivering,
+    /// What has a number and is sent again is appended again.
+    AppendsAgain,
+    /// What a producer's process had on its way counts, though another has begun.
+    AcceptsAnOlderSession,
+    /// Whoever asks is handed out what there is, and may acknowledge it.
+    IgnoresTheReign,
 }
 
 impl Flaw {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::LosesAnEntry,
         Self::LosesAClaim,
         Self::LeasesTwice,
@@ -89,6 +95,9 @@ impl Flaw {
         Self::LosesDeliveries,
         Self::NeverDelivers,
         Self::RenewsWithoutDelivering,
+        Self::AppendsAgain,
+        Self::AcceptsAnOlderSession,
+        Self::IgnoresTheReign,
     ];
 }
 
@@ -106,6 +115,8 @@ pub(crate) struct Flawed {
     /// What it has delivered by itself.
     out: Arc<Mutex<BTreeMap<Position, Bytes>>>,
     completes: Arc<AtomicU64>,
+    /// Who is the active consumer.
+    latest: Arc<Mutex<Option<Reign>>>,
 }
 
 impl Flawed {
@@ -117,6 +128,7 @@ impl Flawed {
             leases: Arc::default(),
             again: Arc::default(),
             out: Arc::default(),
+            latest: Arc::default(),
             completes: Arc::default(),
         }
     }
@@ -138,6 +150,16 @@ impl Flawed {
         owners
     }
 
+    /// All that is in the output.
+    async fn outputs(&self) -> Result<Vec<Bytes>> {
+        let all = ReceiveRequest {
+            reign: self.latest.lock().unwrap().clone(),
+            acknowledge: None,
+            max: usize::MAX,
+        };
+        Ok(self.inner.receive(&all).await?.outputs())
+    }
+
     /// The same completion for the lease that is held now, and who holds it.
     fn made_current(&self, completion: &Completion) -> Option<(OwnerId, Completion)> {
         let leases = self.leases.lock().unwrap();
@@ -153,10 +175,26 @@ impl Flawed {
 
 #[async_trait]
 impl Store for Flawed {
-    async fn send(&self, entries: &[Bytes]) -> Result<()> {
+    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
+        if self.has(Flaw::AppendsAgain) && numbered.is_some() {
+            let before = self.inner.status().await?.waiting;
+            let sent = self.inner.send(entries, numbered).await?;
+            if self.inner.status().await?.waiting == before {
+                self.inner.send(entries, None).await?;
+            }
+            return Ok(sent);
+        }
+        if let Some(numbered) = numbered.filter(|_| self.has(Flaw::AcceptsAnOlderSession)) {
+            let session = Session { number: 1, process: 1 };
+            let numbered = Numbered {
+                session,
+                ..numbered.clone()
+            };
+            return self.inner.send(entries, Some(&numbered)).await;
+        }
         match entries {
-            [rest @ .., _] if self.has(Flaw::LosesAnEntry) && !rest.is_empty() => self.inner.send(rest).await,
-            _ => self.inner.send(entries).await,
+            [rest @ .., _] if self.has(Flaw::LosesAnEntry) && !rest.is_empty() => self.inner.send(rest, numbered).await,
+            _ => self.inner.send(entries, numbered).await,
         }
     }
 
@@ -223,13 +261,21 @@ impl Store for Flawed {
 
     async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign> {
         let mut request = request.clone();
-        if self.has(Flaw::NeverUnlocks) {
+        let leads = request.role == Role::Leader;
+        if self.has(Flaw::NeverUnlocks) && leads {
             request.lock_us *= 1_000;
         }
         match self.inner.campaign(&request).await? {
-            Campaign::Standby { .. } if self.has(Flaw::LeadsTwice) && request.lock_us > 0 => Ok(Campaign::Leader {
-                term: self.inner.status().await?.term,
-            }),
+            Campaign::Standby { .. } if self.has(Flaw::LeadsTwice) && leads && request.lock_us > 0 => {
+                Ok(Campaign::Leader {
+                    term: self.inner.status().await?.term,
+                })
+            }
+            Campaign::Leader { term } if !leads => {
+                let owner = request.owner;
+                *self.latest.lock().unwrap() = Some(Reign { owner, term });
+                Ok(Campaign::Leader { term })
+            }
             campaign => Ok(campaign),
         }
     }
@@ -243,11 +289,7 @@ impl Store for Flawed {
         if self.has(Flaw::IgnoresTheTerm) || self.has(Flaw::IgnoresTermAndHead) {
             request.term = self.inner.status().await?.term;
         }
-        let all = ReceiveRequest {
-            acknowledge: None,
-            max: usize::MAX,
-        };
-        let outputs = self.inner.receive(&all).await?;
+        let outputs = self.outputs().await?;
         match self.inner.emit(&request).await? {
             Emitted::Moved { .. } if self.has(Flaw::IgnoresTermAndHead) => {
                 let end = request.head.plus(request.entries.len() as u64);
@@ -259,12 +301,18 @@ impl Store for Flawed {
         }
     }
 
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
-        let mut request = *request;
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
+        let mut request = request.clone();
         if self.has(Flaw::KeepsTheAcknowledged) {
             request.acknowledge = None;
         }
-        let mut outputs = self.inner.receive(&request).await?;
+        if self.has(Flaw::IgnoresTheReign) {
+            request.reign.clone_from(&self.latest.lock().unwrap());
+        }
+        let received = self.inner.receive(&request).await?;
+        let Received::Outputs(mut outputs) = received else {
+            return Ok(received);
+        };
         outputs.append(&mut self.again.lock().unwrap());
         if self.has(Flaw::HidesAnOutput) {
             outputs.retain(|output| position_of(output) != Some(Position(2)));
@@ -272,7 +320,7 @@ impl Store for Flawed {
         if self.has(Flaw::SwapsOutputs) && outputs.len() > 1 {
             outputs.swap(0, 1);
         }
-        Ok(outputs)
+        Ok(Received::Outputs(outputs))
     }
 
     async fn status(&self) -> Result<Status> {

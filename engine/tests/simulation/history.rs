@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use conga::core::lease::{Held, OwnerId};
 use conga::core::message::Position;
-use conga::core::partition::{Completed, Emitted, Row, Status};
-use conga::core::term::{Campaign, Term};
+use conga::core::partition::{Completed, Emitted, ProducerId, Row, Session, Status};
+use conga::core::term::{Campaign, Reign, Role as Seat, Term};
 use conga::core::time::Micros;
 
 use crate::plan::Role;
@@ -68,7 +68,16 @@ pub(crate) enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Happened {
     Sent {
+        /// Who numbers them, in which session, if they are.
+        producer: Option<(ProducerId, Session)>,
         entries: Vec<Bytes>,
+    },
+    /// A send of an earlier session was refused; of how many messages, and which is the latest.
+    Replaced {
+        producer: ProducerId,
+        session: Session,
+        messages: usize,
+        latest: Session,
     },
     Claimed {
         owner: OwnerId,
@@ -90,6 +99,7 @@ pub(crate) enum Happened {
         delivered: Option<Moved>,
     },
     Campaigned {
+        role: Seat,
         owner: OwnerId,
         lock_us: u64,
         answer: Campaign,
@@ -108,8 +118,14 @@ pub(crate) enum Happened {
         answer: Emitted,
     },
     Received {
+        reign: Option<Reign>,
         acknowledged: Option<Position>,
         outputs: Vec<Position>,
+    },
+    /// A consumer was fenced off: another reign is the latest.
+    Refused {
+        reign: Option<Reign>,
+        term: Term,
     },
     Met {
         verb: &'static str,

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use conga::core::invariant::{Event, Violation, check_all, progress};
 use conga::core::lease::{Attempt, Held, OwnerId};
 use conga::core::message::{Body, Entry, Format, Id, Output, Position, identify, parse};
-use conga::core::partition::{Completed, Emitted};
-use conga::core::term::{Campaign, Term};
+use conga::core::partition::{Completed, Emitted, ProducerId, Session};
+use conga::core::term::{Campaign, Reign, Role as Seat, Term};
 use conga::core::time::Micros;
 use conga::deliver::position_of;
 
@@ -41,6 +41,9 @@ pub(crate) fn judge(seed: u64, history: &History) -> Vec<String> {
         locked: BTreeMap::new(),
         running: BTreeSet::new(),
         acknowledged: None,
+        active: None,
+        numbered: BTreeMap::new(),
+        sessions: BTreeMap::new(),
         written: BTreeMap::new(),
     };
     judge.events.push(Event::Window {
@@ -103,6 +106,12 @@ struct Judge {
     locked: BTreeMap<Who, Micros>,
     running: BTreeSet<Held>,
     acknowledged: Option<Position>,
+    /// The latest reign of a consumer.
+    active: Option<Reign>,
+    /// What was accepted from each producer that numbers.
+    numbered: BTreeMap<ProducerId, Vec<Bytes>>,
+    /// The latest session of each of them.
+    sessions: BTreeMap<ProducerId, Session>,
     /// What consumers have written down.
     written: BTreeMap<Position, Bytes>,
 }
@@ -120,7 +129,25 @@ impl Judge {
 
     fn see(&mut self, at: Micros, what: &Happened) {
         match what {
-            Happened::Sent { entries } => entries.iter().for_each(|entry| self.accept(at, entry)),
+            Happened::Sent { producer, entries } => {
+                if let Some((producer, session)) = producer {
+                    self.sent_in(producer, *session);
+                    let numbered = self.numbered.entry(producer.clone()).or_default();
+                    numbered.extend(entries.iter().cloned());
+                }
+                entries.iter().for_each(|entry| self.accept(at, entry));
+            }
+            Happened::Replaced {
+                producer,
+                session,
+                latest,
+                ..
+            } => {
+                let known = self.sessions.get(producer).copied();
+                self.expect(known == Some(*latest) && !session.counts_after(*latest), || {
+                    format!("{producer} is refused in {session:?} after {known:?}, for {latest:?}")
+                });
+            }
             Happened::Claimed {
                 owner,
                 lease_us,
@@ -145,6 +172,13 @@ impl Judge {
                 self.delivered(at, *delivered);
             }
             Happened::Campaigned {
+                role: Seat::Consumer,
+                owner,
+                answer: Campaign::Leader { term },
+                ..
+            } => self.activated(owner, *term),
+            Happened::Campaigned {
+                role: Seat::Leader,
                 owner,
                 answer: Campaign::Leader { term },
                 ..
@@ -172,7 +206,24 @@ impl Judge {
                     accepted,
                 });
             }
-            Happened::Received { acknowledged, outputs } => self.received(*acknowledged, outputs),
+            Happened::Received {
+                reign,
+                acknowledged,
+                outputs,
+            } => {
+                let latest = self.active.clone();
+                self.expect(*reign == latest, || {
+                    format!("at {at:?} {reign:?} receives, and the latest is {latest:?}")
+                });
+                self.received(*acknowledged, outputs);
+            }
+            Happened::Refused { reign, term } => {
+                let latest = self.active.clone();
+                let is_right = *reign != latest && latest.as_ref().is_none_or(|latest| latest.term == *term);
+                self.expect(is_right, || {
+                    format!("{reign:?} is refused under term {term}, and the latest is {latest:?}")
+                });
+            }
             Happened::Begins { held } => {
                 let first = self.running.insert(*held);
                 self.expect(first, || format!("two handlers at once for {held:?}"));
@@ -205,6 +256,15 @@ impl Judge {
             }
             _ => {}
         }
+    }
+
+    /// Law 4: nothing counts in a session that is not the latest.
+    fn sent_in(&mut self, producer: &ProducerId, session: Session) {
+        let before = self.sessions.insert(producer.clone(), session);
+        let is_right = before.is_none_or(|before| session == before || session.number > before.number);
+        self.expect(is_right, || {
+            format!("{producer} has sent in {session:?} after {before:?}")
+        });
     }
 
     fn accept(&mut self, at: Micros, bytes: &Bytes) {
@@ -333,6 +393,20 @@ impl Judge {
             owner: owner.clone(),
             accepted,
         });
+    }
+
+    /// Law 6, for consumers: a term is one owner's, and only grows.
+    fn activated(&mut self, owner: &OwnerId, term: Term) {
+        let reign = Reign {
+            owner: owner.clone(),
+            term,
+        };
+        let before = self.active.replace(reign.clone());
+        let is_right = match &before {
+            Some(before) => before.term < term || *before == reign,
+            None => true,
+        };
+        self.expect(is_right, || format!("{reign:?} comes after {before:?}"));
     }
 
     fn received(&mut self, acknowledged: Option<Position>, outputs: &[Position]) {

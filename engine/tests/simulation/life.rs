@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::history::{Happened, Outcome, Who};
-use crate::plan::{Fate, Fault, Parcel, Role, fate, number_of};
+use crate::plan::{Fate, Fault, Parcel, Role, fate, name_of, number_of};
 use crate::process::{Control, End, Part, Process};
 use crate::wire::Connection;
 use crate::world::World;
@@ -117,6 +117,7 @@ async fn work(world: Arc<World>, place: usize, who: Who, control: Control, stop:
         world: world.clone(),
         place,
         who,
+        control: control.clone(),
     });
     match who.role {
         Role::Processor => process(world, store, who, control, stop).await,
@@ -128,6 +129,7 @@ async fn work(world: Arc<World>, place: usize, who: Who, control: Control, stop:
             let sequencer = Sequencer::new(store, options).with_random(world.random());
             sequencer.run(stop).await.map(|_| ())
         }
+        Role::Producer if world.plan.numbering[who.number] => produce_numbered(world, store, who.number, stop).await,
         Role::Producer => produce(world, store, who.number, stop).await,
         Role::Consumer => consume(world, store, who, stop).await,
     }
@@ -201,6 +203,32 @@ async fn produce(world: Arc<World>, store: SharedStore, number: usize, stop: Can
             }
         }
     }
+    Ok(())
+}
+
+/// Started again, it begins again with its first message, and goes on where the store says.
+async fn produce_numbered(world: Arc<World>, store: SharedStore, number: usize, stop: CancellationToken) -> Result<()> {
+    let mut producer = Producer::named(store, name_of(number).as_str()).with_random(world.random());
+    let messages = world.plan.messages(number);
+    let pause = world.plan.trouble / 12;
+    let mut next = usize::try_from(producer.last().await?).unwrap();
+    while next < messages.len() {
+        let a_while = world
+            .dice
+            .lock()
+            .unwrap()
+            .millis(0, u64::try_from(pause.as_millis()).unwrap());
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            () = sleep(a_while) => {}
+        }
+        let count = world.dice.lock().unwrap().size(1, 8).min(messages.len() - next);
+        producer.send_entries(&messages[next..next + count]).await?;
+        next += count;
+    }
+    let sent = &mut world.sent.lock().unwrap()[number];
+    *sent = world.plan.parcels[number].len();
     Ok(())
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use conga::core::message::Payload;
+use conga::core::partition::ProducerId;
 use conga::random::SeededRandom;
 use conga::send::Outgoing;
 
@@ -127,6 +129,8 @@ pub(crate) struct Plan {
     pub(crate) places: Vec<Place>,
     /// For each producer, what it sends and how long it waits before.
     pub(crate) parcels: Vec<Vec<(Duration, Parcel)>>,
+    /// Which of the producers number what they send. They send each of their messages in turn, in batches of any size.
+    pub(crate) numbering: Vec<bool>,
     /// How long things go wrong.
     pub(crate) trouble: Duration,
     /// When the store's clock jumps, and how far.
@@ -172,7 +176,7 @@ impl Plan {
             (Role::Processor, dice.size(1, 3)),
             (Role::Sequencer, dice.size(1, 3)),
             (Role::Producer, dice.size(1, 2)),
-            (Role::Consumer, 1),
+            (Role::Consumer, dice.size(1, 2)),
         ];
         let mut places = Vec::new();
         for (role, count) in roles {
@@ -192,11 +196,12 @@ impl Plan {
             jumps.push((dice.millis(0, 2_000).min(trouble), dice.millis(1, 3_600_000)));
         }
         let delivering = Delivering::draw(seed, &mut places);
-        let parcels = (0..roles[2].1).map(|number| parcels(dice, number, trouble)).collect();
+        let parcels: Vec<_> = (0..roles[2].1).map(|number| parcels(dice, number, trouble)).collect();
         Self {
             weather,
             delivering,
             places,
+            numbering: parcels.iter().map(|_| dice.chance(500)).collect(),
             parcels,
             trouble,
             jumps,
@@ -217,6 +222,23 @@ impl Plan {
             },
         }
     }
+}
+
+impl Plan {
+    /// All that a producer sends, one by one.
+    pub(crate) fn messages(&self, producer: usize) -> Vec<Bytes> {
+        let parcels = self.parcels[producer].iter().map(|(_, parcel)| parcel);
+        let entries = parcels.flat_map(|parcel| match parcel {
+            Parcel::Named(batch) => batch.iter().map(Outgoing::to_entry).collect::<Vec<_>>(),
+            Parcel::Nameless(entries) => entries.iter().cloned().map(Bytes::from).collect(),
+        });
+        entries.collect()
+    }
+}
+
+/// The name under which a producer numbers.
+pub(crate) fn name_of(producer: usize) -> ProducerId {
+    ProducerId::new(format!("producer {producer}"))
 }
 
 /// What happens to all at once: everybody dies, or nobody reaches the store.

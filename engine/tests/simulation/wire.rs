@@ -9,8 +9,8 @@ use bytes::Bytes;
 use conga::core::lease::{Held, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
-    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
+    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::term::Campaign;
 use conga::deliver::position_of;
@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::history::{Ending, Happened, Moved, Trouble, Who};
 use crate::plan::Dice;
+use crate::process::Control;
 use crate::world::World;
 
 /// A caller waits no longer than this; then nobody knows.
@@ -35,6 +36,7 @@ pub(crate) struct Connection {
     /// Whether its process has the store deliver.
     pub(crate) delivers: bool,
     pub(crate) who: Who,
+    pub(crate) control: Control,
     pub(crate) wakes: Wakes,
 }
 
@@ -257,14 +259,42 @@ macro_rules! carry {
 
 #[async_trait]
 impl Store for Connection {
-    async fn send(&self, entries: &[Bytes]) -> Result<()> {
-        // Only what has an identity may be sent twice.
-        let may_repeat = entries
-            .iter()
-            .all(|entry| entry.starts_with(b"{\"id\":") || entry.starts_with(b"{\"sequence\":"));
-        carry!(self, send, may_repeat, [entries], |_sent, _| Happened::Sent {
-            entries: entries.clone()
+    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
+        // Only what has an identity or a number may be sent twice.
+        let may_repeat = numbered.is_some()
+            || entries
+                .iter()
+                .all(|entry| entry.starts_with(b"{\"id\":") || entry.starts_with(b"{\"sequence\":"));
+        let (entries, numbered) = (entries.to_owned(), numbered.cloned());
+        self.call("send", may_repeat, move |reached| {
+            let (entries, numbered) = (entries.clone(), numbered.clone());
+            async move {
+                let before = reached.store.status().await?.waiting;
+                let sent = reached.store.send(&entries, numbered.as_ref()).await?;
+                if let (Some(numbered), Sent::Replaced { session: latest }) = (&numbered, sent) {
+                    reached.note(Happened::Replaced {
+                        producer: numbered.producer.clone(),
+                        session: numbered.session,
+                        messages: entries.len(),
+                        latest,
+                    });
+                    return Ok(sent);
+                }
+                let count = reached.store.status().await?.waiting - before;
+                let there = match &numbered {
+                    // Only the last ones may be new.
+                    Some(_) => entries.len() - usize::try_from(count).unwrap_or(0).min(entries.len()),
+                    None => 0,
+                };
+                let entries = entries[there..].to_vec();
+                reached.note(Happened::Sent {
+                    producer: numbered.map(|numbered| (numbered.producer, numbered.session)),
+                    entries,
+                });
+                Ok(sent)
+            }
         })
+        .await
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
@@ -304,7 +334,12 @@ impl Store for Connection {
     }
 
     async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign> {
+        // What renews a consumer's lock beside its other work stands still with it.
+        while let Some(until) = self.control.stands_until() {
+            sleep_until(until).await;
+        }
         carry!(self, campaign, true, [request], |campaign, _| Happened::Campaigned {
+            role: request.role,
             owner: request.owner.clone(),
             lock_us: request.lock_us,
             answer: campaign.clone(),
@@ -336,10 +371,17 @@ impl Store for Connection {
         })
     }
 
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
-        carry!(self, receive, true, [request], |outputs, _| Happened::Received {
-            acknowledged: request.acknowledge,
-            outputs: outputs.iter().filter_map(|output| position_of(output)).collect(),
+    async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
+        carry!(self, receive, true, [request], |received, _| match &received {
+            Received::Outputs(outputs) => Happened::Received {
+                reign: request.reign.clone(),
+                acknowledged: request.acknowledge,
+                outputs: outputs.iter().filter_map(|output| position_of(output)).collect(),
+            },
+            Received::Fenced { term } => Happened::Refused {
+                reign: request.reign.clone(),
+                term: *term,
+            },
         })
     }
 

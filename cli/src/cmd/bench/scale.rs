@@ -12,7 +12,7 @@ use crate::bench::ground::Ground;
 use crate::bench::plot::{Line, Plot};
 use crate::bench::recorder::Recorder;
 use crate::bench::sheet::{Section, Sheet};
-use crate::bench::trial::{Chunk, Ran, Trial};
+use crate::bench::trial::{Backlog, Chunk, Ran, Trial};
 use crate::settings::Settings;
 use crate::text;
 
@@ -166,8 +166,10 @@ async fn measure(scale: &Scale, ground: &Ground, record: &LedgerUrl, which: Seri
                 let mut trial = trial(scale.size);
                 let measured = trial.messages;
                 trial.messages += backlog;
-                trial.backlog = Some(*backlog);
-                trial.every = Some((measured / 10).max(1));
+                trial.backlog = Some(Backlog {
+                    messages: *backlog,
+                    every: (measured / 10).max(1),
+                });
                 points.push(Point::steady(*backlog, measured, trial.run(ground).await?));
             }
             Found::Backlog { points }
@@ -199,8 +201,10 @@ async fn measure(scale: &Scale, ground: &Ground, record: &LedgerUrl, which: Seri
         Series::Age => {
             let mut trial = trial(scale.size);
             trial.messages = scale.age;
-            trial.backlog = Some(WAITING.min(scale.age / 2));
-            trial.every = Some(PART.min(scale.age / 10));
+            trial.backlog = Some(Backlog {
+                messages: WAITING.min(scale.age / 2),
+                every: PART.min(scale.age / 10),
+            });
             Found::Age(Box::new(Age::of(trial.run(ground).await?)))
         }
     }))

@@ -2,7 +2,7 @@
 
 use conga_core::lease::OwnerId;
 use conga_core::partition::CampaignRequest;
-use conga_core::term::{Campaign, Term};
+use conga_core::term::{Campaign, Role, Term};
 
 use super::reply::Items;
 use super::{RedisStore, script, whole};
@@ -29,7 +29,10 @@ impl RedisStore {
             Clock::Store => call.arg(whole(request.lock_us).div_ceil(1_000)),
             Clock::Manual(_) => call.arg(""),
         };
-        call.arg(self.presence());
+        call.arg(self.presence()).arg(match request.role {
+            Role::Leader => "leader",
+            Role::Consumer => "consumer",
+        });
         let mut reply = Items::of(self.run(&script::CAMPAIGN, &call).await?)?;
         if reply.text()? == "leader" {
             let term = Term(reply.number()?);

@@ -147,6 +147,26 @@ impl Connection {
         self.send_to_primary(call).await
     }
 
+    /// As [`Connection::send_all`], with a call of `script` among the commands. Where the server does not know it, or is
+    /// not the one, nothing but reading has been done: it is loaded, or followed, and all are sent again.
+    pub(super) async fn run_all(
+        &self,
+        script: &Script,
+        commands: &Pipeline,
+    ) -> Result<(Vec<Value>, Arc<Node>), Failure> {
+        let (mut loads, mut moves) = (0, 0);
+        loop {
+            match self.send_all(commands).await {
+                Err(Failure::NoScript) if loads < LOADS => {
+                    loads += 1;
+                    self.send_to_primary(&script.load()).await?;
+                }
+                Err(Failure::Moved(Some(_))) if self.resolver.is_cluster() && moves < MOVES => moves += 1,
+                answer => return answer,
+            }
+        }
+    }
+
     /// Loads all scripts.
     pub(super) async fn load_scripts(&self) -> Result<(), Failure> {
         // Whoever lacks a password is told so only in answer to what is short: a script would end the connection.

@@ -9,9 +9,16 @@ pub(super) struct Keys {
     /// list: the input. Producers LPUSH, so the oldest entry is at the right end. An entry stays until it is
     /// delivered: that of position p is at index -(p - head + 1).
     pub(super) input: String,
+    /// hash: the producers that number their messages, by name: the last number accepted, the mark that came with it, and
+    /// the number of the latest session and the process that has it.
+    pub(super) producers: String,
+    /// sorted set: the same by when they were last heard of, in microseconds.
+    pub(super) heard: String,
     /// hash: `head`, `next`, `term`, `processed`: how many wait for their turn, `looked`: when a claim last looked who is
     /// alive, `told`: when a deadline was last set, `ring`: how many slots `flight` has, and `numbered`: the last number
-    /// of an owner. What is not there has its initial value: 1, 1, 0.
+    /// of an owner; `full`: a claim has found the window full; and of the consumers `consumer_term`, `consumer_since`: when
+    /// the latest became the active one, and `consumer`: its lock, `deadline_us|channel|owner`, the channel as in `alive`.
+    /// What is not there has its initial value: 1, 1, 0.
     pub(super) meta: String,
     /// string: what is claimed and not yet delivered, a ring of slots of 16 bytes by position, as `prelude.lua` has it.
     pub(super) flight: String,
@@ -39,7 +46,7 @@ pub(super) struct Keys {
     /// string: what is written for replicas to have it, the time.
     pub(super) synced: String,
     /// channels: the hints, by [`Topic`].
-    wake: [String; 4],
+    wake: [String; Topic::ALL.len()],
 }
 
 impl Keys {
@@ -48,6 +55,8 @@ impl Keys {
         let key = |name: &str| format!("{{{tag}}}:{name}");
         Self {
             input: key("in"),
+            producers: key("producers"),
+            heard: key("heard"),
             meta: key("meta"),
             flight: key("flight"),
             numbers: key("numbers"),
@@ -77,9 +86,11 @@ impl Keys {
     }
 
     /// Every key with its type as the command TYPE names it.
-    pub(super) fn types(&self) -> [(&str, &'static str); 14] {
+    pub(super) fn types(&self) -> [(&str, &'static str); 16] {
         [
             (&self.input, "list"),
+            (&self.producers, "hash"),
+            (&self.heard, "zset"),
             (&self.meta, "hash"),
             (&self.flight, "string"),
             (&self.numbers, "hash"),

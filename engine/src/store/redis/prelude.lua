@@ -192,6 +192,10 @@ local function notice_set_back(told, meta_key, owners_key, delayed_key, flight_k
   if owner then
     redis.call('SET', lock_key, owner .. '|' .. earlier(deadline) .. '|' .. channel, 'KEEPTTL')
   end
+  local until_when, rest = string.match(redis.call('HGET', meta_key, 'consumer') or '', '^(%d+)(|.*)$')
+  if until_when then
+    redis.call('HSET', meta_key, 'consumer', earlier(until_when) .. rest)
+  end
   redis.call('HSET', meta_key, 'told', whole(now))
   return whole(now)
 end

@@ -1,14 +1,25 @@
--- Receive, its first half: takes off the output what was written down. The reading is a plain LRANGE.
+-- Receive, its first half: whether the caller is the latest active consumer; then takes off the output what was written
+-- down. The reading is a plain LRANGE between two of these, whose reply counts only if both say so.
 --
--- KEYS  1 out
--- ARGV  1 time or ''  2 the highest position that was written down  3 how the output there begins, '' if not known
--- Returns how many outputs were taken off: none, if another output stands there, or none any more. A server that took over
--- and does not know of the last outputs may have other messages at the same positions, which nobody has seen.
+-- KEYS  1 out  2 meta
+-- ARGV  1 time or ''  2 the term of the caller's reign, '0' for none  3 whose it is  4 the highest position that was written
+--       down, or ''  5 how the output there begins, '' if not known
+-- Returns { 'open', how many outputs were taken off } or { 'fenced', the latest term }. None are taken off if another output
+-- stands there, or none any more: a server that took over and does not know of the last outputs may have other messages at
+-- the same positions, which nobody has seen.
 --
 -- Other consumers pop from the same end, so where the acknowledged ones end is looked for, in ever longer steps and
 -- then by halves: about twenty looks for a batch of a thousand, however many outputs lie behind it.
 
-local written = tonumber(ARGV[2])
+local latest = redis.call('HMGET', KEYS[2], 'consumer_term', 'consumer')
+local term, owner = latest[1] or '0', string.match(latest[2] or '', '^%d+|[^|]*|(.*)$') or ''
+if ARGV[2] ~= term or ARGV[3] ~= owner then
+  return { 'fenced', term }
+end
+if ARGV[4] == '' then
+  return { 'open', 0 }
+end
+local written = tonumber(ARGV[4])
 local length = redis.call('LLEN', KEYS[1])
 local strange = false
 
@@ -35,10 +46,10 @@ end
 if strange then
   return redis.error_reply('CONGA ' .. KEYS[1] .. ' holds an element that Conga did not write: take it out')
 end
-if low > 0 and string.sub(redis.call('LINDEX', KEYS[1], whole(-low)), 1, #ARGV[3]) ~= ARGV[3] then
-  return 0
+if low > 0 and string.sub(redis.call('LINDEX', KEYS[1], whole(-low)), 1, #ARGV[5]) ~= ARGV[5] then
+  return { 'open', 0 }
 end
 if low > 0 then
   redis.call('LTRIM', KEYS[1], 0, whole(-low - 1))
 end
-return low
+return { 'open', low }

@@ -1,11 +1,12 @@
-//! Receive: the call of `receive.lua` for what is acknowledged, and a plain read of what comes next.
+//! Receive: the call of `receive.lua`, and a plain read of what comes next.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use conga_core::message::Position;
-use conga_core::partition::ReceiveRequest;
+use conga_core::partition::{ReceiveRequest, Received};
+use conga_core::term::Term;
 
 use super::reply::Items;
 use super::{RedisStore, script, whole};
@@ -13,40 +14,68 @@ use crate::deliver::position_of;
 use crate::store::Result;
 
 impl RedisStore {
-    /// Two steps rather than one, so that no output has to pass through Lua. Between them another consumer may take
-    /// something; what is read is the oldest there is then.
+    /// A plain read, so that no output has to pass through Lua, and between two looks whose the latest reign is: if it is the
+    /// caller's before and after, it was at the reading. All go together. In a transaction the second look could be spared,
+    /// but without memory Redis refuses transactions of any kind.
     ///
     /// Where replicas are waited for, they have to have what is handed out, and what was taken off. The wait is for a
     /// write that comes after the reading, so it covers all that was read.
-    pub(super) async fn read_outputs(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
+    pub(super) async fn read_outputs(&self, request: &ReceiveRequest) -> Result<Received> {
+        let mut call = script::RECEIVE.call(&[&self.keys.output, &self.keys.meta]);
+        call.arg(self.time());
+        let (term, owner) = match &request.reign {
+            Some(reign) => (reign.term.0, reign.owner.as_str()),
+            None => (0, ""),
+        };
+        call.arg(term).arg(owner);
+        match request.acknowledge {
+            Some(written) => call.arg(written.0).arg(self.handed.beginning(written)),
+            None => call.arg("").arg(""),
+        };
+        let mut all = ::redis::pipe();
+        all.add_command(call);
         let max = whole(request.max as u64);
-        let mut taken = None;
-        if let Some(written) = request.acknowledge {
-            let mut call = script::RECEIVE.call(&[&self.keys.output]);
-            call.arg(self.time()).arg(written.0).arg(self.handed.beginning(written));
-            // Even if it takes off nothing: an earlier one, whose answer was lost, may have.
-            taken = self.run_traced(&script::RECEIVE, &call).await?.1;
+        if max > 0 {
+            all.cmd("LRANGE").arg(&self.keys.output).arg(format!("-{max}")).arg(-1);
+            let mut again = script::RECEIVE.call(&[&self.keys.output, &self.keys.meta]);
+            again.arg(self.time()).arg(term).arg(owner).arg("").arg("");
+            all.add_command(again);
+        }
+        let (replies, node) = self.run_all(&script::RECEIVE, &all).await?;
+        let mut replies = replies.into_iter();
+        let mut next = || replies.next().unwrap_or(::redis::Value::Nil);
+        if let Some(term) = fenced(next())? {
+            return Ok(Received::Fenced { term });
         }
         let mut outputs = Vec::new();
         if max > 0 {
-            let mut range = ::redis::cmd("LRANGE");
-            range.arg(&self.keys.output).arg(format!("-{max}")).arg(-1);
-            let (reply, node) = self.ask_traced(&range).await?;
-            let mut reply = Items::of(reply)?;
-            while !reply.is_empty() {
-                outputs.push(reply.bytes()?);
+            let range = next();
+            if let Some(term) = fenced(next())? {
+                return Ok(Received::Fenced { term });
+            }
+            let mut range = Items::of(range)?;
+            outputs.reserve(range.len());
+            while !range.is_empty() {
+                outputs.push(range.bytes()?);
             }
             // The list has the newest first.
             outputs.reverse();
             self.handed.note(&outputs);
-            let read = node.filter(|_| !outputs.is_empty());
-            if taken.as_ref().map(|node| node.number) == read.as_ref().map(|node| node.number) {
-                taken = None;
-            }
-            self.settle(read).await?;
         }
-        self.settle(taken).await?;
-        Ok(outputs)
+        // Even if nothing was taken off: an earlier one, whose answer was lost, may have.
+        if request.acknowledge.is_some() || !outputs.is_empty() {
+            self.settle(Some(node)).await?;
+        }
+        Ok(Received::Outputs(outputs))
+    }
+}
+
+/// The latest term, where it is another's.
+fn fenced(said: ::redis::Value) -> Result<Option<Term>> {
+    let mut said = Items::of(said)?;
+    match said.text()?.as_str() {
+        "fenced" => said.number().map(Term).map(Some),
+        _ => Ok(None),
     }
 }
 

@@ -20,6 +20,7 @@ macro_rules! script {
     };
 }
 
+pub(super) static SEND: Script = script!("send.lua");
 pub(super) static CLAIM: Script = script!("claim.lua");
 pub(super) static COMPLETE: Script = script!("complete.lua");
 pub(super) static RENEW: Script = script!("renew.lua");
@@ -30,7 +31,9 @@ pub(super) static STATUS: Script = script!("status.lua");
 pub(super) static SYNC: Script = script!("sync.lua");
 
 /// All of them, to be loaded at once.
-static ALL: [&Script; 8] = [&CLAIM, &COMPLETE, &RENEW, &CAMPAIGN, &EMIT, &RECEIVE, &STATUS, &SYNC];
+static ALL: [&Script; 9] = [
+    &SEND, &CLAIM, &COMPLETE, &RENEW, &CAMPAIGN, &EMIT, &RECEIVE, &STATUS, &SYNC,
+];
 
 /// Makes all scripts known to the server.
 pub(super) fn load_all() -> Pipeline {

@@ -1,15 +1,18 @@
-//! Send: a plain LPUSH, as any producer does it, and a hint; and where replicas are waited for, that.
+//! Send: a plain LPUSH, as any producer does it, and a hint; of those who number their messages, the call of `send.lua`.
+//! Where replicas are waited for, that too.
 
 use bytes::Bytes;
+use conga_core::partition::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, Sent, Session};
 
-use super::RedisStore;
+use super::reply::Items;
+use super::{RedisStore, script, whole};
 use crate::store::{Result, StoreError};
 use crate::wake::Topic;
 
 impl RedisStore {
-    pub(super) async fn push_entries(&self, entries: &[Bytes]) -> Result<()> {
+    pub(super) async fn push_entries(&self, entries: &[Bytes]) -> Result<Sent> {
         if entries.is_empty() {
-            return Ok(());
+            return Ok(Sent::UNNUMBERED);
         }
         if self.lacks_replicas() {
             // What is sent again and again while replicas are missing would be there again and again.
@@ -27,6 +30,40 @@ impl RedisStore {
         hint.arg(self.keys.wake(Topic::Input)).arg("");
         // Both go at once. What becomes of the hint is not what became of the messages.
         let (pushed, _) = tokio::join!(self.ask_traced(&push), self.ask(&hint));
-        self.settle(pushed?.1).await
+        self.settle(pushed?.1).await?;
+        Ok(Sent::UNNUMBERED)
+    }
+
+    pub(super) async fn push_numbered(&self, numbered: &Numbered, entries: &[Bytes]) -> Result<Sent> {
+        let keys = &self.keys;
+        let mut call = script::SEND.call(&[&keys.input, &keys.producers, &keys.heard, keys.wake(Topic::Input)]);
+        call.arg(self.time())
+            .arg(numbered.producer.as_str())
+            .arg(whole(numbered.session.number))
+            .arg(numbered.session.process)
+            .arg(whole(numbered.first))
+            .arg(numbered.mark)
+            .arg(KEPT_US)
+            .arg(FORGOTTEN_AT_ONCE);
+        for entry in entries {
+            call.arg(&entry[..]);
+        }
+        let (reply, node) = self.run_traced(&script::SEND, &call).await?;
+        // Even if nothing is new: an earlier one, whose answer was lost, may have appended it.
+        self.settle(node).await?;
+        let mut reply = Items::of(reply)?;
+        Ok(match reply.text()?.as_str() {
+            "accepted" => Sent::Accepted {
+                last: reply.number()?,
+                mark: reply.number()?,
+            },
+            "missing" => Sent::Missing { from: reply.number()? },
+            _ => Sent::Replaced {
+                session: Session {
+                    number: reply.number()?,
+                    process: reply.number()?,
+                },
+            },
+        })
     }
 }

@@ -1,11 +1,13 @@
 -- Status: the depths of a partition and what holds it up. Changes nothing, scans nothing but the living owners.
 --
--- KEYS  1 in  2 meta  3 flight  4 numbers  5 out  6 record  7 dead  8 owners  9 lock
+-- KEYS  1 in  2 meta  3 flight  4 numbers  5 out  6 record  7 dead  8 owners  9 lock  10 producers
 -- ARGV  1 time or ''
 -- Returns { now, in, head, next, term, processed, out, record, dead, the state of the head and its three numbers or
--- nothing, who has it, the leader or nothing, { owner, ... } }.
+-- nothing, who has it, the leader or nothing, { owner, ... }, producers,
+-- the active consumer or nothing, the latest one's term, since when }.
 
-local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'term', 'ring', 'processed')
+local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'term', 'ring', 'processed', 'consumer_term', 'consumer_since',
+  'consumer')
 local head, upcoming = tonumber(meta[1] or '1'), tonumber(meta[2] or '1')
 local at_head, holder = {}, ''
 local damage = is_damaged(KEYS[3], tonumber(meta[4] or '0'), head, upcoming)
@@ -26,6 +28,10 @@ local leader, deadline = string.match(redis.call('GET', KEYS[9]) or '', '^([^|]*
 if leader and now >= tonumber(deadline) then
   leader = nil
 end
+local until_when, consumer = string.match(meta[8] or '', '^(%d+)|[^|]*|(.*)$')
+if until_when and now >= tonumber(until_when) then
+  consumer = nil
+end
 return {
   whole(now),
   redis.call('LLEN', KEYS[1]),
@@ -40,4 +46,8 @@ return {
   holder,
   leader or false,
   redis.call('ZRANGEBYSCORE', KEYS[8], '(' .. whole(now), '+inf'),
+  redis.call('HLEN', KEYS[10]),
+  consumer or false,
+  meta[6] or '0',
+  meta[7] or '0',
 }

@@ -23,6 +23,7 @@ impl RedisStore {
             &keys.dead,
             &keys.owners,
             &keys.lock,
+            &keys.producers,
         ]);
         call.arg(self.time());
         let mut reply = Items::of(self.run(&script::STATUS, &call).await?)?;
@@ -44,6 +45,10 @@ impl RedisStore {
             blocker: blocker(reply.items()?, reply.text()?)?,
             leader: reply.optional_text()?.map(OwnerId::new),
             processors: Vec::new(),
+            consumer: None,
+            consumer_term: Term::default(),
+            consumer_since: Micros::default(),
+            producers: 0,
         };
         status.in_flight = next.past(head).saturating_sub(status.processed);
         let mut owners = reply.items()?;
@@ -51,6 +56,10 @@ impl RedisStore {
             status.processors.push(OwnerId::new(owners.text()?));
         }
         status.processors.sort();
+        status.producers = reply.number()?;
+        status.consumer = reply.optional_text()?.map(OwnerId::new);
+        status.consumer_term = Term(reply.number()?);
+        status.consumer_since = Micros(reply.number()?);
         Ok(status)
     }
 }

@@ -1,8 +1,8 @@
-//! Campaign (law 6): take, renew or give up the leadership.
+//! Campaign (law 6): take, renew or give up the leadership, or the place of the active consumer.
 
 use conga_core::lease::OwnerId;
 use conga_core::partition::CampaignRequest;
-use conga_core::term::Campaign;
+use conga_core::term::{Campaign, Role, Term};
 use conga_core::time::Micros;
 use rusqlite::params;
 
@@ -18,7 +18,7 @@ enum Outcome {
     /// Nothing is to be written.
     Known(Campaign),
     /// The lock is to be written, under this term.
-    Take(conga_core::term::Term),
+    Take(Term),
     /// The lock is to be given up.
     GiveUp,
 }
@@ -29,7 +29,7 @@ pub(super) fn campaign(database: &mut Database, request: &CampaignRequest) -> Re
     }
     // A standby asks all the time, and must not write for that.
     let (line, now) = database.read(|step| Ok((step.load()?, step.now)))?;
-    let holder = line.lock.as_ref().map(|lock| lock.owner.clone());
+    let holder = line.seat(request.role).0.map(|lock| lock.owner.clone());
     let gone = holder.filter(|holder| *holder != request.owner && database.is_gone(holder));
     let outlook = decide(&line, now, request, gone.as_ref());
     match outlook {
@@ -42,16 +42,30 @@ pub(super) fn campaign(database: &mut Database, request: &CampaignRequest) -> Re
             Outcome::Known(campaign) => Ok((campaign, false)),
             Outcome::Take(term) => {
                 step.tell_time()?;
-                step.prepare(sql!("campaign.sql", "take"))?.execute(params![
-                    step.line,
-                    int(term.0),
-                    request.owner.as_str(),
-                    int((step.now + request.lock_us).0)
-                ])?;
+                let (owner, deadline) = (request.owner.as_str(), int((step.now + request.lock_us).0));
+                match request.role {
+                    Role::Leader => step.prepare(sql!("campaign.sql", "take"))?.execute(params![
+                        step.line,
+                        int(term.0),
+                        owner,
+                        deadline
+                    ])?,
+                    Role::Consumer => step.prepare(sql!("campaign.sql", "take_consumer"))?.execute(params![
+                        step.line,
+                        int(term.0),
+                        owner,
+                        deadline,
+                        int(step.now.0)
+                    ])?,
+                };
                 Ok((Campaign::Leader { term }, false))
             }
             Outcome::GiveUp => {
-                step.prepare(sql!("campaign.sql", "give_up"))?.execute([step.line])?;
+                let give_up = match request.role {
+                    Role::Leader => sql!("campaign.sql", "give_up"),
+                    Role::Consumer => sql!("campaign.sql", "give_up_consumer"),
+                };
+                step.prepare(give_up)?.execute([step.line])?;
                 Ok((Campaign::Standby { leader: None }, true))
             }
         }
@@ -63,19 +77,17 @@ pub(super) fn campaign(database: &mut Database, request: &CampaignRequest) -> Re
 }
 
 fn decide(line: &LineRow, now: Micros, request: &CampaignRequest, gone: Option<&OwnerId>) -> Outcome {
-    let lock = line
-        .lock
-        .as_ref()
-        .filter(|lock| lock.holds(now) && Some(&lock.owner) != gone);
+    let (stands, term) = line.seat(request.role);
+    let lock = stands.filter(|lock| lock.holds(now) && Some(&lock.owner) != gone);
     match lock {
         Some(lock) if lock.owner != request.owner => Outcome::Known(Campaign::Standby {
             leader: Some(lock.owner.clone()),
         }),
         Some(_) if request.lock_us == 0 => Outcome::GiveUp,
         // One that has run out goes too: were the clock set back it would hold again.
-        None if request.lock_us == 0 && line.lock.is_some() => Outcome::GiveUp,
+        None if request.lock_us == 0 && stands.is_some() => Outcome::GiveUp,
         None if request.lock_us == 0 => Outcome::Known(Campaign::Standby { leader: None }),
-        Some(_) => Outcome::Take(line.term),
-        None => Outcome::Take(line.term.next()),
+        Some(_) => Outcome::Take(term),
+        None => Outcome::Take(term.next()),
     }
 }

@@ -180,17 +180,19 @@ impl Database {
         if !self.alive.as_mut().is_some_and(Alive::may_look) {
             return Ok(Vec::new());
         }
-        let (owners, leader) = self.read(|step| {
+        let (owners, seated) = self.read(|step| {
             let owners = step
                 .prepare(sql!("status.sql", "processors"))?
                 .query_map(rusqlite::params![step.line, 0], |row| {
                     row.get::<_, String>(0).map(OwnerId::new)
                 })?
                 .collect::<rusqlite::Result<Vec<_>>>()?;
-            Ok((owners, step.load()?.lock.map(|lock| lock.owner)))
+            let line = step.load()?;
+            let seated = line.lock.into_iter().chain(line.consumer).map(|lock| lock.owner);
+            Ok((owners, seated.collect::<Vec<_>>()))
         })?;
         if let Some(alive) = &mut self.alive {
-            let known: Vec<OwnerId> = owners.iter().cloned().chain(leader).collect();
+            let known: Vec<OwnerId> = owners.iter().cloned().chain(seated).collect();
             alive.sweep(&known);
         }
         Ok(owners.into_iter().filter(|owner| self.is_gone(owner)).collect())
@@ -198,7 +200,12 @@ impl Database {
 
     /// Tells everybody that there is something about `topic`.
     pub(super) fn wake(&mut self, topic: Topic) {
-        self.bell.ring(topic);
+        self.bell.ring(&[topic]);
+    }
+
+    /// As [`Database::wake`], for the head has moved.
+    pub(super) fn wake_of_head(&mut self) {
+        self.bell.ring(&[Topic::Output, Topic::Window]);
     }
 
     /// Whether a new deadline is so near to the one that stands that the write can be spared.

@@ -4,8 +4,9 @@ use super::database::{Commit, Database};
 use crate::store::Result;
 
 /// One statement a table, the line's own row last.
-const STATEMENTS: [&str; 8] = [
+const STATEMENTS: [&str; 9] = [
     "DELETE FROM input WHERE place >> 48 = ?1",
+    "DELETE FROM producer WHERE line = ?1",
     "DELETE FROM owner WHERE line = ?1",
     "DELETE FROM flight WHERE line = ?1",
     "DELETE FROM record WHERE line = ?1",

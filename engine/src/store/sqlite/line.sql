@@ -1,7 +1,8 @@
 -- What every verb reads first.
 
 -- name: load
-SELECT head, next, last, cursor, term, lock_owner, lock_deadline, processed, output, recorded, dead, told
+SELECT head, next, last, cursor, term, lock_owner, lock_deadline, processed, output, recorded, dead, told, consumer_term,
+    consumer, consumer_deadline, consumer_since
 FROM line WHERE line = ?1;
 
 -- name: number
@@ -24,4 +25,5 @@ UPDATE owner SET deadline = max(0, deadline - ?2) WHERE line = ?1;
 UPDATE flight SET due = max(0, due - ?2) WHERE line = ?1 AND due IS NOT NULL;
 
 -- name: set_back_lock
-UPDATE line SET lock_deadline = max(0, lock_deadline - ?2) WHERE line = ?1;
+UPDATE line SET lock_deadline = max(0, lock_deadline - ?2), consumer_deadline = max(0, consumer_deadline - ?2)
+WHERE line = ?1;

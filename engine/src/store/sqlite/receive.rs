@@ -1,8 +1,8 @@
-//! Receive: read the output in its order, and take off what was written down.
+//! Receive: read the output in its order, and take off what was written down. For the active consumer only.
 
 use bytes::Bytes;
 use conga_core::message::Position;
-use conga_core::partition::ReceiveRequest;
+use conga_core::partition::{ReceiveRequest, Received};
 use rusqlite::params;
 
 use super::convert::int;
@@ -11,7 +11,7 @@ use super::sql::sql;
 use super::step::Step;
 use crate::store::Result;
 
-pub(super) fn receive(database: &mut Database, request: ReceiveRequest) -> Result<Vec<Bytes>> {
+pub(super) fn receive(database: &mut Database, request: &ReceiveRequest) -> Result<Received> {
     if request.acknowledge.is_some() {
         // Even if it takes off nothing: an earlier one, whose answer nobody waited for, may have, and not be synced.
         database.expose();
@@ -25,6 +25,9 @@ pub(super) fn receive(database: &mut Database, request: ReceiveRequest) -> Resul
         })?;
         if news {
             return database.write(Commit::Synced, |step| {
+                if let Some(fenced) = fenced(step, request)? {
+                    return Ok(fenced);
+                }
                 let gone = step
                     .prepare(sql!("receive.sql", "acknowledge"))?
                     .execute([step.place(Position::FIRST), step.place(written)])?;
@@ -34,17 +37,28 @@ pub(super) fn receive(database: &mut Database, request: ReceiveRequest) -> Resul
             });
         }
     }
-    if request.max == 0 {
-        return Ok(Vec::new());
-    }
-    let outputs = database.read(|step| oldest(step, request.max))?;
-    if !outputs.is_empty() {
+    let received = database.read(|step| match fenced(step, request)? {
+        Some(fenced) => Ok(fenced),
+        None => oldest(step, request.max),
+    })?;
+    if matches!(&received, Received::Outputs(outputs) if !outputs.is_empty()) {
         database.expose();
     }
-    Ok(outputs)
+    Ok(received)
 }
 
-fn oldest(step: &Step<'_>, max: usize) -> rusqlite::Result<Vec<Bytes>> {
+fn fenced(step: &Step<'_>, request: &ReceiveRequest) -> rusqlite::Result<Option<Received>> {
+    let line = step.load()?;
+    let is_latest = line.is_latest(request.reign.as_ref());
+    Ok((!is_latest).then_some(Received::Fenced {
+        term: line.consumer_term,
+    }))
+}
+
+fn oldest(step: &Step<'_>, max: usize) -> rusqlite::Result<Received> {
+    if max == 0 {
+        return Ok(Received::Outputs(Vec::new()));
+    }
     step.prepare(sql!("receive.sql", "oldest"))?
         .query_map(
             [
@@ -54,5 +68,6 @@ fn oldest(step: &Step<'_>, max: usize) -> rusqlite::Result<Vec<Bytes>> {
             ],
             |row| row.get::<_, String>(0).map(Bytes::from),
         )?
-        .collect()
+        .collect::<rusqlite::Result<_>>()
+        .map(Received::Outputs)
 }

@@ -1,4 +1,4 @@
--- Schema version 4. Several lines live in one file; every table carries the line's number. Datetimes are integers:
+-- Schema version 5. Several lines live in one file; every table carries the line's number. Datetimes are integers:
 -- microseconds since 1970, UTC. The view `records` writes them as text.
 -- `place` is the line's number times 2^48, and the position: one integer is SQLite's own key of a row, and appending and
 -- finding by it costs half of what a key of two columns does.
@@ -15,6 +15,10 @@ CREATE TABLE line (
     lock_owner TEXT,
     lock_deadline INTEGER NOT NULL DEFAULT 0,
     told INTEGER NOT NULL DEFAULT 0,      -- the time when a deadline was last set
+    consumer_term INTEGER NOT NULL DEFAULT 0, -- the same as `term` and `lock` for the active consumer, and since when
+    consumer TEXT,
+    consumer_since INTEGER NOT NULL DEFAULT 0,
+    consumer_deadline INTEGER NOT NULL DEFAULT 0,
     processed INTEGER NOT NULL DEFAULT 0, -- rows of each of these tables
     output INTEGER NOT NULL DEFAULT 0,
     recorded INTEGER NOT NULL DEFAULT 0,
@@ -26,6 +30,20 @@ CREATE TABLE input (
     place INTEGER PRIMARY KEY,
     body BLOB NOT NULL
 ) STRICT;
+
+-- Those who number their messages: the last number accepted, the mark that came with it, the latest session and the
+-- process that has it, and when they were last heard of.
+CREATE TABLE producer (
+    line INTEGER NOT NULL,
+    producer TEXT NOT NULL,
+    last INTEGER NOT NULL,
+    mark INTEGER NOT NULL,
+    session INTEGER NOT NULL,
+    process INTEGER NOT NULL,
+    heard INTEGER NOT NULL,
+    PRIMARY KEY (line, producer)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX producer_heard ON producer (line, heard, producer);
 
 -- Until when each process is taken to be alive.
 CREATE TABLE owner (

@@ -6,7 +6,7 @@ use conga_core::partition::{Blocker, Status};
 use conga_core::time::Micros;
 use rusqlite::{OptionalExtension, params};
 
-use super::convert::{attempt_at, int, micros_at, uint};
+use super::convert::{attempt_at, int, micros_at, uint, uint_at};
 use super::database::Database;
 use super::sql::sql;
 use super::step::Step;
@@ -21,6 +21,9 @@ pub(super) fn status(database: &Database) -> Result<Status> {
                 row.get::<_, String>(0).map(OwnerId::new)
             })?
             .collect::<rusqlite::Result<_>>()?;
+        let producers = step
+            .prepare(sql!("status.sql", "producers"))?
+            .query_row([step.line], |row| uint_at(row, 0))?;
         Ok(Status {
             now: step.now,
             // The positions from next to last, and from head to next: each of those is in flight or processed.
@@ -36,6 +39,10 @@ pub(super) fn status(database: &Database) -> Result<Status> {
             term: line.term,
             leader: line.lock.filter(|lock| lock.holds(step.now)).map(|lock| lock.owner),
             processors,
+            consumer: line.consumer.filter(|lock| lock.holds(step.now)).map(|lock| lock.owner),
+            consumer_term: line.consumer_term,
+            consumer_since: line.consumer_since,
+            producers,
         })
     })
 }

@@ -5,3 +5,6 @@ SELECT attempt, owner, claimed, due FROM flight WHERE line = ?1 AND position = ?
 
 -- name: processors
 SELECT owner FROM owner WHERE line = ?1 AND deadline > ?2 ORDER BY owner;
+
+-- name: producers
+SELECT count(*) FROM producer WHERE line = ?1;

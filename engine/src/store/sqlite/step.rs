@@ -3,7 +3,7 @@
 use conga_core::lease::OwnerId;
 use conga_core::message::Position;
 use conga_core::partition::{SET_BACK_US, TELL_EVERY_US};
-use conga_core::term::{Lock, Term};
+use conga_core::term::{Lock, Reign, Role, Term};
 use conga_core::time::Micros;
 use rusqlite::{CachedStatement, Connection};
 
@@ -37,9 +37,30 @@ pub(super) struct LineRow {
     pub(super) dead: u64,
     /// The time when a deadline was last set.
     told: Micros,
+    /// The latest reign of an active consumer, with a deadline that may be over.
+    pub(super) consumer: Option<Lock>,
+    pub(super) consumer_term: Term,
+    pub(super) consumer_since: Micros,
 }
 
 impl LineRow {
+    /// The lock and the term of a role.
+    pub(super) fn seat(&self, role: Role) -> (Option<&Lock>, Term) {
+        match role {
+            Role::Leader => (self.lock.as_ref(), self.term),
+            Role::Consumer => (self.consumer.as_ref(), self.consumer_term),
+        }
+    }
+
+    /// Whether a reign is the latest of a consumer.
+    pub(super) fn is_latest(&self, reign: Option<&Reign>) -> bool {
+        match (reign, &self.consumer) {
+            (Some(reign), Some(lock)) => reign.owner == lock.owner && reign.term == self.consumer_term,
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
     /// By how much the clock was set back since a deadline was set, if it was.
     pub(super) fn set_back(&self, now: Micros) -> Option<u64> {
         Some(self.told.since(now)).filter(|back| *back >= SET_BACK_US)
@@ -69,21 +90,29 @@ impl<'a> Step<'a> {
         self.prepare(sql!("line.sql", "load"))?.query_row([self.line], |row| {
             let owner: Option<String> = row.get(5)?;
             let deadline = micros_at(row, 6)?;
+            let consumer: Option<String> = row.get(13)?;
+            let consumer_deadline = micros_at(row, 14)?;
+            let lock = |owner: Option<String>, deadline| {
+                owner.map(|owner| Lock {
+                    owner: OwnerId::new(owner),
+                    deadline,
+                })
+            };
             Ok(LineRow {
                 head: position_at(row, 0)?,
                 next: position_at(row, 1)?,
                 last: position_at(row, 2)?,
                 cursor: uint_at(row, 3)?,
                 term: uint_at(row, 4).map(Term)?,
-                lock: owner.map(|owner| Lock {
-                    owner: OwnerId::new(owner),
-                    deadline,
-                }),
+                lock: lock(owner, deadline),
                 processed: uint_at(row, 7)?,
                 output: uint_at(row, 8)?,
                 recorded: uint_at(row, 9)?,
                 dead: uint_at(row, 10)?,
                 told: micros_at(row, 11)?,
+                consumer: lock(consumer, consumer_deadline),
+                consumer_term: uint_at(row, 12).map(Term)?,
+                consumer_since: micros_at(row, 15)?,
             })
         })
     }

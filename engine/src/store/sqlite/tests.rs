@@ -6,7 +6,7 @@ use std::time::Duration;
 use conga_core::lease::{Attempt, Held};
 use conga_core::message::{Body, Entry, Id, Payload, Position, Record};
 use conga_core::partition::{Limits, Processed, Ready};
-use conga_core::term::Term;
+use conga_core::term::{Role, Term};
 use conga_core::time::Micros;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -88,6 +88,7 @@ fn record(claim: &Claim, id: &str) -> Record {
 async fn deliver(store: &dyn Store) -> Emitted {
     let request = CampaignRequest {
         owner: owner("leader"),
+        role: Role::Leader,
         lock_us: 1_000_000,
     };
     let Campaign::Leader { term } = store.campaign(&request).await.unwrap() else {
@@ -118,7 +119,7 @@ async fn two_stores_on_one_file_see_and_wake_each_other() {
     let (one, two) = (rig.open().await, rig.open().await);
     let mut input = two.wakes().listen(&[Topic::Input]);
     let mut lock = two.wakes().listen(&[Topic::Lock]);
-    one.send(&[Bytes::from_static(b"a")]).await.unwrap();
+    one.send(&[Bytes::from_static(b"a")], None).await.unwrap();
     let heard = tokio::time::timeout(Duration::from_secs(20), input.hinted()).await;
     assert!(heard.is_ok(), "nobody woke us");
     assert_eq!(two.claim(&claims("b", 10)).await.unwrap().len(), 1);
@@ -135,7 +136,7 @@ async fn lines_in_one_file_are_apart_and_each_is_dense() {
     let others = rig.open_line("others", rig.options()).await.unwrap();
     for store in [&orders, &others, &again, &orders] {
         store
-            .send(&[Bytes::from_static(b"1"), Bytes::from_static(b"2")])
+            .send(&[Bytes::from_static(b"1"), Bytes::from_static(b"2")], None)
             .await
             .unwrap();
     }
@@ -186,12 +187,14 @@ async fn what_finds_nothing_to_do_leaves_the_log_alone() {
             .receive(&ReceiveRequest {
                 acknowledge: Some(Position(9)),
                 max: 9,
+                ..ReceiveRequest::default()
             })
             .await
             .unwrap();
         store
             .campaign(&CampaignRequest {
                 owner: owner("a"),
+                role: Role::Leader,
                 lock_us: 0,
             })
             .await
@@ -205,7 +208,7 @@ async fn everything_is_there_after_opening_again() {
     let rig = Rig::new();
     let store = rig.open().await;
     let entries = ["a", "b", "c", "d", "e"].map(Bytes::from);
-    store.send(&entries).await.unwrap();
+    store.send(&entries, None).await.unwrap();
     let taken = store.claim(&claims("p", 4)).await.unwrap();
     let ends = [
         Completion::Done(record(&taken[0], "a")),
@@ -240,10 +243,12 @@ async fn everything_is_there_after_opening_again() {
         store
             .receive(&ReceiveRequest {
                 acknowledge: None,
-                max: 9
+                max: 9,
+                ..ReceiveRequest::default()
             })
             .await
             .unwrap()
+            .outputs()
             .len(),
         1
     );
@@ -256,7 +261,7 @@ async fn the_largest_sequence_and_bytes_that_are_no_text_come_back() {
     let rig = Rig::new();
     let store = rig.open().await;
     store
-        .send(&[Bytes::from_static(b"a"), Bytes::from_static(b"b")])
+        .send(&[Bytes::from_static(b"a"), Bytes::from_static(b"b")], None)
         .await
         .unwrap();
     let taken = store.claim(&claims("p", 2)).await.unwrap();
@@ -278,9 +283,11 @@ async fn the_largest_sequence_and_bytes_that_are_no_text_come_back() {
         .receive(&ReceiveRequest {
             acknowledge: None,
             max: 9,
+            ..ReceiveRequest::default()
         })
         .await
-        .unwrap();
+        .unwrap()
+        .outputs();
     let texts: Vec<_> = outputs.iter().map(|output| String::from_utf8_lossy(output)).collect();
     assert!(texts[0].contains("\"sequence\":18446744073709551615,\"key\":\"k\",\"payload_base64\":\"/wA=\""));
     assert!(texts[1].contains("\"sequence\":5,\"payload\":{\"a\": 1.0},"));
@@ -300,7 +307,7 @@ async fn an_entry_over_the_limit_is_not_read_but_kept_whole_when_it_dies() {
     let rig = Rig::new();
     let store = rig.open().await;
     let large = Bytes::from(vec![b'x'; 5 << 20]);
-    store.send(std::slice::from_ref(&large)).await.unwrap();
+    store.send(std::slice::from_ref(&large), None).await.unwrap();
     let taken = store.claim(&claims("p", 1)).await.unwrap();
     assert_eq!(taken[0].entry, Entry::Oversize { bytes: 5 << 20 });
     let tombstone = Record {
@@ -325,7 +332,7 @@ async fn an_entry_over_the_limit_is_not_read_but_kept_whole_when_it_dies() {
 async fn pages_hold_every_record_once() {
     let rig = Rig::new();
     let store = rig.open().await;
-    store.send(&vec![Bytes::from_static(b"a"); 2_500]).await.unwrap();
+    store.send(&vec![Bytes::from_static(b"a"); 2_500], None).await.unwrap();
     let all = ClaimRequest {
         window: 10_000,
         ..claims("p", 10_000)
@@ -395,9 +402,10 @@ async fn an_acknowledgement_that_is_repeated_waits_for_the_disk_again() {
     let request = ReceiveRequest {
         acknowledge: Some(Position(1)),
         max: 0,
+        ..ReceiveRequest::default()
     };
     let waits = store.worker.call(move |database| {
-        receive::receive(database, request)?;
+        receive::receive(database, &request)?;
         Ok(database.take_unsynced())
     });
     assert!(waits.await.unwrap(), "an earlier one may not be on the disk");
@@ -412,7 +420,7 @@ async fn what_has_its_turn_goes_out_without_waiting() {
     };
     let store = rig.open_line("orders", options).await.unwrap();
     let entries = ["a", "b", "c", "d"].map(Bytes::from);
-    store.send(&entries).await.unwrap();
+    store.send(&entries, None).await.unwrap();
     let taken = store.claim(&claims("p", 4)).await.unwrap();
     let done = |index: usize| Completion::Done(record(&taken[index], &index.to_string()));
     // The head is not the first of its batch, and one waits for another.

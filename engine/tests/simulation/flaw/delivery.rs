@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use conga::core::message::{Record, finish, write_open};
-use conga::core::partition::{Completed, Completion, ReceiveRequest};
+use conga::core::partition::{Completed, Completion};
 use conga::deliver::position_of;
 use conga::store::memory::MemoryStore;
 use conga::store::{Delivery, Result, Store as _};
@@ -22,6 +22,7 @@ impl Flawed {
             again: self.again.clone(),
             out: self.out.clone(),
             completes: self.completes.clone(),
+            latest: self.latest.clone(),
         }
     }
 
@@ -52,12 +53,8 @@ impl Flawed {
         if !self.delivers {
             return Ok(());
         }
-        let all = ReceiveRequest {
-            acknowledge: None,
-            max: usize::MAX,
-        };
         let head = self.inner.status().await?.head;
-        let outputs = self.inner.receive(&all).await?;
+        let outputs = self.outputs().await?;
         let mut out = self.out.lock().unwrap();
         let placed = |output: Bytes| position_of(&output).map(|position| (position, output));
         out.extend(outputs.into_iter().filter_map(placed));

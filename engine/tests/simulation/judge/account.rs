@@ -7,7 +7,7 @@ use conga::core::message::{Body, Id, Output, Position, Record};
 
 use super::{Accepted, Judge};
 use crate::history::Rest;
-use crate::plan::{Fate, Parcel, fate, number_of};
+use crate::plan::{Fate, Parcel, fate, name_of, number_of};
 
 impl Judge {
     /// Each message is exactly one of: a result, dead, or a duplicate; and what says so says the same everywhere.
@@ -22,6 +22,15 @@ impl Judge {
                 let entry = message.to_entry();
                 let is_there = self.accepted.iter().any(|accepted| accepted.entry == entry);
                 self.expect(is_there, || format!("{message:?} was never accepted"));
+            }
+        }
+        for (producer, numbers) in self.plan.numbering.clone().into_iter().enumerate() {
+            if numbers {
+                let accepted = self.numbered.remove(&name_of(producer)).unwrap_or_default();
+                let all = self.plan.messages(producer);
+                self.expect(accepted == all, || {
+                    format!("producer {producer} has sent {all:?}, and of it was accepted {accepted:?}")
+                });
             }
         }
         let mut records = BTreeMap::new();

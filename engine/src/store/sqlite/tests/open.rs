@@ -1,5 +1,7 @@
 //! Whose a file is, and who else uses it.
 
+use conga_core::partition::{Numbered, ProducerId, Session};
+
 use super::*;
 
 #[tokio::test]
@@ -41,9 +43,12 @@ async fn another_programs_database_and_a_newer_one_are_left_untouched() {
 async fn a_file_of_an_older_version_is_brought_up_to_date() {
     let rig = Rig::new();
     let store = rig.open().await;
-    store.send(&[Bytes::from_static(b"a")]).await.unwrap();
+    store.send(&[Bytes::from_static(b"a")], None).await.unwrap();
     drop(store);
-    let old = "ALTER TABLE line DROP COLUMN told; DROP TABLE processed; \
+    let old = "DROP TABLE producer; ALTER TABLE line DROP COLUMN consumer_term; \
+               ALTER TABLE line DROP COLUMN consumer; ALTER TABLE line DROP COLUMN consumer_since; \
+               ALTER TABLE line DROP COLUMN consumer_deadline; \
+               ALTER TABLE line DROP COLUMN told; DROP TABLE processed; \
                CREATE TABLE processed (line INTEGER NOT NULL, \
                cursor INTEGER NOT NULL, position INTEGER NOT NULL, record INTEGER, open TEXT, died INTEGER, \
                PRIMARY KEY (line, cursor)) STRICT, WITHOUT ROWID; ALTER TABLE input RENAME TO i; \
@@ -57,8 +62,16 @@ async fn a_file_of_an_older_version_is_brought_up_to_date() {
     for store in futures_util::future::join_all(all).await {
         store.unwrap();
     }
-    assert_eq!(rig.open().await.status().await.unwrap().waiting, 1);
-    assert_eq!(rig.count("SELECT user_version FROM pragma_user_version"), 4);
+    let numbered = Numbered {
+        producer: ProducerId::new("a"),
+        session: Session { number: 1, process: 1 },
+        first: 1,
+        mark: 0,
+    };
+    let store = rig.open().await;
+    store.send(&[Bytes::from_static(b"b")], Some(&numbered)).await.unwrap();
+    assert_eq!(store.status().await.unwrap().waiting, 2);
+    assert_eq!(rig.count("SELECT user_version FROM pragma_user_version"), 5);
 }
 
 #[tokio::test]
@@ -85,11 +98,11 @@ async fn a_lock_of_another_tool_is_waited_for_and_then_named() {
     let store = rig.open().await;
     let tool = Connection::open(rig.path()).unwrap();
     tool.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let sent = store.send(&[Bytes::from_static(b"a")]).await;
+    let sent = store.send(&[Bytes::from_static(b"a")], None).await;
     assert!(matches!(sent, Err(StoreError::Unavailable(why)) if why.contains("locked")));
     assert_eq!(store.status().await.unwrap().waiting, 0, "reads go on");
     tool.execute_batch("ROLLBACK").unwrap();
-    store.send(&[Bytes::from_static(b"a")]).await.unwrap();
+    store.send(&[Bytes::from_static(b"a")], None).await.unwrap();
     assert_eq!(store.status().await.unwrap().waiting, 1);
 }
 
@@ -116,7 +129,7 @@ async fn a_log_without_its_file_is_not_deleted() {
         let rig = Rig::new();
         let log = rig.directory.path().join("conga.db-wal");
         let store = rig.open().await;
-        store.send(&[Bytes::from_static(b"a")]).await.unwrap();
+        store.send(&[Bytes::from_static(b"a")], None).await.unwrap();
         let bytes = std::fs::read(&log).unwrap();
         drop(store);
         std::fs::write(&log, &bytes).unwrap();
@@ -139,7 +152,7 @@ async fn a_log_without_its_file_is_not_deleted() {
 async fn a_newer_file_is_left_untouched_with_its_log() {
     let rig = Rig::new();
     let store = rig.open().await;
-    store.send(&[Bytes::from_static(b"a")]).await.unwrap();
+    store.send(&[Bytes::from_static(b"a")], None).await.unwrap();
     let tool = Connection::open(rig.path()).unwrap();
     tool.execute_batch("PRAGMA user_version = 99").unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
@@ -169,7 +182,7 @@ async fn a_link_leads_to_the_same_store_and_its_log() {
     let linked = SqliteStore::open(&path, &"orders".parse().unwrap(), rig.options())
         .await
         .unwrap();
-    linked.send(&[Bytes::from_static(b"a")]).await.unwrap();
+    linked.send(&[Bytes::from_static(b"a")], None).await.unwrap();
     let heard = tokio::time::timeout(Duration::from_secs(20), hints.hinted()).await;
     assert!(heard.is_ok(), "nobody woke the one who came without the link");
     assert_eq!(store.status().await.unwrap().waiting, 1);
@@ -187,7 +200,7 @@ async fn a_bell_that_could_not_be_hung_is_hung_later() {
     let mut input = two.wakes().listen(&[Topic::Input]);
     let limit = std::time::Instant::now() + Duration::from_secs(20);
     loop {
-        one.send(&[Bytes::from_static(b"a")]).await.unwrap();
+        one.send(&[Bytes::from_static(b"a")], None).await.unwrap();
         two.status().await.unwrap();
         if tokio::time::timeout(Duration::from_millis(20), input.hinted())
             .await

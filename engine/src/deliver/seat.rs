@@ -1,0 +1,173 @@
+//! The active consumer's seat: one of a line's consumers has it, the others stand by.
+//!
+//! Whoever has it writes down what it was handed out, however long that takes, so its lock is renewed by a task of its own.
+//! That runs as long as the process does: one that hangs, or is stopped, loses the seat after a second.
+
+use std::time::Duration;
+
+use conga_core::lease::OwnerId;
+use conga_core::term::{Reign, Role, Term};
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::lead::{Elector, LOCK};
+use crate::persist::answer;
+use crate::store::{Result, SharedStore, StoreError};
+use crate::wake::Topic;
+
+/// How long a consumer that ends waits for the store.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// A consumer's side of the seat. Dropped, it is as if the process had died: the lock expires.
+#[derive(Debug)]
+pub(super) struct Seat {
+    owner: OwnerId,
+    standing: watch::Receiver<Standing>,
+    /// The terms under which this consumer was fenced off.
+    fenced: mpsc::Sender<Term>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// How this consumer stands.
+#[derive(Debug, Clone, Default)]
+struct Standing {
+    /// It has the seat, under this term.
+    term: Option<Term>,
+    /// Who else has it.
+    other: Option<OwnerId>,
+    /// Nobody can have it: what no repetition can help.
+    failed: Option<StoreError>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Seat {
+    /// Asks for the seat from now on. Needs a tokio runtime, on which it starts a task that ends with this.
+    pub(super) fn ask(store: SharedStore, owner: OwnerId) -> Self {
+        let (tell, standing) = watch::channel(Standing::default());
+        // One is enough: of what is not taken yet there is nothing more to be said.
+        let (fenced, heard) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let elector = Elector::new(store.clone(), Role::Consumer, owner.clone());
+        let task = tokio::spawn(keep(store, elector, tell, heard, stop.clone()));
+        Self {
+            owner,
+            standing,
+            fenced,
+            stop,
+            task,
+        }
+    }
+
+    /// The reign under which this consumer may receive, as soon as it has the seat. Cancel-safe.
+    pub(super) async fn reign(&mut self) -> Result<Reign> {
+        let has_news = |standing: &Standing| standing.term.is_some() || standing.failed.is_some();
+        let standing = match self.standing.wait_for(has_news).await {
+            Ok(standing) => standing.clone(),
+            Err(_) => return Err(StoreError::Closed),
+        };
+        match standing.term {
+            Some(term) => Ok(Reign {
+                owner: self.owner.clone(),
+                term,
+            }),
+            None => Err(standing.failed.unwrap_or(StoreError::Closed)),
+        }
+    }
+
+    /// As [`Seat::reign`], but nothing if somebody else keeps the seat longer than one that is gone could.
+    pub(super) async fn reign_soon(&mut self) -> Result<Option<Reign>> {
+        match timeout(LOCK * 5 / 4, self.reign()).await {
+            Ok(reign) => reign.map(Some),
+            Err(_) if self.other().is_none() => self.reign().await.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The reign, if this consumer has the seat.
+    pub(super) fn current(&self) -> Option<Reign> {
+        let term = self.standing.borrow().term?;
+        let owner = self.owner.clone();
+        Some(Reign { owner, term })
+    }
+
+    /// Who else has the seat.
+    pub(super) fn other(&self) -> Option<OwnerId> {
+        self.standing.borrow().other.clone()
+    }
+
+    /// The store has called this reign outdated.
+    pub(super) async fn lost(&mut self, reign: &Reign) {
+        // The task has ended where it has failed, and then the next question tells.
+        if self.fenced.send(reign.term).await.is_ok() {
+            drop(
+                self.standing
+                    .wait_for(|standing| standing.term != Some(reign.term))
+                    .await,
+            );
+        }
+    }
+
+    /// Gives the seat up, so that another has it at once.
+    pub(super) async fn leave(mut self) {
+        self.stop.cancel();
+        // A panic there has been reported where it happened.
+        drop((&mut self.task).await);
+    }
+}
+
+/// Asks, and renews, until told to stop.
+async fn keep(
+    store: SharedStore,
+    mut elector: Elector,
+    tell: watch::Sender<Standing>,
+    mut fenced: mpsc::Receiver<Term>,
+    stop: CancellationToken,
+) {
+    let mut lock = store.wakes().listen(&[Topic::Lock]);
+    let mut asking: Option<BoxFuture<'static, _>> = None;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = elector.outlived() => drop(elector.depose("could not renew the lock in time")),
+            Some(term) = fenced.recv() => {
+                if elector.term() == Some(term) {
+                    elector.depose("another term has begun");
+                }
+                elector.hurry();
+                // What was asked for before says nothing about what has come since.
+                asking = None;
+            }
+            () = sleep_until(elector.ask_at()), if asking.is_none() => asking = Some(Box::pin(elector.ask())),
+            (asked, campaign) = answer(&mut asking) => {
+                if let Err(error) = elector.heard(asked, campaign) {
+                    tell.send_modify(|standing| *standing = Standing { failed: Some(error), ..Standing::default() });
+                    return;
+                }
+            }
+            () = lock.hinted(), if !elector.leads() => elector.hurry(),
+        }
+        tell.send_if_modified(|standing| {
+            let (term, other) = (elector.term(), elector.other());
+            let is_news = standing.term != term || standing.other.as_ref() != other;
+            standing.term = term;
+            standing.other = other.cloned();
+            is_news
+        });
+    }
+    // Not only with the seat: a call for it that is on its way may still win it.
+    match timeout(GOODBYE, elector.resign()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "could not give up the seat; its lock expires"),
+        Err(_) => tracing::debug!("could not give up the seat in time; its lock expires"),
+    }
+}

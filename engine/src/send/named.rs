@@ -1,0 +1,479 @@
+//! A producer that numbers what it sends: it can be killed and run again, and what has no answer can be sent again.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use conga_core::partition::{Numbered, ProducerId, Sent, Session};
+use tokio::time::timeout;
+
+use super::{Outgoing, Producer};
+use crate::persist::persist;
+use crate::random::Random;
+use crate::store::{Result, SharedStore, StoreError};
+
+/// Puts messages into a line, each once, although they need no identity: they are numbered 1, 2, 3 … under the producer's
+/// name, and the line knows the last number of each name. So whatever had no answer is sent again without harm, and who
+/// is started again under the same name asks by [`NamedProducer::last`] where to go on.
+///
+/// One process at a time may use a name. Each opens a session, and the line takes nothing under an earlier one: what one
+/// that was killed still had on its way is not done once its successor has begun, and one that lives hears with its next
+/// call, as an error, that another has begun. The line forgets a name that was not used for seven days
+/// ([`conga_core::partition::KEPT_US`]).
+#[derive(Debug)]
+pub struct NamedProducer {
+    store: SharedStore,
+    random: Random,
+    patience: Option<Duration>,
+    name: ProducerId,
+    open: Option<Open>,
+    /// The last session that was opened.
+    before: Option<Session>,
+    /// Another process has opened a later one.
+    is_replaced: bool,
+    /// What comes after `last`: given, and not known to be in the line; each with its mark, if that was given too.
+    pending: Vec<(Bytes, Option<u64>)>,
+    /// What came before it, for a store that comes back older than it was.
+    tail: Tail,
+}
+
+/// A session, and what was sent up to now under the producer's name.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    session: Session,
+    /// The last number that is in the line, and its mark.
+    last: u64,
+    mark: u64,
+}
+
+impl Producer {
+    /// A producer for the line that `store` was opened for, that numbers its messages under `name`.
+    pub fn named(store: SharedStore, name: impl AsRef<str>) -> NamedProducer {
+        NamedProducer {
+            store,
+            random: Random::default(),
+            patience: None,
+            name: ProducerId::new(name),
+            open: None,
+            before: None,
+            is_replaced: false,
+            pending: Vec::new(),
+            tail: Tail::default(),
+        }
+    }
+}
+
+impl NamedProducer {
+    /// The same, with its jitter drawn from `random`.
+    #[must_use]
+    pub fn with_random(self, random: Random) -> Self {
+        Self { random, ..self }
+    }
+
+    /// The same, but gives up when a store has been away for so long.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self {
+            patience: Some(patience),
+            ..self
+        }
+    }
+
+    /// The number of the last message that is in the line: so many were sent under this name. 0: none yet.
+    ///
+    /// # Errors
+    /// Only what no repetition can help, as that another process has begun to send under this name; while the store is
+    /// away it goes on trying.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub async fn last(&mut self) -> Result<u64> {
+        self.ask().await.map(|open| open.last)
+    }
+
+    /// The mark that came with the last message: see [`NamedProducer::send_marked`].
+    ///
+    /// # Errors
+    /// As [`NamedProducer::last`].
+    pub async fn mark(&mut self) -> Result<u64> {
+        self.ask().await.map(|open| open.mark)
+    }
+
+    /// Sends messages, in their order, and goes on trying while the store is away.
+    ///
+    /// # Errors
+    /// Only what no repetition can help, as that another process has begun to send under this name, or that a person has
+    /// to send again what a store has lost that came back older than it was; and, with
+    /// [`NamedProducer::with_patience`], that it has been away for so long. Then it is not known whether these are in the
+    /// line, and [`NamedProducer::last`] tells.
+    ///
+    /// # Cancellation
+    /// What was given is taken: if this is dropped, the next call sends it first.
+    pub async fn send(&mut self, batch: &[Outgoing]) -> Result<()> {
+        let entries: Vec<Bytes> = batch.iter().map(Outgoing::to_entry).collect();
+        self.send_entries(&entries).await
+    }
+
+    /// Sends entries as they are: envelopes, or any bytes, which then are payloads as a whole.
+    ///
+    /// # Errors
+    /// As [`NamedProducer::send`].
+    ///
+    /// # Cancellation
+    /// As [`NamedProducer::send`].
+    pub async fn send_entries(&mut self, entries: &[Bytes]) -> Result<()> {
+        self.pending.extend(entries.iter().map(|entry| (entry.clone(), None)));
+        self.flush().await
+    }
+
+    /// As [`NamedProducer::send_entries`], each with a mark, of which the line keeps the last: of all that was sent under
+    /// this name so far, a checksum, by which who is started again can tell whether it sends the same.
+    ///
+    /// # Errors
+    /// As [`NamedProducer::send`].
+    ///
+    /// # Cancellation
+    /// As [`NamedProducer::send`].
+    pub async fn send_marked(&mut self, entries: &[(Bytes, u64)]) -> Result<()> {
+        self.pending
+            .extend(entries.iter().map(|(entry, mark)| (entry.clone(), Some(*mark))));
+        self.flush().await
+    }
+
+    /// Opens a session, if there is none, and is told what there is. From then on nothing counts that an earlier one still
+    /// has on its way.
+    async fn ask(&mut self) -> Result<Open> {
+        if self.is_replaced {
+            return Err(self.another());
+        }
+        if let Some(open) = self.open {
+            return Ok(open);
+        }
+        let (mut number, process) = match self.before {
+            Some(before) => (before.number.saturating_add(1), before.process),
+            None => (1, self.random.draw()),
+        };
+        let open = loop {
+            let session = Session { number, process };
+            match self.ask_store(&[], &self.numbered(session, 1, 0)).await? {
+                Sent::Accepted { last, mark } => break Open { session, last, mark },
+                Sent::Missing { from } => {
+                    let last = from.saturating_sub(1);
+                    break Open { session, last, mark: 0 };
+                }
+                // It knows nothing yet of those who were there before it.
+                Sent::Replaced { session } if self.before.is_none() => number = session.number.saturating_add(1),
+                Sent::Replaced { .. } => return Err(self.replaced()),
+            }
+        };
+        (self.open, self.before) = (Some(open), Some(open.session));
+        Ok(open)
+    }
+
+    fn numbered(&self, session: Session, first: u64, mark: u64) -> Numbered {
+        Numbered {
+            producer: self.name.clone(),
+            session,
+            first,
+            mark,
+        }
+    }
+
+    /// Goes on until there is an answer, or patience is over.
+    async fn ask_store(&self, entries: &[Bytes], numbered: &Numbered) -> Result<Sent> {
+        let in_doubt = AtomicBool::new(false);
+        let mut trouble = None;
+        let ask = || async {
+            let doubted = in_doubt.swap(true, Ordering::Relaxed);
+            let sent = self.store.send(entries, Some(numbered)).await;
+            let unknown = matches!(sent, Err(StoreError::Unknown(_)));
+            in_doubt.store(doubted || unknown, Ordering::Relaxed);
+            sent
+        };
+        let asked = persist("send", &self.random, ask, |error| trouble = Some(error.to_string()));
+        let Some(patience) = self.patience else {
+            return asked.await;
+        };
+        if let Ok(sent) = timeout(patience, asked).await {
+            return sent;
+        }
+        let why = trouble.unwrap_or_else(|| "there was no answer".to_owned());
+        Err(if in_doubt.load(Ordering::Relaxed) && !entries.is_empty() {
+            StoreError::Unknown(why)
+        } else {
+            StoreError::Unavailable(why)
+        })
+    }
+
+    /// Sends what is pending.
+    async fn flush(&mut self) -> Result<()> {
+        while !self.pending.is_empty() {
+            if let Err(error) = self.try_flush().await {
+                // Whoever hears of it decides what becomes of these; what is there has to be asked.
+                self.pending.clear();
+                self.tail = Tail::default();
+                // And that in a new session, for a part of these may still be on its way.
+                self.open = None;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn try_flush(&mut self) -> Result<()> {
+        let Open { session, last, mark } = self.ask().await?;
+        let (entries, marks) = self.marked(mark);
+        let end = Open {
+            session,
+            last: last + entries.len() as u64,
+            mark: marks.last().copied().unwrap_or(mark),
+        };
+        let numbered = self.numbered(session, last + 1, end.mark);
+        match self.ask_store(&entries, &numbered).await? {
+            Sent::Accepted { last, mark } if (last, mark) == (end.last, end.mark) => {
+                self.open = Some(end);
+                self.pending.clear();
+                self.tail.add(entries.into_iter().zip(marks));
+                Ok(())
+            }
+            // In a session only its own process sends.
+            Sent::Accepted { .. } => Err(self.another()),
+            Sent::Replaced { .. } => Err(self.replaced()),
+            Sent::Missing { from } => {
+                let lost = last + 1 - from.min(last + 1);
+                let Some(again) = self.tail.take(lost) else {
+                    return Err(StoreError::Broken(format!(
+                        "the store has come back older than it was: of what `{}` has sent it lacks the messages from \
+                         number {from} on, which are not at hand here any more; send them again from there",
+                        self.name
+                    )));
+                };
+                tracing::warn!(producer = %self.name, from, last, "the store has come back older than it was; sending again");
+                self.pending
+                    .splice(..0, again.into_iter().map(|(entry, mark)| (entry, Some(mark))));
+                // The mark before these is not known here, and of no use where each has its own.
+                let last = from.saturating_sub(1);
+                self.open = Some(Open { session, last, mark: 0 });
+                Ok(())
+            }
+        }
+    }
+}
+
+impl NamedProducer {
+    /// What is pending, and the mark of each.
+    fn marked(&self, before: u64) -> (Vec<Bytes>, Vec<u64>) {
+        let mut mark = before;
+        let marked = self.pending.iter().map(|(entry, given)| {
+            mark = given.unwrap_or_else(|| checksum(mark, entry));
+            (entry.clone(), mark)
+        });
+        marked.unzip()
+    }
+
+    /// Another process is there for good.
+    fn replaced(&mut self) -> StoreError {
+        self.is_replaced = true;
+        self.another()
+    }
+
+    fn another(&self) -> StoreError {
+        StoreError::Broken(format!(
+            "another process sends under the name `{}`, so this one must not go on: what it was given last is not in the line, \
+             unless an attempt without an answer was done before; give each process a name of its own",
+            self.name
+        ))
+    }
+}
+
+/// A checksum of an entry, and of all before it, whose checksum is `before`. Source: G. Fowler, L. Noll, K. Vo, FNV-1a,
+/// 64 bits; with the length in front, so that where one entry ends and the next begins counts too.
+pub fn checksum(before: u64, entry: &[u8]) -> u64 {
+    let length = (entry.len() as u64).to_le_bytes();
+    let bytes = length.iter().chain(entry);
+    let start = before ^ 0xcbf2_9ce4_8422_2325;
+    bytes.fold(start, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// What was accepted lately. A failover takes back the last moments, and then this may be all there is of them.
+#[derive(Debug, Default)]
+struct Tail {
+    /// Each with its mark.
+    entries: VecDeque<(Bytes, u64)>,
+    bytes: usize,
+}
+
+/// So much of it is kept.
+const KEPT: usize = 10_000;
+const KEPT_BYTES: usize = 8 << 20;
+
+impl Tail {
+    fn add(&mut self, entries: impl Iterator<Item = (Bytes, u64)>) {
+        for (entry, mark) in entries {
+            self.bytes += entry.len();
+            self.entries.push_back((entry, mark));
+        }
+        while (self.entries.len() > KEPT || self.bytes > KEPT_BYTES)
+            && let Some((oldest, _)) = self.entries.pop_front()
+        {
+            self.bytes -= oldest.len();
+        }
+    }
+
+    /// The newest `count`, if there are so many.
+    fn take(&mut self, count: u64) -> Option<Vec<(Bytes, u64)>> {
+        let count = usize::try_from(count).ok()?;
+        let from = self.entries.len().checked_sub(count)?;
+        let taken: Vec<_> = self.entries.split_off(from).into();
+        self.bytes -= taken.iter().map(|(entry, _)| entry.len()).sum::<usize>();
+        Some(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::Store as _;
+    use crate::store::memory::MemoryStore;
+
+    fn entries(numbers: std::ops::Range<u32>) -> Vec<Bytes> {
+        numbers.map(|number| Bytes::from(number.to_string())).collect()
+    }
+
+    #[tokio::test]
+    async fn who_is_started_again_goes_on_where_it_was() {
+        let store = Arc::new(MemoryStore::new(Clock::Store));
+        let mut first = Producer::named(store.clone(), "a b");
+        first.send_entries(&entries(1..4)).await.unwrap();
+        let mut second = Producer::named(store.clone(), "a b");
+        assert_eq!(second.last().await, Ok(3));
+        assert_eq!(second.mark().await, first.mark().await);
+        second.send_entries(&entries(4..6)).await.unwrap();
+        assert_eq!(store.status().await.unwrap().waiting, 5);
+        assert_eq!(store.status().await.unwrap().producers, 1);
+    }
+
+    fn is_another<T>(answer: Result<T>) -> bool {
+        matches!(answer, Err(StoreError::Broken(why)) if why.contains("another process sends under the name `a`"))
+    }
+
+    /// Whatever either has sent, none of it is taken for the other's.
+    #[tokio::test]
+    async fn of_two_at_once_the_older_one_hears_that_it_is_not_alone() {
+        for also_sends in [false, true] {
+            let store = Arc::new(MemoryStore::new(Clock::Store));
+            let mut older = Producer::named(store.clone(), "a");
+            older.send_entries(&entries(1..4)).await.unwrap();
+            let mut newer = Producer::named(store.clone(), "a");
+            assert_eq!(newer.last().await, Ok(3));
+            if also_sends {
+                newer.send_entries(&entries(11..13)).await.unwrap();
+            }
+            assert!(is_another(older.send_entries(&entries(4..5)).await));
+            assert!(is_another(older.send_entries(&entries(4..5)).await), "for good");
+            assert!(is_another(older.last().await));
+            newer.send_entries(&entries(13..14)).await.unwrap();
+            assert_eq!(newer.last().await, Ok(4 + 2 * u64::from(also_sends)));
+            assert_eq!(store.status().await.unwrap().waiting, 4 + 2 * u64::from(also_sends));
+        }
+    }
+
+    /// Found by the simulation: the send of one that was killed was done after its successor had asked where to go on.
+    #[tokio::test]
+    async fn what_a_predecessor_still_had_on_its_way_is_refused() {
+        let store = Arc::new(MemoryStore::new(Clock::Store));
+        let mut first = Producer::named(store.clone(), "a");
+        first.send_entries(&entries(1..4)).await.unwrap();
+        let session = first.open.unwrap().session;
+        let mut second = Producer::named(store.clone(), "a");
+        assert_eq!(second.last().await, Ok(3));
+        let replaced = Sent::Replaced {
+            session: second.open.unwrap().session,
+        };
+        for (late, first_number) in [(entries(4..9), 4), (entries(2..9), 2), (Vec::new(), 1)] {
+            let numbered = first.numbered(session, first_number, 0);
+            assert_eq!(store.send(&late, Some(&numbered)).await, Ok(replaced));
+        }
+        // Nor does one take its place that was killed while it opened its session.
+        let unborn = Session {
+            process: !session.process,
+            ..second.open.unwrap().session
+        };
+        let opening = first.numbered(unborn, 1, 0);
+        assert_eq!(store.send(&[], Some(&opening)).await, Ok(replaced));
+        second.send_entries(&entries(4..6)).await.unwrap();
+        second.send_entries(&entries(6..8)).await.unwrap();
+        assert_eq!(store.status().await.unwrap().waiting, 7);
+    }
+
+    /// Whoever gives up a send asks again where it was, and that in a new session: the send may be done late.
+    #[tokio::test]
+    async fn what_was_given_up_as_a_failure_is_not_done_later() {
+        let store = Arc::new(MemoryStore::new(Clock::Store));
+        let mut producer = Producer::named(store.clone(), "a");
+        producer.send_entries(&entries(1..4)).await.unwrap();
+        let given_up = producer.numbered(producer.open.unwrap().session, 4, 0);
+        producer.open = None;
+        assert_eq!(producer.last().await, Ok(3));
+        let late = store.send(&entries(4..6), Some(&given_up)).await;
+        assert!(matches!(late, Ok(Sent::Replaced { .. })));
+        // Unless another has come in between.
+        producer.open = None;
+        assert_eq!(Producer::named(store.clone(), "a").last().await, Ok(3));
+        assert!(is_another(producer.last().await));
+    }
+
+    /// Dropped while it was on its way: nobody knows whether it was done.
+    #[tokio::test]
+    async fn what_was_given_up_is_sent_first() {
+        for done in [false, true] {
+            let store = Arc::new(MemoryStore::new(Clock::Store));
+            let mut producer = Producer::named(store.clone(), "a");
+            producer.send_entries(&entries(1..2)).await.unwrap();
+            producer.pending = entries(2..4).into_iter().map(|entry| (entry, None)).collect();
+            if done {
+                let (batch, marks) = producer.marked(producer.open.unwrap().mark);
+                let numbered = producer.numbered(producer.open.unwrap().session, 2, marks[1]);
+                store.send(&batch, Some(&numbered)).await.unwrap();
+            }
+            producer.send_entries(&entries(4..5)).await.unwrap();
+            assert_eq!(producer.last().await, Ok(4));
+            assert_eq!(store.status().await.unwrap().waiting, 4);
+        }
+    }
+
+    /// A store that came back older, or a new one, is given what is still at hand.
+    #[tokio::test]
+    async fn a_store_that_lacks_the_last_ones_gets_them_again() {
+        let (old, new) = (Arc::new(MemoryStore::default()), Arc::new(MemoryStore::default()));
+        let mut producer = Producer::named(old, "a");
+        producer.send_entries(&entries(1..4)).await.unwrap();
+        producer.store = new.clone();
+        producer.send_entries(&entries(4..5)).await.unwrap();
+        assert_eq!(new.status().await.unwrap().waiting, 4);
+        producer.tail = Tail::default();
+        producer.store = Arc::new(MemoryStore::default());
+        let lost = producer.send_entries(&entries(5..6)).await;
+        assert!(matches!(lost, Err(StoreError::Broken(why)) if why.contains("from number 1 on")));
+        assert_eq!(producer.last().await, Ok(0), "and asks");
+    }
+
+    #[test]
+    fn the_tail_is_bounded() {
+        let mut tail = Tail::default();
+        let marked = |numbers| entries(numbers).into_iter().zip(0..);
+        tail.add(marked(0..20_000));
+        assert_eq!(tail.entries.len(), KEPT);
+        assert!(tail.take(KEPT as u64 + 1).is_none());
+        let newest: Vec<Bytes> = tail.take(2).unwrap().into_iter().map(|(entry, _)| entry).collect();
+        assert_eq!(newest, entries(19_998..20_000));
+        tail.add([(Bytes::from(vec![0; KEPT_BYTES + 1]), 0)].into_iter());
+        assert!(tail.entries.is_empty() && tail.bytes == 0);
+    }
+}
