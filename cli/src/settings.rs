@@ -39,6 +39,7 @@ struct File {
     line: Option<String>,
     handler: Option<String>,
     concurrency: Option<usize>,
+    transactions: Option<usize>,
     window: Option<u64>,
     input: Option<InputFormat>,
     max_size: Option<u64>,
@@ -218,6 +219,7 @@ impl Settings {
         Ok(ServiceSettings {
             handler: handler.map_or(Ok(HandlerSpec::ECHO), |text| text.parse())?,
             processor,
+            transactions: given.transactions.or(file.transactions),
             sequencer: SequencerOptions {
                 window: usize::try_from(window).unwrap_or(usize::MAX),
                 ..SequencerOptions::default()
@@ -241,6 +243,8 @@ fn parse_duration(text: &str) -> anyhow::Result<Duration> {
 pub(crate) struct ServiceSettings {
     pub(crate) handler: HandlerSpec,
     pub(crate) processor: ProcessorOptions,
+    /// How many at once, as it was asked for.
+    pub(crate) transactions: Option<usize>,
     pub(crate) sequencer: SequencerOptions,
 }
 
