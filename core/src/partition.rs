@@ -24,6 +24,7 @@ mod claim;
 mod clock;
 mod complete;
 mod emit;
+mod keep;
 mod receive;
 mod renew;
 mod status;
@@ -34,6 +35,7 @@ pub use claim::{Claim, ClaimRequest, Limits};
 pub use clock::{SET_BACK_US, TELL_EVERY_US};
 pub use complete::{Completed, Completion};
 pub use emit::{Cursor, EmitRequest, Emitted, Followed, Processed, Ready, Turn};
+pub use keep::{Grace, Keep, Limit, Oldest, TRIM_MOST};
 pub use receive::ReceiveRequest;
 pub use renew::{RenewRequest, Renewed};
 pub use status::{Blocker, Status};
@@ -54,12 +56,18 @@ pub struct Partition {
     term: Term,
     lock: Option<Lock>,
     records: BTreeMap<Id, Stored>,
+    /// Those of them that are delivered, in their order: where, and when.
+    delivered: VecDeque<(Position, Micros, Id)>,
     processed: BTreeMap<Cursor, (Position, Turn)>,
     last_cursor: u64,
-    outputs: VecDeque<(Position, Bytes)>,
-    dead: Vec<DeadLetter>,
+    /// With the time of their delivery.
+    outputs: VecDeque<(Position, Micros, Bytes)>,
+    dead: VecDeque<DeadLetter>,
     /// The time when a deadline was last set.
     told: Micros,
+    grace: Grace,
+    /// What was last asked for.
+    keep: Option<Keep>,
 }
 
 /// Where a claimed message is.
@@ -121,11 +129,14 @@ impl Default for Partition {
             term: Term::default(),
             lock: None,
             records: BTreeMap::new(),
+            delivered: VecDeque::new(),
             processed: BTreeMap::new(),
             last_cursor: 0,
             outputs: VecDeque::new(),
-            dead: Vec::new(),
+            dead: VecDeque::new(),
             told: Micros::default(),
+            grace: Grace::default(),
+            keep: None,
         }
     }
 }

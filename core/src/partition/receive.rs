@@ -19,14 +19,14 @@ impl Partition {
     /// The oldest outputs, in ascending position, after the acknowledged ones are gone.
     pub fn receive(&mut self, request: &ReceiveRequest) -> Vec<Bytes> {
         if let Some(written) = request.acknowledge {
-            while self.outputs.front().is_some_and(|(position, _)| *position <= written) {
+            while self.outputs.front().is_some_and(|(position, ..)| *position <= written) {
                 self.outputs.pop_front();
             }
         }
         self.outputs
             .iter()
             .take(request.max)
-            .map(|(_, output)| output.clone())
+            .map(|(.., output)| output.clone())
             .collect()
     }
 }

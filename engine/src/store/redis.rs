@@ -28,8 +28,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Page,
-    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Keep, Limit,
+    Page, ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
 };
 use conga_core::term::Campaign;
 
@@ -72,6 +72,7 @@ mod send;
 mod slot;
 mod status;
 mod target;
+mod trim;
 mod witness;
 
 /// How to connect.
@@ -358,6 +359,15 @@ impl Store for RedisStore {
     #[expect(clippy::similar_names, reason = "the trait's names")]
     async fn browse(&self, shelf: Shelf, from: Option<&str>) -> Result<Page> {
         self.read_page(shelf, from).await
+    }
+
+    /// Memory is short and dear, so a limit is set that a line of any age fits in.
+    fn keeps(&self) -> Keep {
+        Keep {
+            records: Limit::last(1_000_000),
+            dead: Limit::last(1_000_000),
+            outputs: Limit::NONE,
+        }
     }
 
     fn wakes(&self) -> &Wakes {

@@ -171,6 +171,7 @@ impl Store for Flawed {
         if self.has(Flaw::NeverFrees) {
             for owner in self.owners() {
                 let renewal = RenewRequest {
+                    keep: None,
                     owner,
                     lease_us: u64::from(u32::MAX),
                     held: None,

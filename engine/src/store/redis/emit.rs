@@ -19,6 +19,7 @@ impl RedisStore {
             &keys.output,
             &keys.input,
             keys.wake(Topic::Output),
+            &keys.kept,
         ]);
         let cursors = || request.entries.iter().map(|ready| ready.processed.cursor);
         call.arg(self.time())

@@ -13,13 +13,13 @@ use crate::store::{Result, StoreError};
 
 /// "cong": says in the file's header whose it is.
 const APPLICATION: i32 = 0x636f_6e67;
-const VERSION: i32 = 4;
+const VERSION: i32 = 6;
 
 /// How long another process may take to make a new file ours.
 const SETUP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What each version of the schema has beyond the one before it, from version 2 on.
-const UPGRADES: [&str; 3] = [
+const UPGRADES: [&str; 5] = [
     "ALTER TABLE line ADD COLUMN told INTEGER NOT NULL DEFAULT 0;",
     "ALTER TABLE processed RENAME TO processed_before;
      CREATE TABLE processed (line INTEGER NOT NULL, position INTEGER NOT NULL, cursor INTEGER NOT NULL, record INTEGER,
@@ -35,6 +35,14 @@ const UPGRADES: [&str; 3] = [
      CREATE TABLE output (place INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
      INSERT INTO output SELECT (line << 48) + position, body FROM output_before;
      DROP TABLE output_before;",
+    "",
+    "ALTER TABLE line ADD COLUMN keep TEXT;
+     ALTER TABLE line ADD COLUMN safe INTEGER NOT NULL DEFAULT 1;
+     ALTER TABLE line ADD COLUMN below INTEGER NOT NULL DEFAULT 1;
+     ALTER TABLE line ADD COLUMN until INTEGER NOT NULL DEFAULT 1;
+     ALTER TABLE dead ADD COLUMN cursor INTEGER NOT NULL DEFAULT 0;
+     CREATE INDEX dead_cursor ON dead (line, cursor);
+     CREATE INDEX record_position ON record (line, position);",
 ];
 
 /// Whose a file is.

@@ -10,6 +10,7 @@ use super::convert::{attempt_at, int, micros_at, uint};
 use super::database::Database;
 use super::sql::sql;
 use super::step::Step;
+use super::trim;
 use crate::store::Result;
 
 pub(super) fn status(database: &Database) -> Result<Status> {
@@ -21,6 +22,7 @@ pub(super) fn status(database: &Database) -> Result<Status> {
                 row.get::<_, String>(0).map(OwnerId::new)
             })?
             .collect::<rusqlite::Result<_>>()?;
+        let (keep, oldest) = trim::kept(step)?;
         Ok(Status {
             now: step.now,
             // The positions from next to last, and from head to next: each of those is in flight or processed.
@@ -30,6 +32,8 @@ pub(super) fn status(database: &Database) -> Result<Status> {
             output: line.output,
             recorded: line.recorded,
             dead: line.dead,
+            oldest,
+            keep,
             head: line.head,
             next: line.next,
             blocker: blocker(step, line.head)?,

@@ -43,7 +43,9 @@ async fn a_file_of_an_older_version_is_brought_up_to_date() {
     let store = rig.open().await;
     store.send(&[Bytes::from_static(b"a")]).await.unwrap();
     drop(store);
-    let old = "ALTER TABLE line DROP COLUMN told; DROP TABLE processed; \
+    let old = "DROP INDEX record_position; DROP INDEX dead_cursor; ALTER TABLE dead DROP COLUMN cursor; \
+               ALTER TABLE line DROP COLUMN keep; ALTER TABLE line DROP COLUMN safe; ALTER TABLE line DROP COLUMN below; \
+               ALTER TABLE line DROP COLUMN until; ALTER TABLE line DROP COLUMN told; DROP TABLE processed; \
                CREATE TABLE processed (line INTEGER NOT NULL, \
                cursor INTEGER NOT NULL, position INTEGER NOT NULL, record INTEGER, open TEXT, died INTEGER, \
                PRIMARY KEY (line, cursor)) STRICT, WITHOUT ROWID; ALTER TABLE input RENAME TO i; \
@@ -58,7 +60,7 @@ async fn a_file_of_an_older_version_is_brought_up_to_date() {
         store.unwrap();
     }
     assert_eq!(rig.open().await.status().await.unwrap().waiting, 1);
-    assert_eq!(rig.count("SELECT user_version FROM pragma_user_version"), 4);
+    assert_eq!(rig.count("SELECT user_version FROM pragma_user_version"), 6);
 }
 
 #[tokio::test]
