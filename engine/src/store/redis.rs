@@ -75,6 +75,14 @@ mod target;
 mod trim;
 mod witness;
 
+/// What stays where nobody says otherwise: memory is dear, so that a line of any age has to fit in. Of messages of 200
+/// bytes these are about 600 MB of records.
+pub(super) const KEEPS: Keep = Keep {
+    records: Limit::last(1_000_000),
+    dead: Limit::last(1_000_000),
+    outputs: Limit::NONE,
+};
+
 /// How to connect.
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
@@ -361,13 +369,8 @@ impl Store for RedisStore {
         self.read_page(shelf, from).await
     }
 
-    /// Memory is short and dear, so a limit is set that a line of any age fits in.
     fn keeps(&self) -> Keep {
-        Keep {
-            records: Limit::last(1_000_000),
-            dead: Limit::last(1_000_000),
-            outputs: Limit::NONE,
-        }
+        KEEPS
     }
 
     fn wakes(&self) -> &Wakes {
