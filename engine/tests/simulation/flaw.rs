@@ -1,6 +1,6 @@
 //! Stores that break a law: the simulation has to find each of them, else it finds nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits, Page,
-    ReceiveRequest, RenewRequest, Renewed, Shelf, Status,
+    ReceiveRequest, RenewRequest, Renewed, Row, Shelf, Status,
 };
 use conga::core::term::Campaign;
 use conga::deliver::position_of;
@@ -62,10 +62,13 @@ pub(crate) enum Flaw {
     /// Delivers neither with a complete nor with a renewal.
     NeverDelivers,
     RenewsWithoutDelivering,
+    /// Lets go of a record that is not delivered yet.
+    TrimsWhatWaits,
+    TrimsOneTooMany,
 }
 
 impl Flaw {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::LosesAnEntry,
         Self::LosesAClaim,
         Self::LeasesTwice,
@@ -89,6 +92,8 @@ impl Flaw {
         Self::LosesDeliveries,
         Self::NeverDelivers,
         Self::RenewsWithoutDelivering,
+        Self::TrimsWhatWaits,
+        Self::TrimsOneTooMany,
     ];
 }
 
@@ -106,6 +111,8 @@ pub(crate) struct Flawed {
     /// What it has delivered by itself.
     out: Arc<Mutex<BTreeMap<Position, Bytes>>>,
     completes: Arc<AtomicU64>,
+    /// Whose records have gone before their turn.
+    trimmed: Arc<Mutex<BTreeSet<Position>>>,
 }
 
 impl Flawed {
@@ -118,6 +125,7 @@ impl Flawed {
             again: Arc::default(),
             out: Arc::default(),
             completes: Arc::default(),
+            trimmed: Arc::default(),
         }
     }
 
@@ -219,6 +227,19 @@ impl Store for Flawed {
         if self.has(Flaw::FreesEarly) {
             request.lease_us /= 50;
         }
+        if let Some(keep) = &mut request.keep
+            && keep.records.is_set()
+        {
+            if self.has(Flaw::TrimsOneTooMany) {
+                keep.records.count = keep.records.count.map(|count| count.saturating_sub(1));
+            }
+            if self.has(Flaw::TrimsWhatWaits) {
+                let rows = self.inner.browse(Shelf::Record, None).await?.rows;
+                let waits = |row: &&Row| !row.json.windows(11).any(|part| part == b"\"sequenced\"");
+                let waiting = rows.iter().find(waits).and_then(|row| position_of(&row.json));
+                self.trimmed.lock().unwrap().extend(waiting);
+            }
+        }
         self.for_renewal().renew(&request).await
     }
 
@@ -267,6 +288,8 @@ impl Store for Flawed {
         }
         let mut outputs = self.inner.receive(&request).await?;
         outputs.append(&mut self.again.lock().unwrap());
+        let trimmed = self.trimmed.lock().unwrap();
+        outputs.retain(|output| position_of(output).is_none_or(|position| !trimmed.contains(&position)));
         if self.has(Flaw::HidesAnOutput) {
             outputs.retain(|output| position_of(output) != Some(Position(2)));
         }
@@ -287,6 +310,10 @@ impl Store for Flawed {
             Shelf::Record => Flaw::ForgetsARecord,
             Shelf::Dead => Flaw::ForgetsADeadLetter,
         };
+        let trimmed = self.trimmed.lock().unwrap();
+        page.rows.retain(|row| {
+            shelf == Shelf::Dead || position_of(&row.json).is_none_or(|position| !trimmed.contains(&position))
+        });
         if self.has(forgets) {
             page.rows.pop();
         }

@@ -109,7 +109,7 @@ pub(crate) enum Happened {
     },
     Received {
         acknowledged: Option<Position>,
-        outputs: Vec<Position>,
+        outputs: Vec<Bytes>,
     },
     Met {
         verb: &'static str,

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use conga::core::message::Payload;
+use conga::core::partition::Keep;
 use conga::random::SeededRandom;
 use conga::send::Outgoing;
 
 mod delivery;
+mod keep;
 
 pub(crate) use delivery::Delivering;
 
@@ -124,6 +126,7 @@ pub(crate) enum Parcel {
 pub(crate) struct Plan {
     pub(crate) weather: Weather,
     pub(crate) delivering: Delivering,
+    pub(crate) keep: Keep,
     pub(crate) places: Vec<Place>,
     /// For each producer, what it sends and how long it waits before.
     pub(crate) parcels: Vec<Vec<(Duration, Parcel)>>,
@@ -196,6 +199,7 @@ impl Plan {
         Self {
             weather,
             delivering,
+            keep: keep::draw(seed),
             places,
             parcels,
             trouble,

@@ -339,7 +339,7 @@ impl Store for Connection {
     async fn receive(&self, request: &ReceiveRequest) -> Result<Vec<Bytes>> {
         carry!(self, receive, true, [request], |outputs, _| Happened::Received {
             acknowledged: request.acknowledge,
-            outputs: outputs.iter().filter_map(|output| position_of(output)).collect(),
+            outputs: outputs.clone(),
         })
     }
 

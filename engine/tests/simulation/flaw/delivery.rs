@@ -22,6 +22,7 @@ impl Flawed {
             again: self.again.clone(),
             out: self.out.clone(),
             completes: self.completes.clone(),
+            trimmed: self.trimmed.clone(),
         }
     }
 
