@@ -34,7 +34,9 @@ const BATCH: usize = 1_000;
 pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool> {
     let given = &pipe.service;
     if given.keep_records.or(given.keep_dead).or(given.keep_output).is_some() {
-        return Err(wrong("`conga pipe` keeps all of a job, to know what of it is done: leave --keep-… out"));
+        return Err(wrong(
+            "`conga pipe` keeps all of a job, to know what of it is done: leave --keep-… out",
+        ));
     }
     let (url, line, place) = if let Some(job) = &pipe.job {
         let line = match settings.given_line() {
