@@ -367,7 +367,7 @@ impl Store for Connection {
             Received::Outputs(outputs) => Happened::Received {
                 reign: request.reign.clone(),
                 acknowledged: request.acknowledge,
-                outputs: outputs.iter().filter_map(|output| position_of(output)).collect(),
+                outputs: outputs.clone(),
             },
             Received::Fenced { term } => Happened::Refused {
                 reign: request.reign.clone(),
