@@ -4,9 +4,10 @@
 //! horizon of that. A record of which the line may still have to deliver something never goes.
 //!
 //! Which ones that are is told by a grace period, as where readers are waited for before memory is freed (epochs; RCU,
-//! <https://www.kernel.org/doc/html/latest/RCU/whatisRCU.html>). What waits for its turn may ask for a record of a lower position that has not been delivered yet when it was completed; asked for one that has
-//! been, it waits for nothing. So when all is delivered that had been claimed when the head stood at some position, then
-//! nobody asks for what stands below that position any more.
+//! <https://www.kernel.org/doc/html/latest/RCU/whatisRCU.html>). What waits for its turn may ask for a record of a lower
+//! position that had not been delivered yet when it was completed; asked for one that had been, it waits for nothing. So
+//! when all is delivered that had been claimed when the head stood at some position, then nobody asks for what stands below
+//! that position any more.
 
 use super::Partition;
 use crate::message::Position;
