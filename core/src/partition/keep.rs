@@ -4,10 +4,10 @@
 //! horizon of that. A record of which the line may still have to deliver something never goes.
 //!
 //! Which ones that are is told by a grace period, as where readers are waited for before memory is freed (epochs; RCU,
-//! <https://www.kernel.org/doc/html/latest/RCU/whatisRCU.html>). What waits for its turn
-//! may ask for a record of a lower position that has not been delivered yet when it was completed; asked for one that has
-//! been, it waits for nothing. So when all is delivered that had been claimed when the head stood at some position, then
-//! nobody asks for what stands below that position any more.
+//! <https://www.kernel.org/doc/html/latest/RCU/whatisRCU.html>). What waits for its turn may ask for a record of a lower
+//! position that had not been delivered yet when it was completed; asked for one that had been, it waits for nothing. So
+//! when all is delivered that had been claimed when the head stood at some position, then nobody asks for what stands below
+//! that position any more.
 
 use super::Partition;
 use crate::message::Position;
@@ -178,49 +178,59 @@ impl Partition {
         if keep.records.is_set() {
             self.grace = self.grace.at(self.head, self.next);
         }
-        let more_records = self.trim_one(
-            |line| line.is_record_over(now, keep),
-            |line| {
-                if let Some((_, _, id)) = line.delivered.pop_front() {
-                    line.records.remove(&id);
-                }
-            },
-        );
-        let more_dead = self.trim_one(
-            |line| {
-                let count = line.dead.len() as u64;
-                (line.dead.front()).is_some_and(|letter| keep.dead.is_over(count, letter.died, now))
-            },
-            |line| drop(line.dead.pop_front()),
-        );
-        let more_outputs = self.trim_one(
-            |line| {
-                let count = line.outputs.len() as u64;
-                (line.outputs.front()).is_some_and(|(_, since, _)| keep.outputs.is_over(count, *since, now))
-            },
-            |line| drop(line.outputs.pop_front()),
-        );
-        more_records || more_dead || more_outputs
+        let trimmed = [
+            Self::trim_one(self, Self::forget_record, now, keep),
+            Self::trim_one(self, Self::forget_dead_letter, now, keep),
+            Self::trim_one(self, Self::forget_output, now, keep),
+        ];
+        trimmed.contains(&true)
     }
 
     /// Lets go of the oldest of a kind, one after the other. Whether there is more.
-    fn trim_one(&mut self, is_over: impl Fn(&Self) -> bool, forget: impl Fn(&mut Self)) -> bool {
+    fn trim_one(
+        partition: &mut Self,
+        forget: impl Fn(&mut Self, Micros, &Keep, bool) -> bool,
+        now: Micros,
+        keep: &Keep,
+    ) -> bool {
         let mut gone = 0;
-        while is_over(self) {
-            if gone == TRIM_MOST {
-                return true;
-            }
-            forget(self);
+        while gone < TRIM_MOST && forget(partition, now, keep, true) {
             gone += 1;
         }
-        false
+        forget(partition, now, keep, false)
     }
 
-    fn is_record_over(&self, now: Micros, keep: &Keep) -> bool {
+    /// Lets go of the oldest record, if it is over, or only looks. Whether it is.
+    fn forget_record(&mut self, now: Micros, keep: &Keep, really: bool) -> bool {
         let count = self.delivered.len() as u64;
-        self.delivered
-            .front()
-            .is_some_and(|(position, since, _)| *position < self.grace.safe && keep.records.is_over(count, *since, now))
+        let is_over = self.delivered.front().is_some_and(|(position, since, _)| {
+            *position < self.grace.safe && keep.records.is_over(count, *since, now)
+        });
+        if is_over
+            && really
+            && let Some((_, _, id)) = self.delivered.pop_front()
+        {
+            self.records.remove(&id);
+        }
+        is_over
+    }
+
+    fn forget_dead_letter(&mut self, now: Micros, keep: &Keep, really: bool) -> bool {
+        let count = self.dead.len() as u64;
+        let is_over = (self.dead.front()).is_some_and(|letter| keep.dead.is_over(count, letter.died, now));
+        if is_over && really {
+            self.dead.pop_front();
+        }
+        is_over
+    }
+
+    fn forget_output(&mut self, now: Micros, keep: &Keep, really: bool) -> bool {
+        let count = self.outputs.len() as u64;
+        let is_over = (self.outputs.front()).is_some_and(|(_, since, _)| keep.outputs.is_over(count, *since, now));
+        if is_over && really {
+            self.outputs.pop_front();
+        }
+        is_over
     }
 
     /// Since when the oldest of each kind is there.

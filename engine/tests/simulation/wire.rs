@@ -13,7 +13,6 @@ use conga::core::partition::{
     Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::term::Campaign;
-use conga::deliver::position_of;
 use conga::store::{Result, SharedStore, Store, StoreError};
 use conga::wake::Wakes;
 use tokio::sync::oneshot;

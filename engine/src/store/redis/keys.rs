@@ -34,7 +34,7 @@ pub(super) struct Keys {
     pub(super) alive: String,
     /// hash: the system of record, id → JSON. Before delivery it ends with `processed`, after it is the output.
     pub(super) record: String,
-    /// list: notes of which records came out, the oldest first: MessagePack of the time of their delivery, the last
+    /// list: notes of which records came out, the oldest first: packed by `cmsgpack`, the time of their delivery, the last
     /// position, and their ids.
     pub(super) kept: String,
     /// stream: what waits for its turn. `position`, and then `ids`: a JSON array of those of the positions from there on,
