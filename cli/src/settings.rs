@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use conga::core::message::Format;
-use conga::core::partition::Limits;
+use conga::core::partition::{Keep, Limits};
 use conga::ledger::LedgerUrl;
 use conga::line::Line;
 use conga::process::ProcessorOptions;
@@ -13,7 +13,7 @@ use conga::sequence::SequencerOptions;
 use conga::store::{OpenOptions, SharedStore, StoreUrl};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Common, Delivery, InputFormat, OnDead, Service, duration};
+use crate::args::{Common, Delivery, InputFormat, OnDead, Service, Stays, duration};
 
 /// How long to wait before looking again for a store that is not there.
 pub(crate) const RETRY: Duration = Duration::from_millis(200);
@@ -46,6 +46,9 @@ struct File {
     on_dead: Option<OnDead>,
     max_attempts: Option<u32>,
     drain: Option<String>,
+    keep_records: Option<Stays>,
+    keep_dead: Option<Stays>,
+    keep_output: Option<Stays>,
 }
 
 /// What every command works with.
@@ -208,6 +211,7 @@ impl Settings {
             ..defaults
         };
         processor.backoff.max_attempts = max_attempts;
+        processor.keep = Some(self.keep(given));
         processor.claim.window = window;
         processor.claim.limits = Limits {
             entry_bytes: given
@@ -225,6 +229,18 @@ impl Settings {
                 ..SequencerOptions::default()
             },
         })
+    }
+
+    /// How much stays: as asked for, else as the store has it.
+    fn keep(&self, given: &Service) -> Keep {
+        let (file, default) = (&self.file, self.store().keeps());
+        let asked =
+            |given: Option<Stays>, file: Option<Stays>, default| given.or(file).map_or(default, |stays| stays.0);
+        Keep {
+            records: asked(given.keep_records, file.keep_records, default.records),
+            dead: asked(given.keep_dead, file.keep_dead, default.dead),
+            outputs: asked(given.keep_output, file.keep_output, default.outputs),
+        }
     }
 }
 

@@ -343,6 +343,7 @@ async fn without_memory_nothing_new_begins_and_what_was_begun_ends() {
     assert!(matches!(claimed, Err(StoreError::Unavailable(_))), "{claimed:?}");
     let renewed = store
         .renew(&RenewRequest {
+            keep: None,
             owner: OwnerId::new("p1"),
             lease_us: SECOND,
             held: None,

@@ -32,6 +32,7 @@ async fn open(server: &RedisServer) -> RedisStore {
 
 async fn show(store: &RedisStore, owner: &str) {
     let request = RenewRequest {
+        keep: None,
         owner: OwnerId::new(owner),
         lease_us: MINUTE,
         held: None,

@@ -175,6 +175,7 @@ async fn each_step_can_be_asked_again_whatever_became_of_it() {
         })
         .await;
         let held = RenewRequest {
+            keep: None,
             owner: OwnerId::new("p"),
             lease_us: MINUTE,
             held: Some(Vec::new()),

@@ -135,6 +135,7 @@ impl Bank {
             owner: clerk.owner.clone(),
             lease_us: 0,
             held: None,
+            keep: None,
             limits: Limits::default(),
         };
         self.store.renew(&leave).await.unwrap();

@@ -15,6 +15,9 @@ use crate::history::{Ending, Happened, History, Moved, Who};
 use crate::plan::Plan;
 
 mod account;
+mod keep;
+
+pub(crate) use keep::records_gone;
 
 /// When all is healed, the head moves at least so often, in microseconds, while there is work. A lease or a lock of
 /// somebody who is gone takes a second of it.
@@ -45,6 +48,7 @@ pub(crate) fn judge(seed: u64, history: &History) -> Vec<String> {
         numbered: BTreeMap::new(),
         sessions: BTreeMap::new(),
         written: BTreeMap::new(),
+        results: BTreeMap::new(),
     };
     judge.events.push(Event::Window {
         size: judge.plan.window,
@@ -114,6 +118,8 @@ struct Judge {
     sessions: BTreeMap<ProducerId, Session>,
     /// What consumers have written down.
     written: BTreeMap<Position, Bytes>,
+    /// The results that were handed out, and whose they are.
+    results: BTreeMap<Position, (Id, Bytes)>,
 }
 
 impl Judge {
@@ -413,8 +419,10 @@ impl Judge {
         self.expect(is_right, || format!("{reign:?} comes after {before:?}"));
     }
 
-    fn received(&mut self, acknowledged: Option<Position>, outputs: &[Position]) {
-        let last_written = self.written.last_key_value().map(|(position, _)| *position);
+    fn received(&mut self, acknowledged: Option<Position>, outputs: &[Bytes]) {
+        let last_written = self.last_written();
+        outputs.iter().for_each(|output| self.hand_out(output));
+        let outputs: Vec<_> = outputs.iter().filter_map(|output| position_of(output)).collect();
         self.expect(acknowledged <= last_written, || {
             format!("{acknowledged:?} is acknowledged, but only {last_written:?} is written")
         });
@@ -436,12 +444,13 @@ impl Judge {
             return self.expect(before == *output, || format!("{before:?} has become {output:?}"));
         }
         match Output::parse(output) {
-            Ok(Output { record, .. }) => self.events.push(Event::Delivered {
-                position,
-                id: record.id,
-                at,
-                dead: matches!(record.body, Body::Dead { .. }),
-            }),
+            Ok(Output { record, .. }) => {
+                let dead = matches!(record.body, Body::Dead { .. });
+                if dead || !self.counts_again(&record.id, position) {
+                    let id = record.id;
+                    self.events.push(Event::Delivered { position, id, at, dead });
+                }
+            }
             Err(error) => self.wrong(error.to_string()),
         }
     }

@@ -151,6 +151,7 @@ async fn process(
             max_attempts: plan.max_attempts,
         },
         mark_dead: plan.mark_dead,
+        keep: Some(plan.keep),
         drain: world.dice.lock().unwrap().millis(0, LONGEST_DRAIN_MS),
         ..ProcessorOptions::default()
     };
