@@ -111,10 +111,10 @@ async fn send_lines(
                     return Err(another_input(there));
                 }
             } else {
-                entries.push(entry(line));
+                entries.push((entry(line), mark));
             }
         }
-        producer.send_marked(&entries, mark).await.map_err(|error| {
+        producer.send_marked(&entries).await.map_err(|error| {
             let state = match error {
                 StoreError::Unknown(_) => "are in doubt",
                 _ => "and all after them were not sent",

@@ -17,8 +17,9 @@ use crate::store::{Result, SharedStore, StoreError};
 /// name, and the line knows the last number of each name. So whatever had no answer is sent again without harm, and who
 /// is started again under the same name asks by [`NamedProducer::last`] where to go on.
 ///
-/// One process at a time may use a name. That another does is found out as soon as both have sent something, and is an
-/// error. The line forgets a name that was not used for seven days
+/// One process at a time may use a name. That another does, or that a send of one that was killed arrives only after the
+/// next has asked where to go on, is found out by the marks, and is an error; but not for who sends the same messages
+/// again by [`NamedProducer::send_marked`]. The line forgets a name that was not used for seven days
 /// ([`conga_core::partition::KEPT_US`]).
 #[derive(Debug)]
 pub struct NamedProducer {
@@ -28,8 +29,10 @@ pub struct NamedProducer {
     name: ProducerId,
     /// The last number that is in the line, and its mark; nothing, if that has to be asked.
     last: Option<(u64, u64)>,
-    /// What comes after it: given, and not known to be in the line.
-    pending: Vec<Bytes>,
+    /// What comes after it: given, and not known to be in the line. Each with its mark, if that was given too.
+    pending: Vec<(Bytes, Option<u64>)>,
+    /// A number that is in the line already although it was not sent here yet, and its mark.
+    ahead: Option<(u64, u64)>,
     /// What came before it, for a store that comes back older than it was.
     tail: Tail,
 }
@@ -44,6 +47,7 @@ impl Producer {
             name: ProducerId::new(name),
             last: None,
             pending: Vec::new(),
+            ahead: None,
             tail: Tail::default(),
         }
     }
@@ -105,21 +109,23 @@ impl NamedProducer {
     /// # Cancellation
     /// As [`NamedProducer::send`].
     pub async fn send_entries(&mut self, entries: &[Bytes]) -> Result<()> {
-        self.pending.extend_from_slice(entries);
-        self.flush(None).await
+        self.pending.extend(entries.iter().map(|entry| (entry.clone(), None)));
+        self.flush().await
     }
 
-    /// As [`NamedProducer::send_entries`], with a mark that the line keeps until the next: of all that was sent under this
-    /// name so far, a checksum, by which who is started again can tell whether it sends the same.
+    /// As [`NamedProducer::send_entries`], with a mark for each: a checksum of all that was sent under this name up to it, by
+    /// which who is started again can tell whether it sends the same. The line keeps that of the last. It need not be the
+    /// entry that is sent that is summed up, but what is the same in each run.
     ///
     /// # Errors
     /// As [`NamedProducer::send`].
     ///
     /// # Cancellation
     /// As [`NamedProducer::send`].
-    pub async fn send_marked(&mut self, entries: &[Bytes], mark: u64) -> Result<()> {
-        self.pending.extend_from_slice(entries);
-        self.flush(Some(mark)).await
+    pub async fn send_marked(&mut self, entries: &[(Bytes, u64)]) -> Result<()> {
+        let marked = entries.iter().map(|(entry, mark)| (entry.clone(), Some(*mark)));
+        self.pending.extend(marked);
+        self.flush().await
     }
 
     async fn ask(&mut self) -> Result<(u64, u64)> {
@@ -166,38 +172,55 @@ impl NamedProducer {
     }
 
     /// Sends what is pending.
-    async fn flush(&mut self, mark: Option<u64>) -> Result<()> {
+    async fn flush(&mut self) -> Result<()> {
         while !self.pending.is_empty() {
-            if let Err(error) = self.try_flush(mark).await {
+            if let Err(error) = self.try_flush().await {
                 // Whoever hears of it decides what becomes of these; what is there has to be asked.
                 self.pending.clear();
                 self.tail = Tail::default();
-                self.last = None;
+                (self.last, self.ahead) = (None, None);
                 return Err(error);
             }
         }
         Ok(())
     }
 
-    async fn try_flush(&mut self, mark: Option<u64>) -> Result<()> {
+    async fn try_flush(&mut self) -> Result<()> {
         let (last, before) = self.ask().await?;
+        let (mut entries, mut marks) = (Vec::new(), Vec::new());
+        let mut sum = before;
+        for (entry, mark) in &self.pending {
+            sum = mark.unwrap_or_else(|| checksum(sum, entry));
+            entries.push(entry.clone());
+            marks.push(sum);
+        }
         let numbered = Numbered {
             producer: self.name.clone(),
             first: last + 1,
-            mark: mark.unwrap_or_else(|| self.pending.iter().fold(before, |mark, entry| checksum(mark, entry))),
+            mark: sum,
         };
-        let end = (last + self.pending.len() as u64, numbered.mark);
-        match self.ask_store(&self.pending, &numbered).await? {
-            Sent::Accepted { last, mark } if (last, mark) == end => {
+        let end = (last + entries.len() as u64, sum);
+        match self.ask_store(&entries, &numbered).await? {
+            Sent::Accepted { last: there, mark } => {
+                let is_replay = self.pending.iter().all(|(_, mark)| mark.is_some());
+                if there > end.0 && is_replay {
+                    // Sent by an earlier run, and arrived since this one has asked. What it was will be seen.
+                    self.ahead = Some((there, mark));
+                } else if (there, mark) != end {
+                    return Err(self.another());
+                }
+                if let Some((number, mark)) = self.ahead.filter(|(number, _)| *number <= end.0) {
+                    let nth = usize::try_from(number.saturating_sub(last + 1)).ok();
+                    if nth.and_then(|nth| marks.get(nth)) != Some(&mark) {
+                        return Err(self.another());
+                    }
+                    self.ahead = None;
+                }
                 self.last = Some(end);
-                self.tail.add(self.pending.drain(..));
+                self.pending.clear();
+                self.tail.add(entries.into_iter().zip(marks));
                 Ok(())
             }
-            Sent::Accepted { .. } => Err(StoreError::Broken(format!(
-                "another process sends under the name `{}`, so that what only one of them has sent may be left out: give \
-                 each a name of its own, and send again what is missing",
-                self.name
-            ))),
             Sent::Missing { from } => {
                 let lost = last + 1 - from.min(last + 1);
                 let Some(again) = self.tail.take(lost) else {
@@ -208,12 +231,24 @@ impl NamedProducer {
                     )));
                 };
                 tracing::warn!(producer = %self.name, from, last, "the store has come back older than it was; sending again");
-                self.pending.splice(..0, again);
-                // The mark before these is not known here, and of no use where one is given.
+                self.pending
+                    .splice(..0, again.into_iter().map(|(entry, mark)| (entry, Some(mark))));
+                self.ahead = None;
+                // Each of these has its mark, so that of the one before them is of no use.
                 self.last = Some((from.saturating_sub(1), 0));
                 Ok(())
             }
         }
+    }
+}
+
+impl NamedProducer {
+    fn another(&self) -> StoreError {
+        StoreError::Broken(format!(
+            "another process sends under the name `{}`, or has sent something else under it, so that what only one of them \
+             has sent may be left out: give each a name of its own, and send again what is missing",
+            self.name
+        ))
     }
 }
 
@@ -231,7 +266,7 @@ pub fn checksum(before: u64, entry: &[u8]) -> u64 {
 /// What was accepted lately. A failover takes back the last moments, and then this may be all there is of them.
 #[derive(Debug, Default)]
 struct Tail {
-    entries: VecDeque<Bytes>,
+    entries: VecDeque<(Bytes, u64)>,
     bytes: usize,
 }
 
@@ -240,24 +275,24 @@ const KEPT: usize = 10_000;
 const KEPT_BYTES: usize = 8 << 20;
 
 impl Tail {
-    fn add(&mut self, entries: impl Iterator<Item = Bytes>) {
+    fn add(&mut self, entries: impl Iterator<Item = (Bytes, u64)>) {
         for entry in entries {
-            self.bytes += entry.len();
+            self.bytes += entry.0.len();
             self.entries.push_back(entry);
         }
         while (self.entries.len() > KEPT || self.bytes > KEPT_BYTES)
             && let Some(oldest) = self.entries.pop_front()
         {
-            self.bytes -= oldest.len();
+            self.bytes -= oldest.0.len();
         }
     }
 
     /// The newest `count`, if there are so many.
-    fn take(&mut self, count: u64) -> Option<Vec<Bytes>> {
+    fn take(&mut self, count: u64) -> Option<Vec<(Bytes, u64)>> {
         let count = usize::try_from(count).ok()?;
         let from = self.entries.len().checked_sub(count)?;
-        let taken: Vec<Bytes> = self.entries.split_off(from).into();
-        self.bytes -= taken.iter().map(Bytes::len).sum::<usize>();
+        let taken: Vec<_> = self.entries.split_off(from).into();
+        self.bytes -= taken.iter().map(|(entry, _)| entry.len()).sum::<usize>();
         Some(taken)
     }
 }
@@ -299,7 +334,7 @@ mod tests {
             let store = Arc::new(MemoryStore::new(Clock::Store));
             let mut producer = Producer::named(store.clone(), "a");
             producer.send_entries(&entries(1..2)).await.unwrap();
-            producer.pending = entries(2..4);
+            producer.pending = entries(2..4).into_iter().map(|entry| (entry, None)).collect();
             if done {
                 let mut same = Producer::named(store.clone(), "a");
                 same.send_entries(&entries(2..4)).await.unwrap();
@@ -307,6 +342,38 @@ mod tests {
             producer.send_entries(&entries(4..5)).await.unwrap();
             assert_eq!(producer.last().await, Ok(4));
             assert_eq!(store.status().await.unwrap().waiting, 4);
+        }
+    }
+
+    /// Found by the simulation (seed 937 of that time): a process was killed, its send arrived after the next had asked.
+    #[tokio::test]
+    async fn a_send_of_an_earlier_run_that_arrives_late_is_the_same_or_an_error() {
+        let marked = |numbers: std::ops::Range<u32>, start: u64| -> Vec<(Bytes, u64)> {
+            let mut mark = start;
+            let entries = entries(numbers).into_iter();
+            entries
+                .map(|entry| {
+                    mark = checksum(mark, &entry);
+                    (entry, mark)
+                })
+                .collect()
+        };
+        for same in [true, false] {
+            let store = Arc::new(MemoryStore::new(Clock::Store));
+            let (mut earlier, mut later) = (Producer::named(store.clone(), "a"), Producer::named(store.clone(), "a"));
+            assert_eq!(later.last().await, Ok(0));
+            let all = marked(1..7, 0);
+            let late = if same { all[..5].to_vec() } else { marked(1..6, 9) };
+            earlier.send_marked(&late).await.unwrap();
+            later.send_marked(&all[..2]).await.unwrap();
+            let rest = later.send_marked(&all[2..]).await;
+            assert_eq!(rest.is_ok(), same, "{rest:?}");
+            assert_eq!(store.status().await.unwrap().waiting, 6);
+            // Who makes up its messages anew is told at once.
+            let mut other = Producer::named(store.clone(), "b");
+            assert_eq!(other.last().await, Ok(0));
+            Producer::named(store, "b").send_entries(&entries(1..4)).await.unwrap();
+            assert!(other.send_entries(&entries(1..2)).await.is_err());
         }
     }
 
@@ -329,11 +396,12 @@ mod tests {
     #[test]
     fn the_tail_is_bounded() {
         let mut tail = Tail::default();
-        tail.add(entries(0..20_000).into_iter());
+        let marked = |entries: Vec<Bytes>| entries.into_iter().map(|entry| (entry, 5));
+        tail.add(marked(entries(0..20_000)));
         assert_eq!(tail.entries.len(), KEPT);
         assert!(tail.take(KEPT as u64 + 1).is_none());
-        assert_eq!(tail.take(2), Some(entries(19_998..20_000)));
-        tail.add([Bytes::from(vec![0; KEPT_BYTES + 1])].into_iter());
+        assert_eq!(tail.take(2), Some(marked(entries(19_998..20_000)).collect()));
+        tail.add(marked(vec![Bytes::from(vec![0; KEPT_BYTES + 1])]));
         assert!(tail.entries.is_empty() && tail.bytes == 0);
     }
 }

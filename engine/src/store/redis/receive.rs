@@ -1,12 +1,13 @@
-//! Receive: the call of `receive.lua`, and a plain read of what comes next, in one transaction.
+//! Receive: the call of `receive.lua`, and a plain read of what comes next, between two looks at whose turn it is.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use conga_core::lease::OwnerId;
 use conga_core::message::Position;
 use conga_core::partition::{ReceiveRequest, Received};
-use conga_core::term::Term;
+use conga_core::term::{Reign, Term};
 
 use super::reply::Items;
 use super::{RedisStore, script, whole};
@@ -14,7 +15,9 @@ use crate::deliver::position_of;
 use crate::store::Result;
 
 impl RedisStore {
-    /// A transaction rather than a script for all of it, so that no output has to pass through Lua.
+    /// Three commands sent at once rather than a script for all of it, so that no output has to pass through Lua; and no
+    /// transaction, which Redis refuses when memory is short, and what is taken off makes room. A reign never comes back
+    /// once another has begun. So if it was the latest before the reading and is after it, it was in between.
     ///
     /// Where replicas are waited for, they have to have what is handed out, and what was taken off. The wait is for a
     /// write that comes after the reading, so it covers all that was read.
@@ -43,7 +46,12 @@ impl RedisStore {
             return Ok(Received::Fenced { term });
         }
         let mut outputs = Vec::new();
-        if let Some(range) = replies.next() {
+        if let (Some(range), Some(latest)) = (replies.next(), replies.next()) {
+            let latest = read_reign(Items::of(latest)?)?;
+            if latest != request.reign {
+                let term = latest.map(|reign| reign.term).unwrap_or_default();
+                return Ok(Received::Fenced { term });
+            }
             let mut range = Items::of(range)?;
             outputs.reserve(range.len());
             while !range.is_empty() {
@@ -59,6 +67,17 @@ impl RedisStore {
         }
         Ok(Received::Outputs(outputs))
     }
+}
+
+/// The latest reign of a consumer: its term, and its lock, `deadline_us|channel|owner`.
+fn read_reign(mut fields: Items) -> Result<Option<Reign>> {
+    let (term, lock) = (fields.optional_text()?, fields.optional_text()?);
+    let owner = lock.as_deref().and_then(|lock| lock.splitn(3, '|').nth(2));
+    let term = term.and_then(|term| term.parse().ok());
+    Ok(owner.zip(term).map(|(owner, term)| Reign {
+        owner: OwnerId::new(owner),
+        term: Term(term),
+    }))
 }
 
 /// So much of an output tells it from others: all of it, unless it is large.
