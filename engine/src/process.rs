@@ -205,7 +205,7 @@ struct Work<H> {
 
 impl<H: Handler> Work<H> {
     async fn run(&mut self, shutdown: &CancellationToken) -> Result<()> {
-        let mut hints = self.claimer.store.wakes().listen(&[Topic::Input, Topic::Output]);
+        let mut hints = self.claimer.store.wakes().listen(&[Topic::Input, Topic::Window]);
         let mut renewal =
             interval(Duration::from_micros(self.claimer.options.lease_us / 3).max(Duration::from_millis(1)));
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -86,7 +86,7 @@ pub trait Store: Debug + Send + Sync {
 
     /// Ends leases (law 2). One answer for each completion, in their order. Wakes [`crate::wake::Topic::Processed`],
     /// and [`crate::wake::Topic::Input`] where something is free again. With [`Delivery::Store`] it delivers too, and wakes
-    /// [`crate::wake::Topic::Output`] if it did.
+    /// [`crate::wake::Topic::Output`] if it did, and [`crate::wake::Topic::Window`] if a claim had found the window full.
     async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>>;
 
     /// Keeps an owner and with it all its leases alive, tells it what it holds, or lets it leave. A leave wakes
@@ -100,7 +100,7 @@ pub trait Store: Debug + Send + Sync {
     async fn follow(&self, cursor: Cursor, max: usize) -> Result<Followed>;
 
     /// Delivers (law 3). Where the outputs are large, a store may deliver only the first of them: the head that it
-    /// answers tells. Wakes [`crate::wake::Topic::Output`].
+    /// answers tells. Wakes as a complete that delivers.
     async fn emit(&self, request: &EmitRequest) -> Result<Emitted>;
 
     /// The oldest outputs, in ascending position, after the acknowledged ones are gone; or neither, under a reign that is

@@ -19,15 +19,17 @@ pub enum Topic {
     Input,
     /// There may be something to sequence.
     Processed,
-    /// There may be something to receive; and the window may have moved.
+    /// There may be something to receive.
     Output,
+    /// The window has moved since a claim found it full; or may have.
+    Window,
     /// The leadership may be free.
     Lock,
 }
 
 impl Topic {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Input, Self::Processed, Self::Output, Self::Lock];
+    pub const ALL: [Self; 5] = [Self::Input, Self::Processed, Self::Output, Self::Window, Self::Lock];
 
     /// The last part of the name of its channel.
     pub fn name(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Topic {
             Self::Input => "in",
             Self::Processed => "processed",
             Self::Output => "out",
+            Self::Window => "window",
             Self::Lock => "lock",
         }
     }
@@ -42,18 +45,28 @@ impl Topic {
 
 /// Where a store gives its hints. Clones share their listeners.
 #[derive(Debug, Clone)]
-pub struct Wakes(Arc<[watch::Sender<()>; 4]>);
+pub struct Wakes(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    hints: [watch::Sender<()>; Topic::ALL.len()],
+    /// Which topics anybody has ever listened for. A store need not hear of the others.
+    wanted: watch::Sender<[bool; Topic::ALL.len()]>,
+}
 
 impl Default for Wakes {
     fn default() -> Self {
-        Self(Arc::new(std::array::from_fn(|_| watch::Sender::new(()))))
+        Self(Arc::new(Shared {
+            hints: std::array::from_fn(|_| watch::Sender::new(())),
+            wanted: watch::Sender::default(),
+        }))
     }
 }
 
 impl Wakes {
     /// Wakes everybody who listens for `topic`.
     pub fn wake(&self, topic: Topic) {
-        self.0[topic as usize].send_replace(());
+        self.0.hints[topic as usize].send_replace(());
     }
 
     /// Wakes everybody.
@@ -65,10 +78,22 @@ impl Wakes {
 
     /// Listens for any of `topics` from now on.
     pub fn listen(&self, topics: &[Topic]) -> Listener {
+        self.0.wanted.send_if_modified(|wanted| {
+            let before = *wanted;
+            topics.iter().for_each(|topic| wanted[*topic as usize] = true);
+            *wanted != before
+        });
         Listener {
-            hints: topics.iter().map(|topic| self.0[*topic as usize].subscribe()).collect(),
+            hints: (topics.iter())
+                .map(|topic| self.0.hints[*topic as usize].subscribe())
+                .collect(),
             look_at: None,
         }
+    }
+
+    /// Which topics anybody has ever listened for, by [`Topic`].
+    pub(crate) fn wanted(&self) -> watch::Receiver<[bool; Topic::ALL.len()]> {
+        self.0.wanted.subscribe()
     }
 }
 

@@ -19,6 +19,7 @@ use conga::line::Line;
 use conga::store::redis::{RedisOptions, RedisStore};
 use conga::store::{Delivery, Store, StoreError};
 use conga::wake::Topic;
+use redis::Value;
 use redis::aio::MultiplexedConnection;
 use redis_server::RedisServer;
 
@@ -212,11 +213,82 @@ async fn a_hint_reaches_the_other_stores() {
     assert!(heard.is_err(), "nothing was said about the lock");
 }
 
+/// Each subscriber costs the server a write, and its process a wake-up.
+#[tokio::test]
+async fn only_what_is_listened_for_is_subscribed_to() {
+    let server = RedisServer::start(&[]).expect("a Redis server");
+    let store = open(&server).await;
+    let mut foreigner = foreigner(&server).await;
+    let mut input = store.wakes().listen(&[Topic::Input]);
+    // A hint that was given before anybody could hear it is made up for by one of the subscriber's own.
+    tokio::time::timeout(Duration::from_secs(5), input.hinted())
+        .await
+        .expect("subscribed");
+    let listeners = run::<Vec<Value>>(
+        &mut foreigner,
+        &[
+            "PUBSUB",
+            "NUMSUB",
+            "{orders}:wake:in",
+            "{orders}:wake:out",
+            "{orders}:wake:window",
+        ],
+    )
+    .await;
+    let count = |nth: usize| listeners[2 * nth + 1].clone();
+    assert_eq!([count(0), count(1), count(2)], [1, 0, 0].map(Value::Int));
+}
+
+/// A claim that finds the window full leaves word, and whoever moves the head wakes it.
+#[tokio::test]
+async fn who_found_the_window_full_is_woken_when_it_moves_and_nobody_else() {
+    let server = RedisServer::start(&[]).expect("a Redis server");
+    let store = open(&server).await;
+    let mut foreigner = foreigner(&server).await;
+    let mut listener = store.wakes().listen(&[Topic::Window]);
+    tokio::time::timeout(Duration::from_secs(5), listener.hinted())
+        .await
+        .expect("subscribed");
+    let entries: Vec<Bytes> = (0..3).map(|n| Bytes::from(n.to_string())).collect();
+    store.send(&entries, None).await.unwrap();
+    let owner = OwnerId::new("p1");
+    let narrow = |max| ClaimRequest {
+        max,
+        window: 1,
+        ..claim_of(max)
+    };
+    let first = store.claim(&narrow(1)).await.unwrap();
+    assert_eq!(
+        run::<Option<String>>(&mut foreigner, &["HGET", "{orders}:meta", "full"]).await,
+        None
+    );
+    store.complete(&owner, &[done(&first[0], "x")]).await.unwrap();
+    emit_all(&store).await;
+    let second = store.claim(&narrow(2)).await.unwrap();
+    assert_eq!(second.len(), 1);
+    assert_eq!(
+        run::<Option<String>>(&mut foreigner, &["HGET", "{orders}:meta", "full"])
+            .await
+            .as_deref(),
+        Some("1")
+    );
+    store.complete(&owner, &[done(&second[0], "x")]).await.unwrap();
+    emit_all(&store).await;
+    tokio::time::timeout(Duration::from_secs(5), listener.hinted())
+        .await
+        .expect("a hint about the window");
+    assert_eq!(
+        run::<Option<String>>(&mut foreigner, &["HGET", "{orders}:meta", "full"]).await,
+        None
+    );
+}
+
 #[tokio::test]
 async fn hints_come_again_after_the_subscriber_was_cut_off() {
     let server = RedisServer::start(&[]).expect("a Redis server");
     let store = open(&server).await;
     let mut foreigner = foreigner(&server).await;
+    let _listener = store.wakes().listen(&[Topic::Input]);
     run::<u64>(&mut foreigner, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     let start = std::time::Instant::now();
     while run::<u64>(&mut foreigner, &["PUBLISH", "{orders}:wake:in", ""]).await == 0 {

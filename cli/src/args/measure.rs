@@ -195,8 +195,8 @@ pub(crate) enum Series {
 
 const SCALE_HELP: &str = "\
 Each point is a run of its own, verified. `backlog`: so many messages are there before the services start, and the \
-producer adds what the consumer takes off, so that as many wait all the while; measured once the services have warmed \
-up, until the producer has ended. `age`: the same with 50,000, the first part of the messages compared with the last. \
+producer adds what is delivered, so that as many wait all the while; measured once the services have warmed up, until \
+the producer has ended. `age`: the same with 50,000, the first part of the messages compared with the last. \
 `memory`: what Redis says that it uses (INFO used_memory) before the messages are there, with them there, and with all \
 of them in flight. Processor time is the server's and the services', not the producer's nor the consumer's.";
 
@@ -214,15 +214,12 @@ pub(crate) struct Part {
     pub(crate) size: usize,
     #[arg(long, value_parser = rate)]
     pub(crate) rate: Option<f64>,
-    /// How many may be sent and not arrived
+    /// How many may be sent and not delivered
     #[arg(long)]
     pub(crate) bound: Option<u64>,
     /// How many messages in a step of the yardstick
     #[arg(long)]
     pub(crate) batch: Option<u16>,
-    /// Say whenever so many more have arrived
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) every: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -36,7 +36,7 @@ pub(crate) struct Load {
     run: String,
     /// Those of the first messages, where they were made before.
     payloads: Vec<Payload>,
-    /// How many may be on their way, and how many have arrived.
+    /// How many may be on their way, and how many are through.
     bound: Option<(u64, Arc<AtomicU64>)>,
 }
 
@@ -73,10 +73,10 @@ impl Load {
         self
     }
 
-    /// Waits while `bound` messages more than `arrived` were sent.
-    pub(crate) fn bounded(self, bound: u64, arrived: Arc<AtomicU64>) -> Self {
+    /// Waits while `bound` messages more than are `through` were sent.
+    pub(crate) fn bounded(self, bound: u64, through: Arc<AtomicU64>) -> Self {
         Self {
-            bound: Some((bound, arrived)),
+            bound: Some((bound, through)),
             ..self
         }
     }
@@ -86,7 +86,7 @@ impl Load {
         let (started, began) = (Instant::now(), Clock::Store.now());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut sent = 0;
+        let (mut sent, mut is_through) = (0, false);
         loop {
             let last = match &self.until {
                 Until::Count(count) => *count,
@@ -97,9 +97,17 @@ impl Load {
             if sent >= last {
                 return Ok(sent);
             }
-            let due = self.due(started.elapsed()).min(last).min(self.room());
-            if due <= sent {
+            // With a rate what is due goes out at each look, unless there is more than fits into one step: so the load does
+            // not depend on how soon the store answers.
+            if self.rate.is_some() && is_through {
                 ticks.tick().await;
+            }
+            let due = self.due(started.elapsed()).min(last).min(self.room());
+            is_through = due <= sent + BATCH;
+            if due <= sent {
+                if self.rate.is_none() {
+                    ticks.tick().await;
+                }
                 continue;
             }
             let now = Clock::Store.now();
@@ -115,8 +123,8 @@ impl Load {
 
     /// How many may be sent by now.
     fn room(&self) -> u64 {
-        self.bound.as_ref().map_or(u64::MAX, |(bound, arrived)| {
-            bound.saturating_add(arrived.load(Ordering::SeqCst))
+        self.bound.as_ref().map_or(u64::MAX, |(bound, through)| {
+            bound.saturating_add(through.load(Ordering::SeqCst))
         })
     }
 
@@ -241,10 +249,10 @@ mod tests {
 
     #[test]
     fn no_more_is_sent_than_may_be_on_its_way() {
-        let arrived = Arc::new(AtomicU64::new(0));
-        let load = Load::new(Until::Count(100), None, 1).bounded(10, arrived.clone());
+        let through = Arc::new(AtomicU64::new(0));
+        let load = Load::new(Until::Count(100), None, 1).bounded(10, through.clone());
         assert_eq!(load.room(), 10);
-        arrived.store(7, Ordering::SeqCst);
+        through.store(7, Ordering::SeqCst);
         assert_eq!(load.room(), 17);
     }
 

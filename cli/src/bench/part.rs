@@ -27,8 +27,8 @@ const PATIENCE: Duration = Duration::from_mins(5);
 pub(crate) enum Word {
     /// Begin.
     Go,
-    /// So many outputs have come to the consumer.
-    Arrived(u64),
+    /// So many messages are delivered.
+    Delivered(u64),
     /// The clock has stopped: check, and end.
     End,
 }
@@ -37,7 +37,7 @@ impl fmt::Display for Word {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Go => f.write_str("go"),
-            Self::Arrived(count) => write!(f, "arrived {count}"),
+            Self::Delivered(count) => write!(f, "delivered {count}"),
             Self::End => f.write_str("end"),
         }
     }
@@ -50,7 +50,7 @@ impl FromStr for Word {
         match text.split_once(' ') {
             None if text == "go" => Ok(Self::Go),
             None if text == "end" => Ok(Self::End),
-            Some(("arrived", count)) => count.parse().map(Self::Arrived).map_err(|_| text.to_owned()),
+            Some(("delivered", count)) => count.parse().map(Self::Delivered).map_err(|_| text.to_owned()),
             _ => Err(text.to_owned()),
         }
     }
@@ -62,8 +62,6 @@ impl FromStr for Word {
 pub(crate) enum Said {
     /// It is connected and has prepared all that it can.
     Ready,
-    /// So many outputs have come.
-    Reached { count: u64, at: Moment },
     /// Its work is done; a consumer's, when the last output was in its hands.
     Done { at: Moment },
     /// What it found in what it received.
@@ -95,7 +93,6 @@ impl Part {
             ("--rate", part.rate.map(|rate| rate.to_string())),
             ("--batch", part.batch.map(|batch| batch.to_string())),
             ("--bound", part.bound.map(|bound| bound.to_string())),
-            ("--every", part.every.map(|every| every.to_string())),
         ];
         for (name, value) in more {
             if let Some(value) = value {
@@ -147,7 +144,7 @@ impl Part {
         serde_json::from_str(&line).with_context(|| format!("{} said {line}", self.role.name()))
     }
 
-    /// Waits until its work is done.
+    /// Waits until its work is done. Cancel-safe.
     pub(crate) async fn done(&mut self) -> anyhow::Result<Moment> {
         match self.hears().await? {
             Said::Done { at } => Ok(at),
@@ -188,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_is_said_is_heard() {
-        for word in [Word::Go, Word::Arrived(7), Word::End] {
+        for word in [Word::Go, Word::Delivered(7), Word::End] {
             assert_eq!(word.to_string().parse(), Ok(word));
         }
         assert!("come".parse::<Word>().is_err());

@@ -5,14 +5,14 @@ use std::time::Duration;
 use anyhow::bail;
 use conga::store::{OpenOptions, SharedStore};
 use serde::Serialize;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 use super::account::{Account, Used, accounts, used};
 use super::fleet::{Fleet, Work};
 use super::ground::Ground;
 use super::judge::Verdict;
 use super::load::{Load, Until};
-use super::part::{Part, Said, Word};
+use super::part::{Part, Word};
 use super::stages::Stages;
 use super::usage::Moment;
 use crate::args::{Part as Arguments, PartRole, Services};
@@ -22,6 +22,8 @@ use crate::text;
 /// stuck.
 const PATIENCE: Duration = Duration::from_mins(2);
 const SLOWEST: u64 = 500;
+/// Whoever keeps a backlog looks so often at what is delivered.
+const LOOK: Duration = Duration::from_millis(5);
 /// How long the services may take until one leads.
 const WARM: Duration = Duration::from_secs(10);
 
@@ -33,10 +35,16 @@ pub(crate) struct Trial {
     pub(crate) services: Services,
     /// Messages per second; nothing: as many as go.
     pub(crate) rate: Option<f64>,
-    /// How many may be on their way. They are there before the services start.
-    pub(crate) backlog: Option<u64>,
-    /// What is used is looked at whenever so many more have arrived.
-    pub(crate) every: Option<u64>,
+    /// How many wait all the while, until the last is sent. They are there before the services start.
+    pub(crate) backlog: Option<Backlog>,
+}
+
+/// So many are sent before they are delivered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Backlog {
+    pub(crate) messages: u64,
+    /// What is used is looked at whenever so many more are delivered.
+    pub(crate) every: u64,
 }
 
 /// What came of a run.
@@ -56,7 +64,7 @@ pub(crate) struct Ran {
 /// A part of a long run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Chunk {
-    /// How many had arrived at its end.
+    /// How many were delivered at its end.
     pub(crate) reached: u64,
     pub(crate) rate: f64,
     pub(crate) accounts: Vec<Account>,
@@ -109,7 +117,6 @@ pub(crate) fn arguments(role: PartRole, run: &str, messages: u64, size: usize) -
         rate: None,
         bound: None,
         batch: None,
-        every: None,
     }
 }
 
@@ -122,7 +129,6 @@ impl Trial {
             services: services.clone(),
             rate: None,
             backlog: None,
-            every: None,
         }
     }
 
@@ -132,24 +138,22 @@ impl Trial {
         let place = &site.place;
         let store = place.open().await?;
         let run = Load::name();
-        let start = |role, rate, bound, every| {
+        let start = |role, rate, bound| {
             let arguments = Arguments {
                 rate,
                 bound,
-                every,
                 ..arguments(role, &run, self.messages, self.size)
             };
             async move { Part::start(&place.url, place.options.replicas, &place.line, &arguments).await }
         };
-        let mut producer = start(PartRole::Produce, self.rate, self.backlog, None).await?;
-        // Whoever keeps a backlog has to know soon what has arrived.
-        let news = self.backlog.map(|backlog| (backlog / 10).clamp(1, 10_000));
-        let mut consumer = start(PartRole::Consume, None, None, news.or(self.every)).await?;
+        let bound = self.backlog.map(|backlog| backlog.messages);
+        let mut producer = start(PartRole::Produce, self.rate, bound).await?;
+        let mut consumer = start(PartRole::Consume, None, None).await?;
         let patience = patience(self.messages);
         let running = async {
-            if let Some(backlog) = self.backlog {
+            if let Some(bound) = bound {
                 producer.tell(Word::Go).await?;
-                waits(&store, backlog.min(self.messages)).await?;
+                waits(&store, bound.min(self.messages)).await?;
             }
             let work = self.services.work("echo", &place.options);
             let fleet = Fleet::start(place, &work, self.services.processors, self.services.sequencers).await?;
@@ -160,19 +164,20 @@ impl Trial {
             if self.backlog.is_none() {
                 producer.tell(Word::Go).await?;
             }
-            let mut watch = Watch::new(self.every, began, before.clone());
+            let mut watch = Watch::new(self.backlog.map(|backlog| backlog.every), began, before.clone());
+            let mut looks = interval(LOOK);
             let ended = loop {
-                match consumer.hears().await? {
-                    Said::Reached { count, at } => {
-                        if self.backlog.is_some() {
-                            producer.tell(Word::Arrived(count)).await?;
-                        }
-                        if watch.is_due(count) {
-                            watch.look(count, at, used(&site, &[&producer, &consumer], &fleet).await?);
+                // By what is delivered and not by what the consumer has: it may lag behind, and then less would wait.
+                tokio::select! {
+                    done = consumer.done() => break done?,
+                    _ = looks.tick(), if self.backlog.is_some() => {
+                        let delivered = store.status().await?.head.0 - 1;
+                        producer.tell(Word::Delivered(delivered)).await?;
+                        if watch.is_due(delivered) {
+                            let used = used(&site, &[&producer, &consumer], &fleet).await?;
+                            watch.look(delivered, Moment::now(), used);
                         }
                     }
-                    Said::Done { at } => break at,
-                    other => bail!("the consumer said {other:?} while it received"),
                 }
             };
             let after = used(&site, &[&producer, &consumer], &fleet).await?;

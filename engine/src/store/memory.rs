@@ -46,8 +46,14 @@ impl MemoryStore {
     /// Delivers what is ready, where that is the store's to do.
     fn deliver(&self, partition: &mut Partition) {
         if self.delivery == Delivery::Store && partition.deliver_ready(self.clock.now()) {
-            self.wakes.wake(Topic::Output);
+            self.wake_of_head();
         }
+    }
+
+    /// The head has moved, or may have.
+    fn wake_of_head(&self) {
+        self.wakes.wake(Topic::Output);
+        self.wakes.wake(Topic::Window);
     }
 
     fn partition(&self) -> MutexGuard<'_, Partition> {
@@ -115,7 +121,7 @@ impl Store for MemoryStore {
 
     async fn emit(&self, request: &EmitRequest) -> Result<Emitted> {
         let emitted = self.partition().emit(self.clock.now(), request);
-        self.wakes.wake(Topic::Output);
+        self.wake_of_head();
         Ok(emitted)
     }
 

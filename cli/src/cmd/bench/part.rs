@@ -25,7 +25,7 @@ use crate::settings::Settings;
 
 /// Up to so many messages are made before the word, and so many outputs are kept and checked after the last; of more,
 /// each is made and checked on the way, so that memory stays bounded.
-const KEPT: u64 = 400_000;
+const KEPT: u64 = 1_500_000;
 /// At most so many outputs tell of the times, evenly spread over all.
 const SAMPLE: u64 = 100_000;
 
@@ -49,7 +49,7 @@ fn load(part: &Part) -> Load {
 async fn produce(settings: &Settings, part: &Part, load: Load, words: &mut Words) -> anyhow::Result<()> {
     let load = load.prepared(if part.messages <= KEPT { part.messages } else { 0 });
     let load = match part.bound {
-        Some(bound) => load.bounded(bound, words.arrived.clone()),
+        Some(bound) => load.bounded(bound, words.delivered.clone()),
         None => load,
     };
     let producer = Producer::new(settings.open().await?);
@@ -67,7 +67,7 @@ async fn consume(settings: &Settings, part: &Part, load: Load, words: &mut Words
     let mut sample: Vec<Bytes> = Vec::new();
     let keeps = part.messages <= KEPT;
     let step = part.messages.div_ceil(SAMPLE);
-    let (mut count, mut reached) = (0, 0);
+    let mut count = 0;
     say(&Said::Ready)?;
     words.wait_for(Word::Go).await?;
     while count < part.messages {
@@ -76,12 +76,6 @@ async fn consume(settings: &Settings, part: &Part, load: Load, words: &mut Words
         consumer.acknowledge(&batch);
         let before = count;
         count += batch.outputs.len() as u64;
-        if let Some(every) = part.every
-            && count / every > reached
-        {
-            reached = count / every;
-            say(&Said::Reached { count, at })?;
-        }
         if count >= part.messages {
             say(&Said::Done { at })?;
         }
@@ -169,20 +163,20 @@ fn say(what: &Said) -> anyhow::Result<()> {
 /// What is said on standard input.
 struct Words {
     said: mpsc::UnboundedReceiver<Word>,
-    /// How many outputs have come to the consumer, as far as it was told.
-    arrived: Arc<AtomicU64>,
+    /// How many messages are delivered, as far as this was told.
+    delivered: Arc<AtomicU64>,
 }
 
 impl Words {
     /// Listens in a thread of its own: the work may block the others. It ends with the process.
     fn listen() -> anyhow::Result<Self> {
         let (to, said) = mpsc::unbounded_channel();
-        let arrived = Arc::new(AtomicU64::new(0));
-        let heard = arrived.clone();
+        let delivered = Arc::new(AtomicU64::new(0));
+        let heard = delivered.clone();
         std::thread::Builder::new().name("words".to_owned()).spawn(move || {
             for line in std::io::stdin().lock().lines() {
                 match line.ok().and_then(|line| line.parse().ok()) {
-                    Some(Word::Arrived(count)) => heard.store(count, Ordering::SeqCst),
+                    Some(Word::Delivered(count)) => heard.store(count, Ordering::SeqCst),
                     Some(word) => drop(to.send(word)),
                     None => break,
                 }
@@ -193,7 +187,7 @@ impl Words {
             }
             std::process::exit(1);
         })?;
-        Ok(Self { said, arrived })
+        Ok(Self { said, delivered })
     }
 
     async fn wait_for(&mut self, word: Word) -> anyhow::Result<()> {

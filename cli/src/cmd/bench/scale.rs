@@ -10,7 +10,7 @@ use crate::bench::account::{Account, cpu_us};
 use crate::bench::ground::Ground;
 use crate::bench::plot::{Line, Plot};
 use crate::bench::sheet::{Section, Sheet};
-use crate::bench::trial::{Chunk, Ran, Trial};
+use crate::bench::trial::{Backlog, Chunk, Ran, Trial};
 use crate::settings::Settings;
 use crate::text;
 
@@ -163,8 +163,10 @@ async fn measure(scale: &Scale, ground: &Ground, which: Series) -> anyhow::Resul
                 let mut trial = trial(scale.size);
                 let measured = trial.messages;
                 trial.messages += backlog;
-                trial.backlog = Some(*backlog);
-                trial.every = Some((measured / 10).max(1));
+                trial.backlog = Some(Backlog {
+                    messages: *backlog,
+                    every: (measured / 10).max(1),
+                });
                 points.push(Point::steady(*backlog, measured, trial.run(ground).await?));
             }
             Found::Backlog { points }
@@ -196,8 +198,10 @@ async fn measure(scale: &Scale, ground: &Ground, which: Series) -> anyhow::Resul
         Series::Age => {
             let mut trial = trial(scale.size);
             trial.messages = scale.age;
-            trial.backlog = Some(WAITING.min(scale.age / 2));
-            trial.every = Some(PART.min(scale.age / 10));
+            trial.backlog = Some(Backlog {
+                messages: WAITING.min(scale.age / 2),
+                every: PART.min(scale.age / 10),
+            });
             Found::Age(Box::new(Age::of(trial.run(ground).await?)))
         }
     }))

@@ -14,7 +14,7 @@ local entry_limit, total_limit = tonumber(ARGV[6]), tonumber(ARGV[7])
 
 -- Every key is read before the first write: one of a wrong type then stops the script before it changes anything.
 local length = redis.call('LLEN', KEYS[1])
-local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'looked', 'told', 'ring')
+local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'looked', 'told', 'ring', 'full')
 local head, upcoming, ring = tonumber(meta[1] or '1'), tonumber(meta[2] or '1'), tonumber(meta[5] or '0')
 redis.call('STRLEN', KEYS[3])
 redis.call('ZCARD', KEYS[4])
@@ -171,7 +171,12 @@ if max > 0 and total_limit > 0 then
     again[i] = free[i]
   end
   call_in_pieces('ZREM', KEYS[4], again)
-  local new = math.min(max - taken, window - (upcoming - head), length - (upcoming - head))
+  local room, waiting = window - (upcoming - head), length - (upcoming - head)
+  local new = math.min(max - taken, room, waiting)
+  -- Whoever moves the head then says so.
+  if room < math.min(max - taken, waiting) and not meta[6] then
+    redis.call('HSET', KEYS[2], 'full', '1')
+  end
   if complete and new > 0 and not is_short then
     local done = hand_out(upcoming, new)
     if done > 0 then

@@ -2,7 +2,7 @@
 -- at the head without a gap goes out in the same step.
 --
 -- KEYS  1 flight  2 free  3 delayed  4 record  5 processed  6 dead  7 in  8 meta  9 wake:processed  10 wake:in
---       11 owners  12 lock  13 numbers  14 out  15 wake:out
+--       11 owners  12 lock  13 numbers  14 out  15 wake:out  16 wake:window
 -- ARGV  1 time or ''  2 owner  3 '1' to deliver  4 '1' if no id stands there twice
 --       then groups, each a kind, a position, how many positions from there on, the attempt, when it was claimed in
 --       microseconds, and then, by kind
@@ -28,7 +28,7 @@ redis.call('HLEN', KEYS[4])
 redis.call('XLEN', KEYS[5])
 redis.call('XLEN', KEYS[6])
 redis.call('LLEN', KEYS[7])
-local meta = redis.call('HMGET', KEYS[8], 'head', 'next', 'ring', 'told')
+local meta = redis.call('HMGET', KEYS[8], 'head', 'next', 'ring', 'told', 'full')
 local head, upcoming, ring = tonumber(meta[1] or '1'), tonumber(meta[2] or '1'), tonumber(meta[3] or '0')
 redis.call('ZCARD', KEYS[11])
 redis.call('GET', KEYS[12])
@@ -262,6 +262,10 @@ if head > oldest then
   redis.call('LTRIM', KEYS[7], 0, whole(oldest - head - 1))
   redis.call('HSET', KEYS[8], 'head', whole(head))
   redis.call('PUBLISH', KEYS[15], '')
+  if meta[5] then
+    redis.call('HDEL', KEYS[8], 'full')
+    redis.call('PUBLISH', KEYS[16], '')
+  end
 end
 if turned and not delivers then redis.call('PUBLISH', KEYS[9], '') end
 if again then redis.call('PUBLISH', KEYS[10], '') end

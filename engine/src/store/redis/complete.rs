@@ -66,6 +66,7 @@ impl RedisStore {
             &keys.numbers,
             &keys.output,
             keys.wake(Topic::Output),
+            keys.wake(Topic::Window),
         ]);
         let delivers = self.delivery == Delivery::Store;
         call.arg(self.time()).arg(owner.as_str()).arg(u8::from(delivers));

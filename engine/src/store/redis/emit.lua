@@ -1,7 +1,7 @@
 -- Emit (law 3): appends to the output and advances the head. All of it, or, where the outputs are large, the first
 -- ones: so that no step holds up the server for long. Or nothing.
 --
--- KEYS  1 meta  2 processed  3 record  4 out  5 in  6 wake:out
+-- KEYS  1 meta  2 processed  3 record  4 out  5 in  6 wake:out  7 wake:window
 -- ARGV  1 time or ''  2 term  3 head  4 '1' if the entries are dense from the head on  5 the lowest of their cursors
 --       6 the highest, then five for each entry: cursor, sequencing as RFC 3339, kind, a, b
 --         kind  R what the record holds: a id
@@ -12,7 +12,7 @@
 -- The first write only takes away, which Redis allows even under memory pressure (OOM), and after it the rest of the
 -- script: what is processed can always be delivered.
 
-local meta = redis.call('HMGET', KEYS[1], 'term', 'head')
+local meta = redis.call('HMGET', KEYS[1], 'term', 'head', 'full')
 local term, head = meta[1] or '0', meta[2] or '1'
 if ARGV[2] ~= term then
   return { 'fenced', term }
@@ -127,4 +127,8 @@ call_in_pieces('HSET', KEYS[3], records)
 call_in_pieces('LPUSH', KEYS[4], outputs)
 redis.call('HINCRBY', KEYS[1], 'processed', -count)
 redis.call('PUBLISH', KEYS[6], '')
+if meta[3] then
+  redis.call('HDEL', KEYS[1], 'full')
+  redis.call('PUBLISH', KEYS[7], '')
+end
 return { 'advanced', head }

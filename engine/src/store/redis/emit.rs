@@ -19,6 +19,7 @@ impl RedisStore {
             &keys.output,
             &keys.input,
             keys.wake(Topic::Output),
+            keys.wake(Topic::Window),
         ]);
         let cursors = || request.entries.iter().map(|ready| ready.processed.cursor);
         call.arg(self.time())

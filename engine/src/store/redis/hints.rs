@@ -4,6 +4,9 @@
 //! heard where they are given, and that somebody listens is seen where it is asked. Now and then it looks whether the
 //! primary is still where the commands go.
 //!
+//! Of the line's channels it hears those that somebody here listens for, from the first time on: each other one would wake
+//! this process, and cost the server a write, for nothing.
+//!
 //! Plain channels in a cluster too, though their hints go to every node of it: the crate subscribes to sharded ones
 //! only by its client for clusters, which has a server of its own mind about where it is connected to.
 
@@ -74,6 +77,7 @@ impl Hints {
             process,
             standing: standing.clone(),
             nodes: nodes.clone(),
+            wanted: wakes.wanted(),
             wakes,
             limit,
         };
@@ -103,6 +107,7 @@ struct Subscriber {
     process: String,
     standing: Arc<Mutex<Option<Standing>>>,
     nodes: watch::Receiver<Option<Arc<Node>>>,
+    wanted: watch::Receiver<[bool; Topic::ALL.len()]>,
     wakes: Wakes,
     /// How long the server may take to answer.
     limit: Duration,
@@ -113,6 +118,7 @@ struct Subscription {
     number: u64,
     sink: PubSubSink,
     stream: PubSubStream,
+    topics: [bool; Topic::ALL.len()],
 }
 
 impl Subscriber {
@@ -156,8 +162,9 @@ impl Subscriber {
 
     async fn subscribe(&self, node: &Node) -> Option<Subscription> {
         let life = self.keys.life(&node.run, &self.process);
+        let topics = *self.wanted.borrow();
         let subscribed = tokio::select! {
-            subscribed = timeout(self.limit, self.try_subscribe(node, &life)) => subscribed,
+            subscribed = timeout(self.limit, self.try_subscribe(node, &life, topics)) => subscribed,
             () = node.gone.cancelled() => return None,
         };
         match subscribed {
@@ -171,6 +178,7 @@ impl Subscriber {
                     number: node.number,
                     sink,
                     stream,
+                    topics,
                 })
             }
             Ok(Err(error)) => {
@@ -186,9 +194,14 @@ impl Subscriber {
 
     /// The subscription, and whether it is where the commands go: the name is resolved anew for it, and another server
     /// may stand behind it. Who is asked whether somebody is alive would not see it there.
-    async fn try_subscribe(&self, node: &Node, life: &str) -> RedisResult<(PubSub, bool)> {
+    async fn try_subscribe(
+        &self,
+        node: &Node,
+        life: &str,
+        topics: [bool; Topic::ALL.len()],
+    ) -> RedisResult<(PubSub, bool)> {
         let mut subscription = node.client.get_async_pubsub().await?;
-        let mut channels: Vec<&str> = Topic::ALL.iter().map(|topic| self.keys.wake(*topic)).collect();
+        let mut channels: Vec<&str> = chosen(topics).map(|topic| self.keys.wake(topic)).collect();
         channels.push(life);
         // The old subscription may still be at the right server, and has the other channels too.
         let proof = format!("{life}:{}", uuid::Uuid::new_v4().simple());
@@ -214,10 +227,32 @@ impl Subscriber {
         asked.number == node.number && heard.is_ok_and(|listeners| listeners > 0)
     }
 
+    /// Subscribes to what somebody listens for since.
+    async fn subscribe_more(&self, subscription: &mut Subscription) -> Result<(), Ended> {
+        let wanted = *self.wanted.borrow();
+        let new: Vec<Topic> = chosen(wanted)
+            .filter(|topic| !subscription.topics[*topic as usize])
+            .collect();
+        let channels: Vec<&str> = new.iter().map(|topic| self.keys.wake(*topic)).collect();
+        match timeout(self.limit, subscription.sink.subscribe(&channels)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return Err(Ended::Lost),
+        }
+        subscription.topics = wanted;
+        // Whatever was said while nobody listened.
+        new.iter().for_each(|topic| self.wakes.wake(*topic));
+        Ok(())
+    }
+
     /// Forwards hints until the connection is gone or the commands go elsewhere.
     async fn forward(&mut self, subscription: &mut Subscription) -> Ended {
         let mut look_at = Instant::now() + LOOK;
         loop {
+            if *self.wanted.borrow_and_update() != subscription.topics
+                && self.subscribe_more(subscription).await.is_err()
+            {
+                return Ended::Lost;
+            }
             let heard = tokio::select! {
                 biased;
                 () = sleep_until(look_at) => {
@@ -236,6 +271,7 @@ impl Subscriber {
                         _ => continue,
                     }
                 }
+                Ok(()) = self.wanted.changed() => continue,
             };
             match heard {
                 Ok(Some(message)) => {
@@ -252,6 +288,10 @@ impl Subscriber {
             }
         }
     }
+}
+
+fn chosen(topics: [bool; Topic::ALL.len()]) -> impl Iterator<Item = Topic> {
+    Topic::ALL.into_iter().filter(move |topic| topics[*topic as usize])
 }
 
 /// Why a subscription is of no use any more.

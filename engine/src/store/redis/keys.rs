@@ -15,8 +15,9 @@ pub(super) struct Keys {
     pub(super) heard: String,
     /// hash: `head`, `next`, `term`, `processed`: how many wait for their turn, `looked`: when a claim last looked who is
     /// alive, `told`: when a deadline was last set, `ring`: how many slots `flight` has, and `numbered`: the last number
-    /// of an owner; and of the consumers `consumer_term`, `consumer_since`: when the latest became the active one, and
-    /// `consumer`: its lock, `deadline_us|channel|owner`, the channel as in `alive`. What is not there has its initial value: 1, 1, 0.
+    /// of an owner; `full`: a claim has found the window full; and of the consumers `consumer_term`, `consumer_since`: when
+    /// the latest became the active one, and `consumer`: its lock, `deadline_us|channel|owner`, the channel as in `alive`.
+    /// What is not there has its initial value: 1, 1, 0.
     pub(super) meta: String,
     /// string: what is claimed and not yet delivered, a ring of slots of 16 bytes by position, as `prelude.lua` has it.
     pub(super) flight: String,
@@ -44,7 +45,7 @@ pub(super) struct Keys {
     /// string: what is written for replicas to have it, the time.
     pub(super) synced: String,
     /// channels: the hints, by [`Topic`].
-    wake: [String; 4],
+    wake: [String; Topic::ALL.len()],
 }
 
 impl Keys {

@@ -1,5 +1,5 @@
 -- Receive, its first half: whether the caller is the latest active consumer; then takes off the output what was written
--- down. The reading is a plain LRANGE right after it, whose reply counts only if this says so, and a further look too.
+-- down. The reading is a plain LRANGE between two of these, whose reply counts only if both say so.
 --
 -- KEYS  1 out  2 meta
 -- ARGV  1 time or ''  2 the term of the caller's reign, '0' for none  3 whose it is  4 the highest position that was written

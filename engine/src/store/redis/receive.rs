@@ -1,13 +1,12 @@
-//! Receive: the call of `receive.lua`, and a plain read of what comes next, between two looks at whose turn it is.
+//! Receive: the call of `receive.lua`, and a plain read of what comes next.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use conga_core::lease::OwnerId;
 use conga_core::message::Position;
 use conga_core::partition::{ReceiveRequest, Received};
-use conga_core::term::{Reign, Term};
+use conga_core::term::Term;
 
 use super::reply::Items;
 use super::{RedisStore, script, whole};
@@ -15,41 +14,43 @@ use crate::deliver::position_of;
 use crate::store::Result;
 
 impl RedisStore {
-    /// Three commands sent at once rather than a script for all of it, so that no output has to pass through Lua; and no
-    /// transaction, which Redis refuses when memory is short, and what is taken off makes room. A reign never comes back
-    /// once another has begun. So if it was the latest before the reading and is after it, it was in between.
+    /// A plain read, so that no output has to pass through Lua, and between two looks whose the latest reign is: if it is the
+    /// caller's before and after, it was at the reading. All go together. In a transaction the second look could be spared,
+    /// but without memory Redis refuses transactions of any kind.
     ///
     /// Where replicas are waited for, they have to have what is handed out, and what was taken off. The wait is for a
     /// write that comes after the reading, so it covers all that was read.
     pub(super) async fn read_outputs(&self, request: &ReceiveRequest) -> Result<Received> {
         let mut call = script::RECEIVE.call(&[&self.keys.output, &self.keys.meta]);
         call.arg(self.time());
-        match &request.reign {
-            Some(reign) => call.arg(reign.term.0).arg(reign.owner.as_str()),
-            None => call.arg(0).arg(""),
+        let (term, owner) = match &request.reign {
+            Some(reign) => (reign.term.0, reign.owner.as_str()),
+            None => (0, ""),
         };
+        call.arg(term).arg(owner);
         match request.acknowledge {
             Some(written) => call.arg(written.0).arg(self.handed.beginning(written)),
             None => call.arg("").arg(""),
         };
-        let mut both = ::redis::pipe();
-        both.atomic().add_command(call);
+        let mut all = ::redis::pipe();
+        all.add_command(call);
         let max = whole(request.max as u64);
         if max > 0 {
-            both.cmd("LRANGE").arg(&self.keys.output).arg(format!("-{max}")).arg(-1);
+            all.cmd("LRANGE").arg(&self.keys.output).arg(format!("-{max}")).arg(-1);
+            let mut again = script::RECEIVE.call(&[&self.keys.output, &self.keys.meta]);
+            again.arg(self.time()).arg(term).arg(owner).arg("").arg("");
+            all.add_command(again);
         }
-        let (replies, node) = self.run_all(&script::RECEIVE, &both).await?;
+        let (replies, node) = self.run_all(&script::RECEIVE, &all).await?;
         let mut replies = replies.into_iter();
-        let mut said = Items::of(replies.next().unwrap_or(::redis::Value::Nil))?;
-        if said.text()? == "fenced" {
-            let term = Term(said.number()?);
+        let mut next = || replies.next().unwrap_or(::redis::Value::Nil);
+        if let Some(term) = fenced(next())? {
             return Ok(Received::Fenced { term });
         }
         let mut outputs = Vec::new();
-        if let (Some(range), Some(latest)) = (replies.next(), replies.next()) {
-            let latest = read_reign(Items::of(latest)?)?;
-            if latest != request.reign {
-                let term = latest.map(|reign| reign.term).unwrap_or_default();
+        if max > 0 {
+            let range = next();
+            if let Some(term) = fenced(next())? {
                 return Ok(Received::Fenced { term });
             }
             let mut range = Items::of(range)?;
@@ -69,15 +70,13 @@ impl RedisStore {
     }
 }
 
-/// The latest reign of a consumer: its term, and its lock, `deadline_us|channel|owner`.
-fn read_reign(mut fields: Items) -> Result<Option<Reign>> {
-    let (term, lock) = (fields.optional_text()?, fields.optional_text()?);
-    let owner = lock.as_deref().and_then(|lock| lock.splitn(3, '|').nth(2));
-    let term = term.and_then(|term| term.parse().ok());
-    Ok(owner.zip(term).map(|(owner, term)| Reign {
-        owner: OwnerId::new(owner),
-        term: Term(term),
-    }))
+/// The latest term, where it is another's.
+fn fenced(said: ::redis::Value) -> Result<Option<Term>> {
+    let mut said = Items::of(said)?;
+    match said.text()?.as_str() {
+        "fenced" => said.number().map(Term).map(Some),
+        _ => Ok(None),
+    }
 }
 
 /// So much of an output tells it from others: all of it, unless it is large.

@@ -75,23 +75,27 @@ impl Bell {
         Ok(())
     }
 
-    /// Wakes everybody who listens for `topic`, in this process and in others.
-    pub(super) fn ring(&mut self, topic: Topic) {
+    /// Wakes everybody who listens for one of `topics`, in this process and in others. They are neighbours in
+    /// [`Topic::ALL`], so that one write rings for all of them.
+    pub(super) fn ring(&mut self, topics: &[Topic]) {
+        let Some(first) = topics.first() else { return };
         self.next = self.next.wrapping_add(1);
         let value = self.next;
         // Remembered first, so that this process does not wake itself twice. A value of another process that this
         // one overwrites unseen is no loss: its step is committed, and we wake ourselves right after.
-        self.heard[topic as usize].store(value, Ordering::SeqCst);
-        let at = self.offset + topic as u64 * 8;
+        for topic in topics {
+            self.heard[*topic as usize].store(value, Ordering::SeqCst);
+        }
+        let at = self.offset + *first as u64 * 8;
         if let Some(file) = &mut self.file {
             let written = file
                 .seek(SeekFrom::Start(at))
-                .and_then(|_| file.write_all(&value.to_le_bytes()));
+                .and_then(|_| file.write_all(&value.to_le_bytes().repeat(topics.len())));
             if let Err(error) = written {
                 tracing::debug!(%error, "no wake-up for other processes");
             }
         }
-        self.wakes.wake(topic);
+        topics.iter().for_each(|topic| self.wakes.wake(*topic));
     }
 }
 

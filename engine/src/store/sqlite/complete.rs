@@ -42,7 +42,7 @@ pub(super) fn complete(database: &mut Database, owner: &OwnerId, completions: &[
     };
     let (retried, processed) = (accepted(true), accepted(false));
     if delivered {
-        database.wake(Topic::Output);
+        database.wake_of_head();
     }
     if processed && !delivers {
         database.wake(Topic::Processed);

@@ -200,7 +200,12 @@ impl Database {
 
     /// Tells everybody that there is something about `topic`.
     pub(super) fn wake(&mut self, topic: Topic) {
-        self.bell.ring(topic);
+        self.bell.ring(&[topic]);
+    }
+
+    /// As [`Database::wake`], for the head has moved.
+    pub(super) fn wake_of_head(&mut self) {
+        self.bell.ring(&[Topic::Output, Topic::Window]);
     }
 
     /// Whether a new deadline is so near to the one that stands that the write can be spared.

@@ -3,7 +3,6 @@
 use super::database::{Commit, Database};
 use super::outlet::Outlet;
 use super::sql::sql;
-use crate::wake::Topic;
 
 /// Delivers what stands at the head without a gap, in as many steps as it takes. The verb that does so has had its own
 /// step before; so what fails here fails nobody: it is left to the next one.
@@ -13,7 +12,7 @@ pub(super) fn deliver_ready(database: &mut Database) {
     }
     loop {
         match deliver_some(database) {
-            Ok(true) => database.wake(Topic::Output),
+            Ok(true) => database.wake_of_head(),
             Ok(false) => return,
             Err(error) => {
                 tracing::debug!(%error, "what is ready is left to the next step");

@@ -10,7 +10,6 @@ use super::sql::sql;
 use super::step::Step;
 use super::waiting::Waiting;
 use crate::store::Result;
-use crate::wake::Topic;
 
 pub(super) fn emit(database: &mut Database, request: &EmitRequest) -> Result<Emitted> {
     let emitted = database.write(Commit::Written, |step| {
@@ -35,7 +34,7 @@ pub(super) fn emit(database: &mut Database, request: &EmitRequest) -> Result<Emi
         Ok(Emitted::Advanced { head })
     })?;
     if matches!(emitted, Emitted::Advanced { .. }) && !request.entries.is_empty() {
-        database.wake(Topic::Output);
+        database.wake_of_head();
     }
     Ok(emitted)
 }
