@@ -42,9 +42,13 @@ pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool>
     let started = Instant::now();
     let bar = text::progress("sending", send.count, settings.json);
     let sent = if let Some(lines) = lines {
-        let own = || format!("send-{}", uuid::Uuid::new_v4().simple());
-        let name = send.producer.clone().unwrap_or_else(own);
-        let mut producer = Producer::named(store, name).with_patience(PATIENCE);
+        let producer = if let Some(name) = &send.producer {
+            Producer::named(store, name)
+        } else {
+            let own = format!("send-{}", uuid::Uuid::new_v4().simple());
+            Producer::named(store, own).with_a_new_name()
+        };
+        let mut producer = producer.with_patience(PATIENCE);
         let again = match send.producer {
             Some(_) => "; run the same command again to go on",
             None => "",
