@@ -1,5 +1,6 @@
 //! `conga send`: messages into the line.
 
+use anyhow::Context as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -42,13 +43,9 @@ pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool>
     let started = Instant::now();
     let bar = text::progress("sending", send.count, settings.json);
     let sent = if let Some(lines) = lines {
-        let producer = if let Some(name) = &send.producer {
-            Producer::named(store, name)
-        } else {
-            let own = format!("send-{}", uuid::Uuid::new_v4().simple());
-            Producer::named(store, own).with_a_new_name()
-        };
-        let mut producer = producer.with_patience(PATIENCE);
+        let own = || format!("send-{}", uuid::Uuid::new_v4().simple());
+        let name = send.producer.clone().unwrap_or_else(own);
+        let mut producer = Producer::named(store, name).with_patience(PATIENCE);
         let again = match send.producer {
             Some(_) => "; run the same command again to go on",
             None => "",
@@ -98,7 +95,7 @@ async fn send_lines(
     again: &str,
     mut progress: impl FnMut(u64),
 ) -> anyhow::Result<Sent> {
-    let there = producer.last().await?;
+    let there = producer.last().await.context("nothing was sent")?;
     let mut sent = Sent::default();
     // Of all lines so far: by it a later run can tell whether its first lines are the same.
     let mut mark = 0;

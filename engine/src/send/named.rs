@@ -80,15 +80,6 @@ impl NamedProducer {
         }
     }
 
-    /// The same, for a name that was never used: so it need not be asked how far it is.
-    #[must_use]
-    pub fn with_a_new_name(self) -> Self {
-        Self {
-            last: Some((0, 0)),
-            ..self
-        }
-    }
-
     /// The number of the last message that is in the line: so many were sent under this name. 0: none yet.
     ///
     /// # Errors
