@@ -94,13 +94,6 @@ impl Seat {
         }
     }
 
-    /// The reign, if this consumer has the seat.
-    pub(super) fn current(&self) -> Option<Reign> {
-        let term = self.standing.borrow().term?;
-        let owner = self.owner.clone();
-        Some(Reign { owner, term })
-    }
-
     /// Who else has the seat.
     pub(super) fn other(&self) -> Option<OwnerId> {
         self.standing.borrow().other.clone()
