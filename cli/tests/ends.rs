@@ -309,7 +309,7 @@ fn the_active_consumer_is_killed(place: &Place) {
         stalls[stalls.len() - 1],
         written as u64 - MESSAGES
     );
-    // The design says 300 ms; a test beside others on a busy machine gets more.
+    // The design says 300 ms, on Redis 500; a test beside others on a busy machine gets more.
     assert!(stalls[stalls.len() / 2] < Duration::from_secs(1));
 }
 
@@ -349,4 +349,42 @@ fn who_does_not_wait_says_who_receives() {
     assert!(place.json(&["status", "--json"])["consumer"].is_null());
     place.done(&["send", "--count", "1"]);
     place.done(&["receive", "--count", "1"]);
+}
+
+/// The store is away for so long that a consumer loses its place, while whoever reads it takes their time.
+#[test]
+fn what_is_written_down_is_acknowledged_before_it_ends_well() {
+    let place = Place::sqlite();
+    let _service = place.service(&["run"]);
+    // More than a pipe holds, so that it can't write it all before it is read.
+    let line = "x".repeat(40_000) + "\n";
+    let sent = place.fed(&["send"], line.repeat(6).as_bytes());
+    assert!(sent.status.success());
+    wait_for("the outputs", || place.json(&["status", "--json"])["output"] == 6);
+    let mut receive = place
+        .conga(&["receive", "--count", "5", "--payload"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("conga starts");
+    let mut pipe = receive.stdout.take().expect("a pipe");
+    let mut got = vec![0];
+    pipe.read_exact(&mut got).expect("its beginning");
+    let lock = rusqlite::Connection::open(place.path().join("conga.db")).expect("a store");
+    lock.busy_timeout(Duration::from_secs(5)).expect("set");
+    lock.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    wait_for("its lock runs out", || {
+        place.json(&["status", "--json"])["consumer"].is_null()
+    });
+    got.resize(5 * line.len(), 0);
+    pipe.read_exact(&mut got[1..]).expect("the rest");
+    assert!(got == line.repeat(5).as_bytes());
+    // It waits. One that did not would be gone after a second.
+    let written = Instant::now();
+    while written.elapsed() < Duration::from_millis(1_500) && receive.try_wait().expect("a child").is_none() {
+        std::thread::yield_now();
+    }
+    lock.execute_batch("ROLLBACK").expect("unlocked");
+    assert!(receive.wait().expect("it ends").success());
+    assert_eq!(place.json(&["status", "--json"])["output"], 1);
 }

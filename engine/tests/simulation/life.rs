@@ -13,7 +13,7 @@ use conga::deliver::Consumer;
 use conga::process::{Handler, HandlerError, Message, Processor, ProcessorOptions};
 use conga::send::{Producer, checksum};
 use conga::sequence::{Sequencer, SequencerOptions};
-use conga::store::{Result, SharedStore};
+use conga::store::{Result, SharedStore, StoreError};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -245,7 +245,11 @@ async fn consume(world: Arc<World>, store: SharedStore, who: Who, stop: Cancella
         let max = world.dice.lock().unwrap().size(1, 20);
         let batch = tokio::select! {
             biased;
-            () = stop.cancelled() => return consumer.finish().await,
+            () = stop.cancelled() => return match consumer.finish().await {
+                // Another has taken its place, and is handed out what it could not acknowledge.
+                Err(StoreError::Broken(_)) => Ok(()),
+                ended => ended,
+            },
             batch = consumer.next(max) => batch?,
         };
         // It may fail to write them down. It does not acknowledge them then, and gets them again.
