@@ -30,7 +30,7 @@ pub(crate) struct Common {
     /// redis+cluster://HOST:PORT,… [default: sqlite:conga.db]
     #[arg(long, global = true, value_name = "URL", env = "CONGA_STORE")]
     pub(crate) store: Option<String>,
-    /// Where results are recorded: postgres://USER@HOST/DATABASE, or `store` for the store itself; for benchmarks also
+    /// Where results are recorded: `postgres://USER@HOST/DATABASE`, or `store` for the store itself; for benchmarks also
     /// `serve`, a PostgreSQL server of their own [default: store]
     #[arg(
         long,
@@ -126,12 +126,16 @@ impl Command {
 /// What a service can be told. Each of these may also stand in the settings file.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Service {
-    /// What processes a message: echo, sleep:DURATION or sleep:LEAST..MOST [default: echo]
+    /// What processes a message: echo, sleep:DURATION or sleep:LEAST..MOST; or sql:FILE, run in the transaction that records
+    /// [default: echo]
     #[arg(long, value_name = "HANDLER")]
     pub(crate) handler: Option<String>,
     /// How many messages are processed at once [default: 256]
     #[arg(long, value_name = "N")]
     pub(crate) concurrency: Option<usize>,
+    /// With sql:FILE, how many are in their transactions at once; each has a connection to the database [default: 8]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) transactions: Option<usize>,
     /// How far claims may run ahead of the head: it bounds memory [default: 10000]
     #[arg(long, value_name = "N")]
     pub(crate) window: Option<u64>,

@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod cmd;
+mod hands;
 mod settings;
 mod signal;
 mod text;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use conga::core::message::Format;
 use conga::core::partition::{Keep, Limits};
-use conga::ledger::{LedgerUrl, SharedLedger};
+use conga::ledger::LedgerUrl;
 use conga::line::Line;
 use conga::process::ProcessorOptions;
 use conga::sequence::SequencerOptions;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{Common, Delivery, InputFormat, OnDead, Service, Stays, duration};
 
 /// How long to wait before looking again for a store that is not there.
-const RETRY: Duration = Duration::from_millis(200);
+pub(crate) const RETRY: Duration = Duration::from_millis(200);
 
 /// The command can't be carried out as it was given. The text says how to give it.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,7 @@ struct File {
     line: Option<String>,
     handler: Option<String>,
     concurrency: Option<usize>,
+    transactions: Option<usize>,
     window: Option<u64>,
     input: Option<InputFormat>,
     max_size: Option<u64>,
@@ -180,31 +181,6 @@ impl Settings {
         }
     }
 
-    /// Opens the line's record; waits for one that is away, unless told to end: then there is none.
-    pub(crate) async fn open_record_patiently(
-        &self,
-        store: &SharedStore,
-        shutdown: &CancellationToken,
-    ) -> anyhow::Result<Option<SharedLedger>> {
-        let (url, line) = (self.record()?, self.line()?);
-        let mut said = false;
-        loop {
-            let error = match conga::ledger::open(&url, &line, store).await {
-                Ok(ledger) => return Ok(Some(ledger)),
-                Err(error) if error.is_passing() => error,
-                Err(error) => return Err(error.into()),
-            };
-            if !said {
-                tracing::warn!(record = %url, %error, "can't open the system of record; trying again until it is there");
-                said = true;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                () = shutdown.cancelled() => return Ok(None),
-            }
-        }
-    }
-
     /// What a service was told, completed from the settings file.
     pub(crate) fn service(&self, given: &Service) -> anyhow::Result<ServiceSettings> {
         let file = &self.file;
@@ -247,6 +223,7 @@ impl Settings {
         Ok(ServiceSettings {
             handler: handler.map_or(Ok(HandlerSpec::ECHO), |text| text.parse())?,
             processor,
+            transactions: given.transactions.or(file.transactions),
             sequencer: SequencerOptions {
                 window: usize::try_from(window).unwrap_or(usize::MAX),
                 ..SequencerOptions::default()
@@ -285,6 +262,8 @@ fn parse_duration(text: &str) -> anyhow::Result<Duration> {
 pub(crate) struct ServiceSettings {
     pub(crate) handler: HandlerSpec,
     pub(crate) processor: ProcessorOptions,
+    /// How many at once, as it was asked for.
+    pub(crate) transactions: Option<usize>,
     pub(crate) sequencer: SequencerOptions,
 }
 
@@ -293,6 +272,8 @@ pub(crate) struct ServiceSettings {
 pub(crate) enum HandlerSpec {
     /// Wait for a time between these, then answer with the payload; zero is `echo`.
     Sleep { least: Duration, most: Duration },
+    /// Run the SQL of this file, in the transaction that records.
+    Sql(PathBuf),
 }
 
 impl HandlerSpec {
@@ -316,8 +297,9 @@ impl std::str::FromStr for HandlerSpec {
                 }
                 Ok(Self::Sleep { least, most })
             }
+            Some(("sql", path)) if !path.is_empty() => Ok(Self::Sql(PathBuf::from(path))),
             _ => Err(wrong(format!(
-                "`{text}` is no handler: use echo, sleep:DURATION as in sleep:500ms, or a range as in sleep:5ms..50ms"
+                "`{text}` is no handler: use echo, sleep:DURATION as in sleep:500ms, a range as in sleep:5ms..50ms, or sql:FILE"
             ))),
         }
     }
@@ -334,7 +316,8 @@ mod tests {
         assert_eq!(spec("echo").unwrap(), HandlerSpec::ECHO);
         assert_eq!(spec("sleep:50ms").unwrap(), HandlerSpec::Sleep { least: most, most });
         assert_eq!(spec("sleep:5ms..50ms").unwrap(), HandlerSpec::Sleep { least, most });
-        for bad in ["", "slep:1s", "sleep", "sleep:x", "sleep:2s..1s", "exec:cat"] {
+        assert_eq!(spec("sql:a/b:c.sql").unwrap(), HandlerSpec::Sql("a/b:c.sql".into()));
+        for bad in ["", "slep:1s", "sleep", "sql:", "sleep:x", "sleep:2s..1s", "exec:cat"] {
             assert!(spec(bad).is_err(), "{bad}");
         }
     }

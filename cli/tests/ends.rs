@@ -164,6 +164,30 @@ fn another_input_under_the_same_name_is_refused() {
     assert_eq!(waiting(&place), 6);
 }
 
+/// Of two that live at once under one name the later one has it, and the earlier one says so.
+#[test]
+fn who_was_replaced_says_so() {
+    let place = Place::sqlite();
+    place.done(&["status"]);
+    let named = ["send", "--producer", "a"];
+    let mut earlier = place
+        .conga(&named)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("conga starts");
+    let mut lines = earlier.stdin.take().expect("a pipe");
+    lines.write_all(b"1\n2\n").expect("written");
+    wait_for("its lines", || waiting(&place) == 2);
+    assert!(place.fed(&named, b"1\n2\n3\n").status.success());
+    lines.write_all(b"4\n").expect("written");
+    let output = earlier.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("another process sends under the name `a`"), "{said}");
+    assert_eq!(waiting(&place), 3);
+}
+
 /// A `conga receive --follow` that writes into a file of its own.
 struct Receiver {
     child: Child,

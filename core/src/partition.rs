@@ -39,7 +39,7 @@ pub use emit::{Cursor, EmitRequest, Emitted, Followed, Processed, Ready, Turn};
 pub use keep::{Grace, Keep, Limit, Oldest, TRIM_MOST};
 pub use receive::{ReceiveRequest, Received};
 pub use renew::{RenewRequest, Renewed};
-pub use send::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, ProducerId, Sent};
+pub use send::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, ProducerId, Sent, Session};
 pub use status::{Blocker, Status};
 
 /// All that a partition is made of.

@@ -17,7 +17,7 @@ use tokio::task::{self, JoinError, JoinSet, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::attempt::{Policy, Tried, at_once, fail, handle, held, record_of, unreadable};
+use self::attempt::{Ended, Policy, Tried, at_once, fail, handle, held, record_of, unreadable};
 use crate::claim::{ClaimOptions, Claimer, Claims, Fits, Holdings};
 use crate::ledger::SharedLedger;
 use crate::ledger::store::StoreLedger;
@@ -31,7 +31,8 @@ mod apart;
 mod attempt;
 mod handler;
 
-pub use handler::{Handler, HandlerError, Message, sleep};
+pub(crate) use attempt::too_large;
+pub use handler::{Handled, Handler, HandlerError, Message, sleep};
 
 /// At most so many messages in one claim, and so many results in one complete.
 const BATCH: usize = 1_000;
@@ -119,7 +120,8 @@ impl<H: Handler> Processor<H> {
     /// A service that processes the messages of `store` by `handler`, under a name of its own.
     pub fn new(store: SharedStore, handler: H, options: ProcessorOptions) -> Self {
         let random = Random::default();
-        let ledger = std::sync::Arc::new(StoreLedger::new(store.clone()));
+        let ledger = handler.ledger();
+        let ledger = ledger.unwrap_or_else(|| std::sync::Arc::new(StoreLedger::new(store.clone())));
         let claimer = Claimer {
             owner: OwnerId::new(random.name("processor")),
             options: options.claim,
@@ -225,11 +227,11 @@ struct Work<H> {
     /// Claimed and not yet begun with.
     upcoming: VecDeque<Claim>,
     trial: Trial,
-    running: JoinSet<Completion>,
+    running: JoinSet<Ended>,
     /// What each of them works at.
     at: HashMap<task::Id, Claim>,
     /// Ends of leases that wait to be told to the store.
-    results: Vec<Completion>,
+    results: Vec<Ended>,
     /// What both sides hold has to be compared: a reply was lost, or this process was away.
     compare: bool,
     draining: bool,
@@ -388,10 +390,11 @@ impl<H: Handler> Work<H> {
             }
             let Some(claim) = self.upcoming.pop_front() else { break };
             if self.draining {
-                self.results.push(Completion::Retry {
+                let given_back = Completion::Retry {
                     held: held(&claim),
                     delay_us: 0,
-                });
+                };
+                self.results.push(given_back.into());
                 continue;
             }
             match self.read(&claim) {
@@ -400,7 +403,7 @@ impl<H: Handler> Work<H> {
                     let before = self.ledger.clone();
                     let work = Box::pin(handle(handler, claim.clone(), input, self.policy(), before));
                     match at_once(work, until) {
-                        Tried::Done(completion) => self.finish(completion),
+                        Tried::Done(ended) => self.finish(ended),
                         Tried::Panicked => self.panicked(&claim),
                         Tried::Waits(work) => {
                             let task = self.running.spawn(work);
@@ -409,10 +412,11 @@ impl<H: Handler> Work<H> {
                     }
                 }
                 Err(reject) => {
-                    self.finish(Completion::Dead {
+                    let dead = Completion::Dead {
                         tombstone: unreadable(&claim, &reject),
                         deliver: self.options.mark_dead,
-                    });
+                    };
+                    self.finish(dead.into());
                 }
             }
         }
@@ -446,11 +450,11 @@ impl<H: Handler> Work<H> {
     }
 
     /// Takes what a handler came to.
-    fn end(&mut self, ended: std::result::Result<(task::Id, Completion), JoinError>) {
+    fn end(&mut self, ended: std::result::Result<(task::Id, Ended), JoinError>) {
         match ended {
-            Ok((id, completion)) => {
+            Ok((id, ended)) => {
                 self.at.remove(&id);
-                self.finish(completion);
+                self.finish(ended);
             }
             Err(error) => {
                 if let Some(claim) = self.at.remove(&error.id()) {
@@ -467,22 +471,22 @@ impl<H: Handler> Work<H> {
             Err(reject) => unreadable(claim, &reject),
         };
         let error = HandlerError::passing("the handler panicked");
-        self.finish(fail(claim, record, error, &self.policy()));
+        self.finish(fail(claim, record, error, &self.policy()).into());
     }
 
-    fn finish(&mut self, completion: Completion) {
-        match completion {
+    fn finish(&mut self, ended: Ended) {
+        match ended.completion {
             Completion::Dead { .. } => self.processing.dead += 1,
             Completion::Retry { .. } => self.processing.retried += 1,
             Completion::Done(_) => {}
         }
-        self.results.push(completion);
+        self.results.push(ended);
     }
 
     /// Tells the store what has ended. Repeated until it answers: what counted already is stale then.
     fn complete(&mut self) -> impl Future<Output = Result<Told>> + use<H> {
         // Neighbours side by side: what is a run costs the store less.
-        self.results.sort_unstable_by_key(Completion::held);
+        self.results.sort_unstable_by_key(|ended| ended.completion.held());
         let rest = self.results.split_off(batch_of(&self.results));
         let batch = std::mem::replace(&mut self.results, rest);
         let claimer = self.claimer.clone();
@@ -508,11 +512,11 @@ impl<H: Handler> Work<H> {
 }
 
 /// How many results go together.
-fn batch_of(results: &[Completion]) -> usize {
+fn batch_of(results: &[Ended]) -> usize {
     let mut bytes = 0;
     let fit = results.iter().take(BATCH).take_while(|result| {
         let fits = bytes < BATCH_BYTES;
-        bytes += match result {
+        bytes += match &result.completion {
             Completion::Done(record) => size_of_result(record),
             Completion::Dead { .. } | Completion::Retry { .. } => 0,
         };

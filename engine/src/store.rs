@@ -14,7 +14,8 @@
 //! 4. Each step can be sent again after a lost reply and then changes nothing; the answer says so. Only a `send` without
 //!    numbers adds again what it is given again, and there the ids of the messages see to it that each counts once. With
 //!    them (a producer's name, and the number of the first message) it adds only what goes beyond the highest number
-//!    that it has from that producer, and nothing at all where that would leave a gap.
+//!    that it has from that producer, and nothing at all where that would leave a gap; nor under a session of that
+//!    producer that is not the latest, so that what one process left behind is not done once another has begun.
 //! 5. **Time** is the store's own clock, never a client's.
 //! 6. **Leadership** is a lock that expires, and a term that grows with each change of hands. The consumers of a line have
 //!    one active among them by the same means, with a lock and a term of their own; only under the latest of these terms
@@ -83,7 +84,8 @@ pub enum Delivery {
 #[async_trait]
 pub trait Store: Debug + Send + Sync {
     /// Appends entries to the input, in their order, all or none. Wakes [`crate::wake::Topic::Input`]. Of those that are
-    /// numbered it appends what is not there yet (law 4); with none of them it tells the producer's last number.
+    /// numbered it appends what is not there yet (law 4); with none of them it opens a session and tells the producer's
+    /// last number.
     async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent>;
 
     /// Hands out messages, in ascending position (law 1).

@@ -106,6 +106,7 @@ impl Digest {
 fn told(record: &Record) -> String {
     write_open(&Record {
         attempts: Attempt(0),
+        processing: Micros(0),
         ..record.clone()
     })
 }

@@ -26,6 +26,7 @@ use super::send::{open, read_lines};
 use super::service;
 use crate::args::Pipe;
 use crate::bench::place::Place;
+use crate::hands::Hands;
 use crate::settings::{Settings, wrong};
 use crate::{signal, text};
 
@@ -52,9 +53,9 @@ pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool>
     let store = conga::store::open_with(&url, &line, settings.options()).await?;
     // A job without a name leaves nothing behind, so nothing is recorded of it elsewhere.
     let record = pipe.job.as_ref().map_or(Ok(LedgerUrl::Store), |_| settings.record())?;
-    let ledger = conga::ledger::open(&record, &line, &store).await?;
     let mut sink = Sink::open(pipe.output.as_deref())?;
     let mut service = settings.service(&pipe.service)?;
+    let hands = Hands::open(&service, &record, &line, &store).await?;
     // Each line of the input has its line in the output, whatever becomes of it.
     service.processor.mark_dead = true;
     // A job that is run again sends all of its lines again, and knows what is done by its records.
@@ -66,7 +67,7 @@ pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool>
     let bar = text::progress("lines", None, settings.json);
     let (tell, sent) = watch::channel(None);
     let stop = CancellationToken::new();
-    let services = service::both(&store, ledger, &service, stop.clone());
+    let services = service::both(&store, &hands, &service, stop.clone());
     let sending = async {
         let count = send(input, &store, limit).await?;
         tell.send_replace(Some(count));

@@ -116,8 +116,9 @@ async fn send_lines(
         }
         producer.send_marked(&entries).await.map_err(|error| {
             let state = match error {
-                StoreError::Unknown(_) => "are in doubt",
-                _ => "and all after them were not sent",
+                StoreError::Unavailable(_) | StoreError::Closed => "and all after them were not sent",
+                // An earlier attempt may have been done.
+                StoreError::Unknown(_) | StoreError::Broken(_) => "are in doubt",
             };
             let after = format!(
                 "after {} were sent, the next {} {state}{again}",

@@ -1,14 +1,14 @@
 //! `conga process`, `conga sequence`, and both in one: `conga run`.
 
-use conga::ledger::SharedLedger;
-use conga::process::{Handler, Processing, Processor, sleep};
+use conga::process::{Handler, Processing, Processor};
 use conga::sequence::{Sequencer, Sequencing};
 use conga::store::SharedStore;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Service;
-use crate::settings::{HandlerSpec, ServiceSettings, Settings};
+use crate::hands::Hands;
+use crate::settings::{ServiceSettings, Settings};
 use crate::{signal, text};
 
 /// `conga process`.
@@ -17,10 +17,10 @@ pub(crate) async fn process(settings: &Settings, given: &Service) -> anyhow::Res
     let Some(store) = settings.open_patiently(&shutdown).await? else {
         return Ok(true);
     };
-    let Some(ledger) = settings.open_record_patiently(&store, &shutdown).await? else {
+    let Some(hands) = Hands::open_patiently(settings, &service, &store, &shutdown).await? else {
         return Ok(true);
     };
-    let processor = processor(&store, ledger, &service);
+    let processor = processor(&store, &hands, &service);
     announce(settings, processor.owner().as_str())?;
     report(settings, Some(processor.run(shutdown).await?), None);
     Ok(true)
@@ -44,11 +44,11 @@ pub(crate) async fn run(settings: &Settings, given: &Service) -> anyhow::Result<
     let Some(store) = settings.open_patiently(&shutdown).await? else {
         return Ok(true);
     };
-    let Some(ledger) = settings.open_record_patiently(&store, &shutdown).await? else {
+    let Some(hands) = Hands::open_patiently(settings, &service, &store, &shutdown).await? else {
         return Ok(true);
     };
     announce(settings, "run")?;
-    let (processing, sequencing) = both(&store, ledger, &service, shutdown).await?;
+    let (processing, sequencing) = both(&store, &hands, &service, shutdown).await?;
     report(settings, Some(processing), Some(sequencing));
     Ok(true)
 }
@@ -56,11 +56,11 @@ pub(crate) async fn run(settings: &Settings, given: &Service) -> anyhow::Result<
 /// A processor and a sequencer until they are told to end. If one can't go on the other ends too.
 pub(crate) async fn both(
     store: &SharedStore,
-    ledger: SharedLedger,
+    hands: &Hands,
     service: &ServiceSettings,
     shutdown: CancellationToken,
 ) -> anyhow::Result<(Processing, Sequencing)> {
-    let processor = processor(store, ledger, service).run(shutdown.clone());
+    let processor = processor(store, hands, service).run(shutdown.clone());
     // It leads on while the processor drains. What it does not get to, the next leader delivers.
     let drained = CancellationToken::new();
     let sequencer = Sequencer::new(store.clone(), service.sequencer).run(drained.clone());
@@ -78,9 +78,8 @@ pub(crate) async fn both(
     Ok((processing?, sequencing?))
 }
 
-fn processor(store: &SharedStore, ledger: SharedLedger, service: &ServiceSettings) -> Processor<impl Handler + use<>> {
-    let HandlerSpec::Sleep { least, most } = service.handler;
-    Processor::new(store.clone(), sleep(least, most), service.processor.clone()).with_ledger(ledger)
+fn processor(store: &SharedStore, hands: &Hands, service: &ServiceSettings) -> Processor<impl Handler + use<>> {
+    Processor::new(store.clone(), hands.handler(), service.processor.clone()).with_ledger(hands.ledger.clone())
 }
 
 fn prepare(settings: &Settings, given: &Service) -> anyhow::Result<(ServiceSettings, CancellationToken)> {

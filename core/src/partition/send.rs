@@ -4,6 +4,9 @@
 //! producer the partition keeps the highest number that it has accepted, and appends only what goes beyond it. That
 //! costs memory for each producer, not for each message, and a producer that was not heard of for [`KEPT_US`] is
 //! forgotten.
+//!
+//! Each process that sends under a producer's name does so in a session of its own, and only the latest session counts, as
+//! with terms. So what one that was killed still has on its way is not done any more once its successor has begun.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +23,8 @@ pub const KEPT_US: u64 = 7 * 24 * 3_600 * 1_000_000;
 /// So many producers are forgotten at most when a new one comes: so their number shrinks, and no step takes long.
 pub const FORGOTTEN_AT_ONCE: usize = 2;
 
-/// A producer's name. Whoever sends under it, now or after a restart, is the same producer: one at a time.
+/// A producer's name. Whoever sends under it, now or after a restart, is the same producer: one at a time, the one with
+/// the latest session.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProducerId(Arc<str>);
 
@@ -43,11 +47,32 @@ impl fmt::Display for ProducerId {
     }
 }
 
+/// A process's turn at a producer's name. It is opened by a send, of no messages perhaps, under a number that is higher
+/// than the latest; who does not know that begins with 1 and is told. The process proposes the number, for a store that
+/// counted them by itself would count an opening that is done late, or twice, as another one that comes after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Session {
+    /// From 1 on; it only grows.
+    pub number: u64,
+    /// Drawn by the process, to tell two apart that propose the same number. The first has it then.
+    pub process: u64,
+}
+
+impl Session {
+    /// Whether a send under this one counts where `latest` is the latest: it is the same, or goes beyond. (It is lower than
+    /// what a process has opened where a store has come back older than it was.)
+    pub fn counts_after(self, latest: Self) -> bool {
+        self == latest || self.number > latest.number
+    }
+}
+
 /// Whose messages are sent, and which of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Numbered {
     /// Who sends.
     pub producer: ProducerId,
+    /// Which process under that name. The first send of a session opens it, whatever becomes of its messages.
+    pub session: Session,
     /// The number of the first of the messages: they are numbered 1, 2, 3 … without a gap, whatever the batches. 0
     /// counts as 1.
     pub first: u64,
@@ -71,6 +96,11 @@ pub enum Sent {
         /// The lowest number that is missing.
         from: u64,
     },
+    /// Nothing was changed: another session is the latest, so another process sends under the name.
+    Replaced {
+        /// The latest.
+        session: Session,
+    },
 }
 
 impl Sent {
@@ -83,6 +113,7 @@ impl Sent {
 pub(super) struct Producer {
     last: u64,
     mark: u64,
+    session: Session,
     heard: Micros,
 }
 
@@ -93,34 +124,38 @@ impl Partition {
     }
 
     /// Appends those of a producer's messages that are not there yet, or none if there were a gap. Without messages it
-    /// tells which was the last one.
+    /// tells which was the last one. Under any but the latest session it does nothing.
     pub fn send_numbered(&mut self, now: Micros, numbered: &Numbered, entries: &[Bytes]) -> Sent {
-        let known = self.producers.get_mut(&numbered.producer);
+        let known = self.producers.get(&numbered.producer);
+        if let Some(Producer { session, .. }) = known
+            && !numbered.session.counts_after(*session)
+        {
+            return Sent::Replaced { session: *session };
+        }
         let is_new = known.is_none();
-        let (last, mark) = known.map_or((0, 0), |producer| {
-            producer.heard = now;
-            (producer.last, producer.mark)
-        });
-        let first = numbered.first.max(1);
-        if entries.is_empty() {
-            return Sent::Accepted { last, mark };
-        }
-        let next = last.saturating_add(1);
-        if first > next {
-            return Sent::Missing { from: next };
-        }
-        let there = usize::try_from(next - first).unwrap_or(usize::MAX);
-        let Some(news) = entries.get(there..).filter(|news| !news.is_empty()) else {
-            return Sent::Accepted { last, mark };
+        let (last, mark) = known.map_or((0, 0), |producer| (producer.last, producer.mark));
+        let (first, next) = (numbered.first.max(1), last.saturating_add(1));
+        let is_missing = first > next && !entries.is_empty();
+        let there = usize::try_from(next.saturating_sub(first)).unwrap_or(usize::MAX);
+        let news = match entries.get(there..) {
+            Some(news) if !is_missing => news,
+            _ => &[],
         };
         self.send(news);
         if is_new {
             self.forget_producers(now);
         }
-        let (last, mark) = (last + news.len() as u64, numbered.mark);
-        let heard = now;
-        self.producers
-            .insert(numbered.producer.clone(), Producer { last, mark, heard });
+        let producer = Producer {
+            last: last + news.len() as u64,
+            mark: if news.is_empty() { mark } else { numbered.mark },
+            session: numbered.session,
+            heard: now,
+        };
+        let (last, mark) = (producer.last, producer.mark);
+        self.producers.insert(numbered.producer.clone(), producer);
+        if is_missing {
+            return Sent::Missing { from: next };
+        }
         Sent::Accepted { last, mark }
     }
 
@@ -136,5 +171,53 @@ impl Partition {
         for (_, name) in old.into_iter().take(FORGOTTEN_AT_ONCE) {
             self.producers.remove(&name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(number: u64, process: u64) -> Session {
+        Session { number, process }
+    }
+
+    #[test]
+    fn a_session_counts_if_it_is_the_latest_or_goes_beyond() {
+        assert!(session(2, 7).counts_after(session(2, 7)));
+        assert!(session(3, 1).counts_after(session(2, 7)));
+        for late in [session(2, 8), session(2, 6), session(1, 7)] {
+            assert!(!late.counts_after(session(2, 7)), "{late:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_replaced_changes_nothing() {
+        let mut partition = Partition::default();
+        let mut send = |number, process, first, entries: &[Bytes]| {
+            let numbered = Numbered {
+                producer: ProducerId::new("a"),
+                session: session(number, process),
+                first,
+                mark: 5,
+            };
+            partition.send_numbered(Micros(number), &numbered, entries)
+        };
+        let entries = [Bytes::from_static(b"1"), Bytes::from_static(b"2")];
+        let accepted = |last, mark| Sent::Accepted { last, mark };
+        assert_eq!(send(1, 1, 1, &entries), accepted(2, 5));
+        assert_eq!(send(2, 2, 1, &[]), accepted(2, 5), "a successor");
+        let replaced = Sent::Replaced { session: session(2, 2) };
+        assert_eq!(send(1, 1, 3, &entries), replaced, "a late send");
+        assert_eq!(send(2, 1, 3, &entries), replaced, "a late opening");
+        assert_eq!(send(2, 2, 1, &[]), accepted(2, 5), "an opening that is done twice");
+        assert_eq!(send(3, 3, 9, &entries), Sent::Missing { from: 3 });
+        assert_eq!(
+            send(2, 2, 3, &entries),
+            Sent::Replaced { session: session(3, 3) },
+            "it was opened all the same"
+        );
+        assert_eq!(send(3, 3, 2, &entries), accepted(3, 5));
+        assert_eq!(partition.entries.len(), 3);
     }
 }

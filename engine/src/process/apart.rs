@@ -5,6 +5,7 @@ use conga_core::message::{Body, Entry, Id, Input, Payload, Record};
 use conga_core::partition::{Claim, Completion};
 use sha2::{Digest as _, Sha256};
 
+use super::attempt::Ended;
 use crate::ledger::{Kept, SharedLedger};
 use crate::persist::persist;
 use crate::random::Random;
@@ -45,38 +46,34 @@ pub(super) async fn recall(ledger: &SharedLedger, random: &Random, claim: &Claim
 }
 
 /// Records the results of a batch, and puts in their place what the ledger holds. Repeated until it answers.
-pub(super) async fn record(
-    ledger: &SharedLedger,
-    random: &Random,
-    mut batch: Vec<Completion>,
-) -> Result<Vec<Completion>> {
-    if !ledger.is_apart() {
-        return Ok(batch);
-    }
-    spare(ledger, random, &mut batch).await?;
-    let results: Vec<Record> = batch.iter().filter_map(result).cloned().collect();
-    if results.is_empty() {
-        return Ok(batch);
-    }
-    let kept = persist("record", random, || ledger.record(&results), |_| ()).await?;
-    let mut kept = kept.into_iter();
-    for completion in &mut batch {
-        if let Completion::Done(record) = completion
-            && let Some(Kept::Other(held)) = kept.next()
-        {
-            *record = at(record, held);
+pub(super) async fn record(ledger: &SharedLedger, random: &Random, mut batch: Vec<Ended>) -> Result<Vec<Completion>> {
+    if ledger.is_apart() {
+        spare(ledger, random, &mut batch).await?;
+        let results: Vec<Record> = batch
+            .iter_mut()
+            .filter_map(unrecorded)
+            .map(|record| record.clone())
+            .collect();
+        if !results.is_empty() {
+            let kept = persist("record", random, || ledger.record(&results), |_| ()).await?;
+            for (record, kept) in batch.iter_mut().filter_map(unrecorded).zip(kept) {
+                if let Kept::Other(held) = kept {
+                    *record = at(record, held);
+                }
+            }
         }
     }
-    Ok(batch)
+    Ok(batch.into_iter().map(|ended| ended.completion).collect())
 }
 
 /// A message that failed for good in the end may have a result of an earlier attempt, recorded meanwhile: that stands.
-async fn spare(ledger: &SharedLedger, random: &Random, batch: &mut [Completion]) -> Result<()> {
-    let is_doubtful = |completion: &Completion| match completion {
+async fn spare(ledger: &SharedLedger, random: &Random, batch: &mut [Ended]) -> Result<()> {
+    let is_doubtful = |completion: &&mut Completion| match completion {
         Completion::Dead { tombstone, .. } => tombstone.attempts > Attempt(1),
         Completion::Done(_) | Completion::Retry { .. } => false,
     };
-    let doubtful: Vec<&mut Completion> = batch.iter_mut().filter(|completion| is_doubtful(completion)).collect();
+    let completions = batch.iter_mut().map(|ended| &mut ended.completion);
+    let doubtful: Vec<&mut Completion> = completions.filter(is_doubtful).collect();
     let ids: Vec<Id> = doubtful
         .iter()
         .filter_map(|completion| id(completion))
@@ -94,19 +91,22 @@ async fn spare(ledger: &SharedLedger, random: &Random, batch: &mut [Completion])
     Ok(())
 }
 
-/// What was held, as the result of this message: its place and its lease are its own.
-fn at(here: &Record, held: Record) -> Record {
+/// What was held, as the result of this message: its place and its lease are its own, and to a store the time of the claim is a
+/// part of the lease.
+pub(super) fn at(here: &Record, held: Record) -> Record {
     Record {
         position: here.position,
         attempts: here.attempts,
+        processing: here.processing,
         ..held
     }
 }
 
-fn result(completion: &Completion) -> Option<&Record> {
-    match completion {
-        Completion::Done(record) => Some(record),
-        Completion::Dead { .. } | Completion::Retry { .. } => None,
+/// A result that the ledger has to be told of.
+fn unrecorded(ended: &mut Ended) -> Option<&mut Record> {
+    match &mut ended.completion {
+        Completion::Done(record) if !ended.recorded => Some(record),
+        _ => None,
     }
 }
 

@@ -4,32 +4,48 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use conga_core::lease::Held;
-use conga_core::message::{Body, Input, Record, Reject, identify};
+use conga_core::message::{Body, Input, Payload, Record, Reject, identify};
 use conga_core::partition::{Claim, Completion};
 use conga_core::retry::Backoff;
 use tokio::time::Instant;
 
-use super::{BATCH_BYTES, Handler, HandlerError, Message, apart};
+use super::{BATCH_BYTES, Handled, Handler, HandlerError, Message, apart};
 use crate::ledger::SharedLedger;
 use crate::random::Random;
 
+/// How a lease ends, before the store is told.
+pub(super) struct Ended {
+    pub(super) completion: Completion,
+    /// The ledger holds this result: it is not to be recorded there once more.
+    pub(super) recorded: bool,
+}
+
+impl From<Completion> for Ended {
+    fn from(completion: Completion) -> Self {
+        Self {
+            completion,
+            recorded: false,
+        }
+    }
+}
+
 /// What came of trying to do something at once.
 pub(super) enum Tried<F> {
-    Done(Completion),
+    Done(Ended),
     Panicked,
     Waits(F),
 }
 
 /// Does what needs to wait for nothing, as long as there is time. What waits is polled again where somebody hears of it.
-pub(super) fn at_once<F: Future<Output = Completion> + Unpin>(mut work: F, until: Instant) -> Tried<F> {
+pub(super) fn at_once<F: Future<Output = Ended> + Unpin>(mut work: F, until: Instant) -> Tried<F> {
     if Instant::now() >= until {
         return Tried::Waits(work);
     }
     let tried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
         match Pin::new(&mut work).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(completion) => {
+            Poll::Ready(ended) => {
                 drop(work);
-                Tried::Done(completion)
+                Tried::Done(ended)
             }
             Poll::Pending => Tried::Waits(work),
         }
@@ -59,11 +75,11 @@ pub(super) async fn handle<H: Handler>(
     input: Input,
     policy: Policy,
     before: SharedLedger,
-) -> Completion {
+) -> Ended {
     let mut record = record_of(&claim, &input);
     if let Some(payload) = apart::recall(&before, &policy.random, &claim, &record.id).await {
         record.body = Body::Result(payload);
-        return Completion::Done(record);
+        return Completion::Done(record).into();
     }
     let message = Message {
         position: claim.position,
@@ -73,22 +89,36 @@ pub(super) async fn handle<H: Handler>(
         payload: input.payload,
         attempt: claim.attempt,
         created: record.created,
+        processing: record.processing,
     };
     // The call itself is inside too: it may panic before there is a future.
-    let handled = std::panic::AssertUnwindSafe(async move { handler.handle(message).await });
+    let handled = std::panic::AssertUnwindSafe(async move { handler.process(message).await });
     let error = match futures_util::FutureExt::catch_unwind(handled).await {
-        Ok(Ok(payload)) if payload.size() > BATCH_BYTES => HandlerError::permanent(format!(
-            "the result has {} bytes, the limit is {BATCH_BYTES}",
-            payload.size()
-        )),
-        Ok(Ok(payload)) => {
-            record.body = Body::Result(payload);
-            return Completion::Done(record);
+        Ok(Ok(Handled::Recorded(held))) => {
+            return Ended {
+                completion: Completion::Done(apart::at(&record, held)),
+                recorded: true,
+            };
+        }
+        Ok(Ok(Handled::Result(payload))) => {
+            if let Some(error) = too_large(&payload) {
+                error
+            } else {
+                record.body = Body::Result(payload);
+                return Completion::Done(record).into();
+            }
         }
         Ok(Err(error)) => error,
         Err(_) => HandlerError::passing("the handler panicked"),
     };
-    fail(&claim, record, error, &policy)
+    fail(&claim, record, error, &policy).into()
+}
+
+/// A result that does not fit into a batch will not the next time either.
+pub(crate) fn too_large(result: &Payload) -> Option<HandlerError> {
+    let size = result.size();
+    (size > BATCH_BYTES)
+        .then(|| HandlerError::permanent(format!("the result has {size} bytes, the limit is {BATCH_BYTES}")))
 }
 
 /// What becomes of a failure: another attempt, or the end.

@@ -4,8 +4,10 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use conga_core::lease::Attempt;
-use conga_core::message::{Id, Payload, Position};
+use conga_core::message::{Id, Payload, Position, Record};
 use conga_core::time::Micros;
+
+use crate::ledger::SharedLedger;
 
 /// A message as a handler sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +26,18 @@ pub struct Message {
     pub attempt: Attempt,
     /// When the producer made it; where it did not say, when it was claimed.
     pub created: Micros,
+    /// When it was claimed.
+    pub processing: Micros,
+}
+
+/// What a handler came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Handled {
+    /// A result, to be recorded.
+    Result(Payload),
+    /// The system of record holds this already, as the result of this message: recorded by the handler itself, or there
+    /// before.
+    Recorded(Record),
 }
 
 /// Why a handler has no result.
@@ -67,6 +81,16 @@ pub trait Handler: Clone + Send + 'static {
     /// attempt. It is first polled in the service's own task, and if it then waits, in a task of its own; one that works
     /// for long before it waits should do that by `tokio::task::spawn_blocking`.
     fn handle(self, message: Message) -> impl Future<Output = Result<Payload, HandlerError>> + Send;
+
+    /// The same, for a handler that may have recorded its result itself. This is what a processor calls.
+    fn process(self, message: Message) -> impl Future<Output = Result<Handled, HandlerError>> + Send {
+        async move { self.handle(message).await.map(Handled::Result) }
+    }
+
+    /// The ledger in which it records, if it does: its processor uses the same.
+    fn ledger(&self) -> Option<SharedLedger> {
+        None
+    }
 }
 
 impl<S> Handler for S

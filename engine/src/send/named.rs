@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use conga_core::partition::{Numbered, ProducerId, Sent};
+use conga_core::partition::{Numbered, ProducerId, Sent, Session};
 use tokio::time::timeout;
 
 use super::{Outgoing, Producer};
@@ -17,9 +17,9 @@ use crate::store::{Result, SharedStore, StoreError};
 /// name, and the line knows the last number of each name. So whatever had no answer is sent again without harm, and who
 /// is started again under the same name asks by [`NamedProducer::last`] where to go on.
 ///
-/// One process at a time may use a name. That another does, which sends something else, is found out as soon as both have
-/// sent a message of the same number, and is an error. One that was killed may still have a send on its way: it sent the
-/// same, so it is no other. The line forgets a name that was not used for seven days
+/// One process at a time may use a name. Each opens a session, and the line takes nothing under an earlier one: what one
+/// that was killed still had on its way is not done once its successor has begun, and one that lives hears with its next
+/// call, as an error, that another has begun. The line forgets a name that was not used for seven days
 /// ([`conga_core::partition::KEPT_US`]).
 #[derive(Debug)]
 pub struct NamedProducer {
@@ -27,14 +27,24 @@ pub struct NamedProducer {
     random: Random,
     patience: Option<Duration>,
     name: ProducerId,
-    /// The last number that is in the line, and its mark; nothing, if that has to be asked.
-    last: Option<(u64, u64)>,
-    /// A later number that was found in the line, and its mark: it was sent under this name before, or by another process.
-    ahead: Option<(u64, u64)>,
+    open: Option<Open>,
+    /// The last session that was opened.
+    before: Option<Session>,
+    /// Another process has opened a later one.
+    is_replaced: bool,
     /// What comes after `last`: given, and not known to be in the line; each with its mark, if that was given too.
     pending: Vec<(Bytes, Option<u64>)>,
     /// What came before it, for a store that comes back older than it was.
     tail: Tail,
+}
+
+/// A session, and what was sent up to now under the producer's name.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    session: Session,
+    /// The last number that is in the line, and its mark.
+    last: u64,
+    mark: u64,
 }
 
 impl Producer {
@@ -45,8 +55,9 @@ impl Producer {
             random: Random::default(),
             patience: None,
             name: ProducerId::new(name),
-            last: None,
-            ahead: None,
+            open: None,
+            before: None,
+            is_replaced: false,
             pending: Vec::new(),
             tail: Tail::default(),
         }
@@ -72,12 +83,13 @@ impl NamedProducer {
     /// The number of the last message that is in the line: so many were sent under this name. 0: none yet.
     ///
     /// # Errors
-    /// Only what no repetition can help; while the store is away it goes on trying.
+    /// Only what no repetition can help, as that another process has begun to send under this name; while the store is
+    /// away it goes on trying.
     ///
     /// # Cancellation
     /// Safe.
     pub async fn last(&mut self) -> Result<u64> {
-        self.ask().await.map(|(last, _)| last)
+        self.ask().await.map(|open| open.last)
     }
 
     /// The mark that came with the last message: see [`NamedProducer::send_marked`].
@@ -85,14 +97,16 @@ impl NamedProducer {
     /// # Errors
     /// As [`NamedProducer::last`].
     pub async fn mark(&mut self) -> Result<u64> {
-        self.ask().await.map(|(_, mark)| mark)
+        self.ask().await.map(|open| open.mark)
     }
 
     /// Sends messages, in their order, and goes on trying while the store is away.
     ///
     /// # Errors
-    /// Only what no repetition can help, as that a person has to send again what a store has lost that came back older
-    /// than it was; and, with [`NamedProducer::with_patience`], that it has been away for so long. Then it is not known whether these are in the line, and [`NamedProducer::last`] tells.
+    /// Only what no repetition can help, as that another process has begun to send under this name, or that a person has
+    /// to send again what a store has lost that came back older than it was; and, with
+    /// [`NamedProducer::with_patience`], that it has been away for so long. Then it is not known whether these are in the
+    /// line, and [`NamedProducer::last`] tells.
     ///
     /// # Cancellation
     /// What was given is taken: if this is dropped, the next call sends it first.
@@ -127,21 +141,43 @@ impl NamedProducer {
         self.flush().await
     }
 
-    async fn ask(&mut self) -> Result<(u64, u64)> {
-        if let Some(last) = self.last {
-            return Ok(last);
+    /// Opens a session, if there is none, and is told what there is. From then on nothing counts that an earlier one still
+    /// has on its way.
+    async fn ask(&mut self) -> Result<Open> {
+        if self.is_replaced {
+            return Err(self.another());
         }
-        let nothing = Numbered {
+        if let Some(open) = self.open {
+            return Ok(open);
+        }
+        let (mut number, process) = match self.before {
+            Some(before) => (before.number.saturating_add(1), before.process),
+            None => (1, self.random.draw()),
+        };
+        let open = loop {
+            let session = Session { number, process };
+            match self.ask_store(&[], &self.numbered(session, 1, 0)).await? {
+                Sent::Accepted { last, mark } => break Open { session, last, mark },
+                Sent::Missing { from } => {
+                    let last = from.saturating_sub(1);
+                    break Open { session, last, mark: 0 };
+                }
+                // It knows nothing yet of those who were there before it.
+                Sent::Replaced { session } if self.before.is_none() => number = session.number.saturating_add(1),
+                Sent::Replaced { .. } => return Err(self.replaced()),
+            }
+        };
+        (self.open, self.before) = (Some(open), Some(open.session));
+        Ok(open)
+    }
+
+    fn numbered(&self, session: Session, first: u64, mark: u64) -> Numbered {
+        Numbered {
             producer: self.name.clone(),
-            first: 1,
-            mark: 0,
-        };
-        let last = match self.ask_store(&[], &nothing).await? {
-            Sent::Accepted { last, mark } => (last, mark),
-            Sent::Missing { from } => (from.saturating_sub(1), 0),
-        };
-        self.last = Some(last);
-        Ok(last)
+            session,
+            first,
+            mark,
+        }
     }
 
     /// Goes on until there is an answer, or patience is over.
@@ -177,7 +213,8 @@ impl NamedProducer {
                 // Whoever hears of it decides what becomes of these; what is there has to be asked.
                 self.pending.clear();
                 self.tail = Tail::default();
-                (self.last, self.ahead) = (None, None);
+                // And that in a new session, for a part of these may still be on its way.
+                self.open = None;
                 return Err(error);
             }
         }
@@ -185,30 +222,24 @@ impl NamedProducer {
     }
 
     async fn try_flush(&mut self) -> Result<()> {
-        let (last, before) = self.ask().await?;
-        let (entries, marks) = self.marked(before);
-        let end = (last + entries.len() as u64, marks.last().copied().unwrap_or(before));
-        // What was found ahead is behind by now: it has to be the same.
-        if let Some((number, mark)) = self.ahead.take_if(|(number, _)| *number <= end.0) {
-            let ours = (number.checked_sub(last + 1)).and_then(|nth| marks.get(usize::try_from(nth).ok()?));
-            if ours != Some(&mark) {
-                return Err(self.another());
-            }
-        }
-        let numbered = Numbered {
-            producer: self.name.clone(),
-            first: last + 1,
-            mark: end.1,
+        let Open { session, last, mark } = self.ask().await?;
+        let (entries, marks) = self.marked(mark);
+        let end = Open {
+            session,
+            last: last + entries.len() as u64,
+            mark: marks.last().copied().unwrap_or(mark),
         };
+        let numbered = self.numbered(session, last + 1, end.mark);
         match self.ask_store(&entries, &numbered).await? {
-            Sent::Accepted { last, mark } if (last, mark) == end || last > end.0 => {
-                self.ahead = (last > end.0).then_some((last, mark));
-                self.last = Some(end);
+            Sent::Accepted { last, mark } if (last, mark) == (end.last, end.mark) => {
+                self.open = Some(end);
                 self.pending.clear();
                 self.tail.add(entries.into_iter().zip(marks));
                 Ok(())
             }
+            // In a session only its own process sends.
             Sent::Accepted { .. } => Err(self.another()),
+            Sent::Replaced { .. } => Err(self.replaced()),
             Sent::Missing { from } => {
                 let lost = last + 1 - from.min(last + 1);
                 let Some(again) = self.tail.take(lost) else {
@@ -221,9 +252,9 @@ impl NamedProducer {
                 tracing::warn!(producer = %self.name, from, last, "the store has come back older than it was; sending again");
                 self.pending
                     .splice(..0, again.into_iter().map(|(entry, mark)| (entry, Some(mark))));
-                self.ahead = None;
                 // The mark before these is not known here, and of no use where each has its own.
-                self.last = Some((from.saturating_sub(1), 0));
+                let last = from.saturating_sub(1);
+                self.open = Some(Open { session, last, mark: 0 });
                 Ok(())
             }
         }
@@ -241,10 +272,16 @@ impl NamedProducer {
         marked.unzip()
     }
 
+    /// Another process is there for good.
+    fn replaced(&mut self) -> StoreError {
+        self.is_replaced = true;
+        self.another()
+    }
+
     fn another(&self) -> StoreError {
         StoreError::Broken(format!(
-            "another process sends under the name `{}`, so that what only one of them has sent may be left out: give each a \
-             name of its own, and send again what is missing",
+            "another process sends under the name `{}`, so this one must not go on: what it was given last is not in the line, \
+             unless an attempt without an answer was done before; give each process a name of its own",
             self.name
         ))
     }
@@ -319,39 +356,77 @@ mod tests {
         assert_eq!(second.mark().await, first.mark().await);
         second.send_entries(&entries(4..6)).await.unwrap();
         assert_eq!(store.status().await.unwrap().waiting, 5);
-        first.send_entries(&entries(9..10)).await.unwrap();
-        assert!(
-            matches!(first.send_entries(&entries(10..11)).await, Err(StoreError::Broken(why)) if why.contains("another")),
-            "two at once"
-        );
         assert_eq!(store.status().await.unwrap().producers, 1);
     }
 
-    /// Found by the simulation (seed 248 of that time): the send of one that was killed was done after its successor had
-    /// asked where to go on, and the successor gave up.
+    fn is_another<T>(answer: Result<T>) -> bool {
+        matches!(answer, Err(StoreError::Broken(why)) if why.contains("another process sends under the name `a`"))
+    }
+
+    /// Whatever either has sent, none of it is taken for the other's.
     #[tokio::test]
-    async fn what_a_predecessor_still_had_on_its_way_is_no_other_process() {
-        for batches in [[1..3, 3..5, 5..9], [1..2, 2..8, 8..9]] {
+    async fn of_two_at_once_the_older_one_hears_that_it_is_not_alone() {
+        for also_sends in [false, true] {
             let store = Arc::new(MemoryStore::new(Clock::Store));
-            let mut second = Producer::named(store.clone(), "a");
-            assert_eq!(second.last().await, Ok(0));
-            let mut first = Producer::named(store.clone(), "a");
-            first.send_entries(&entries(1..6)).await.unwrap();
-            for batch in batches {
-                second.send_entries(&entries(batch)).await.unwrap();
+            let mut older = Producer::named(store.clone(), "a");
+            older.send_entries(&entries(1..4)).await.unwrap();
+            let mut newer = Producer::named(store.clone(), "a");
+            assert_eq!(newer.last().await, Ok(3));
+            if also_sends {
+                newer.send_entries(&entries(11..13)).await.unwrap();
             }
-            assert_eq!(store.status().await.unwrap().waiting, 8);
+            assert!(is_another(older.send_entries(&entries(4..5)).await));
+            assert!(is_another(older.send_entries(&entries(4..5)).await), "for good");
+            assert!(is_another(older.last().await));
+            newer.send_entries(&entries(13..14)).await.unwrap();
+            assert_eq!(newer.last().await, Ok(4 + 2 * u64::from(also_sends)));
+            assert_eq!(store.status().await.unwrap().waiting, 4 + 2 * u64::from(also_sends));
         }
-        // And one that sends something else is found by the first number that both have.
+    }
+
+    /// Found by the simulation: the send of one that was killed was done after its successor had asked where to go on.
+    #[tokio::test]
+    async fn what_a_predecessor_still_had_on_its_way_is_refused() {
         let store = Arc::new(MemoryStore::new(Clock::Store));
-        let mut second = Producer::named(store.clone(), "a");
-        assert_eq!(second.last().await, Ok(0));
         let mut first = Producer::named(store.clone(), "a");
-        first.send_entries(&entries(1..6)).await.unwrap();
-        second.send_entries(&entries(11..14)).await.unwrap();
-        let other = second.send_entries(&entries(14..18)).await;
-        assert!(matches!(other, Err(StoreError::Broken(why)) if why.contains("another")));
-        assert_eq!(store.status().await.unwrap().waiting, 5, "none of it went in");
+        first.send_entries(&entries(1..4)).await.unwrap();
+        let session = first.open.unwrap().session;
+        let mut second = Producer::named(store.clone(), "a");
+        assert_eq!(second.last().await, Ok(3));
+        let replaced = Sent::Replaced {
+            session: second.open.unwrap().session,
+        };
+        for (late, first_number) in [(entries(4..9), 4), (entries(2..9), 2), (Vec::new(), 1)] {
+            let numbered = first.numbered(session, first_number, 0);
+            assert_eq!(store.send(&late, Some(&numbered)).await, Ok(replaced));
+        }
+        // Nor does one take its place that was killed while it opened its session.
+        let unborn = Session {
+            process: !session.process,
+            ..second.open.unwrap().session
+        };
+        let opening = first.numbered(unborn, 1, 0);
+        assert_eq!(store.send(&[], Some(&opening)).await, Ok(replaced));
+        second.send_entries(&entries(4..6)).await.unwrap();
+        second.send_entries(&entries(6..8)).await.unwrap();
+        assert_eq!(store.status().await.unwrap().waiting, 7);
+    }
+
+    /// Whoever gives up a send asks again where it was, and that in a new session: the send may be done late.
+    #[tokio::test]
+    async fn what_was_given_up_as_a_failure_is_not_done_later() {
+        let store = Arc::new(MemoryStore::new(Clock::Store));
+        let mut producer = Producer::named(store.clone(), "a");
+        producer.send_entries(&entries(1..4)).await.unwrap();
+        let given_up = producer.numbered(producer.open.unwrap().session, 4, 0);
+        producer.open = None;
+        assert_eq!(producer.last().await, Ok(3));
+        let late = store.send(&entries(4..6), Some(&given_up)).await;
+        assert!(matches!(late, Ok(Sent::Replaced { .. })));
+        // Unless another has come in between.
+        producer.open = None;
+        assert_eq!(Producer::named(store.clone(), "a").last().await, Ok(3));
+        assert!(is_another(producer.last().await));
     }
 
     /// Dropped while it was on its way: nobody knows whether it was done.
@@ -363,8 +438,9 @@ mod tests {
             producer.send_entries(&entries(1..2)).await.unwrap();
             producer.pending = entries(2..4).into_iter().map(|entry| (entry, None)).collect();
             if done {
-                let mut same = Producer::named(store.clone(), "a");
-                same.send_entries(&entries(2..4)).await.unwrap();
+                let (batch, marks) = producer.marked(producer.open.unwrap().mark);
+                let numbered = producer.numbered(producer.open.unwrap().session, 2, marks[1]);
+                store.send(&batch, Some(&numbered)).await.unwrap();
             }
             producer.send_entries(&entries(4..5)).await.unwrap();
             assert_eq!(producer.last().await, Ok(4));

@@ -9,7 +9,7 @@ use conga::clock::{Clock, ManualClock};
 use conga::core::lease::OwnerId;
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Keep,
-    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Session, Shelf, Status,
 };
 use conga::core::term::{Campaign, Reign, Role};
 use conga::store::memory::MemoryStore;
@@ -29,9 +29,10 @@ const DELIVERS_AGAIN: u8 = 4;
 const FORGETS_A_MESSAGE: u8 = 5;
 const APPENDS_AGAIN: u8 = 6;
 const IGNORES_THE_REIGN: u8 = 7;
-const TRIMS_ONE_TOO_MANY: u8 = 8;
-const TRIMS_WHAT_WAITS: u8 = 9;
-const NEVER_TRIMS: u8 = 10;
+const ACCEPTS_AN_OLDER_SESSION: u8 = 8;
+const TRIMS_ONE_TOO_MANY: u8 = 9;
+const TRIMS_WHAT_WAITS: u8 = 10;
+const NEVER_TRIMS: u8 = 11;
 
 /// A memory store with one flaw, and the latest reign of a consumer.
 #[derive(Debug)]
@@ -62,6 +63,15 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
                 self.0.send(entries, None).await?;
             }
             return Ok(sent);
+        }
+        if let (Some(numbered), ACCEPTS_AN_OLDER_SESSION) = (numbered, FLAW) {
+            // All of them are one to it.
+            let session = Session { number: 1, process: 1 };
+            let numbered = Numbered {
+                session,
+                ..numbered.clone()
+            };
+            return self.0.send(entries, Some(&numbered)).await;
         }
         match entries {
             [first, _, ..] if FLAW == FORGETS_A_MESSAGE => self.0.send(std::slice::from_ref(first), numbered).await,
@@ -187,6 +197,10 @@ async fn random_histories_find_each_flaw() {
         "appends again what has a number"
     );
     assert!(
+        found::<BrokenFixture<ACCEPTS_AN_OLDER_SESSION>>().await > 5,
+        "accepts an older session"
+    );
+    assert!(
         found::<BrokenFixture<IGNORES_THE_REIGN>>().await > 5,
         "ignores whose turn it is to receive"
     );
@@ -237,6 +251,12 @@ async fn a_case_finds_a_leader_that_is_not_fenced() {
 #[should_panic(expected = "status")]
 async fn a_case_finds_what_is_appended_twice() {
     crate::send::what_is_sent_again_is_there_once::<BrokenFixture<APPENDS_AGAIN>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "send")]
+async fn a_case_finds_a_late_send_that_counts() {
+    crate::send::a_late_send_of_an_earlier_session_is_refused::<BrokenFixture<ACCEPTS_AN_OLDER_SESSION>>().await;
 }
 
 #[tokio::test]

@@ -40,6 +40,9 @@ macro_rules! contract_suite {
                 what_is_out_is_not_sent_again,
                 thousands_in_one_batch,
                 who_was_not_heard_of_for_long_is_forgotten,
+                a_late_send_of_an_earlier_session_is_refused,
+                a_session_that_is_opened_again_is_the_same,
+                a_session_that_is_not_known_counts,
             }
             contract_suite! { @file $fixture, claim:
                 flows_from_send_to_receive,

@@ -9,7 +9,7 @@ use conga::core::lease::OwnerId;
 use conga::core::message::{Id, Position};
 use conga::core::partition::{
     Claim, ClaimRequest, Completed, Cursor, EmitRequest, Emitted, Keep, Limit, Numbered, Processed, ProducerId, Ready,
-    SET_BACK_US, Sent, Shelf,
+    SET_BACK_US, Sent, Session, Shelf,
 };
 use conga::core::sequencer::{Action, Event as News, Sequencer};
 use conga::core::term::{Campaign, Reign, Term};
@@ -116,6 +116,8 @@ struct Driver {
     sent: Vec<String>,
     /// Two producers that number, and all that each has sent, with the id of each.
     producers: [(ProducerId, Vec<String>); 2],
+    /// The sessions of each, the latest last.
+    sessions: [Vec<Session>; 2],
     owners: Vec<(&'static str, Vec<Claim>)>,
     leaders: Vec<Leader>,
     term: Term,
@@ -135,6 +137,7 @@ impl Driver {
             history: vec![Event::Window { size: WINDOW }],
             sent: Vec::new(),
             producers: ["n0", "n1"].map(|name| (ProducerId::new(name), Vec::new())),
+            sessions: Default::default(),
             owners: ["p0", "p1", "p2"].map(|name| (name, Vec::new())).into(),
             leaders: ["s0", "s1"].map(Leader::new).into(),
             term: Term::default(),
@@ -214,11 +217,14 @@ impl Driver {
         self.pair.send(&entries).await;
     }
 
-    /// Sends on, and before that some of what was sent already, as one does who had no answer; or leaves one out.
+    /// Sends on, and before that some of what was sent already, as one does who had no answer; or leaves one out. Sometimes
+    /// it does so in a new session, or in an earlier one: late.
     async fn send_numbered(&mut self) {
         let (again, fresh) = (self.random.below(4), self.random.below(4));
         let leaves_out = self.random.chance(15);
-        let (producer, before) = &mut self.producers[self.random.index(2)];
+        let which = self.random.index(2);
+        let (session, is_late) = self.session(which);
+        let (producer, before) = &mut self.producers[which];
         let known = before.len();
         let from = known - usize::try_from(again).unwrap_or(0).min(known);
         for _ in 0..fresh {
@@ -231,22 +237,26 @@ impl Driver {
         let entries: Vec<_> = ids.iter().map(|id| crate::pair::entry(id)).collect();
         let numbered = Numbered {
             producer: producer.clone(),
+            session,
             first: first as u64,
             mark: before.len() as u64,
         };
         let news = before[known..].to_vec();
         let answer = self.pair.send_as(Some(&numbered), &entries).await;
-        let mut producers = self.producers.iter_mut();
-        let (producer, before) = producers
-            .find(|(name, _)| *name == numbered.producer)
-            .expect("one of them");
-        let last = match answer {
-            Sent::Accepted { last, .. } => last,
-            Sent::Missing { from } => from - 1,
-        };
-        let is_refused = skipped > 0 || entries.is_empty();
+        let (producer, before) = &mut self.producers[which];
+        let is_refused = is_late || skipped > 0 || entries.is_empty();
         let there = if is_refused { known } else { before.len() };
-        assert_eq!(last, there as u64, "{producer}: {answer:?}");
+        match answer {
+            Sent::Accepted { last, .. } => assert_eq!(last, there as u64, "{producer}: {answer:?}"),
+            Sent::Missing { from } => assert_eq!(from, there as u64 + 1, "{producer}: {answer:?}"),
+            Sent::Replaced { session } => assert_eq!(Some(&session), self.sessions[which].last(), "{producer}"),
+        }
+        let is_replaced = matches!(answer, Sent::Replaced { .. });
+        assert_eq!(
+            is_replaced, is_late,
+            "{producer}: {numbered:?} after {:?}",
+            self.sessions[which]
+        );
         before.truncate(there);
         for id in news.into_iter().take(there - known) {
             self.history.push(Event::Sent {
@@ -255,6 +265,26 @@ impl Driver {
             });
             self.sent.push(id);
         }
+    }
+
+    /// The session in which a producer sends, and whether it is late: another is the latest.
+    fn session(&mut self, which: usize) -> (Session, bool) {
+        let sessions = &mut self.sessions[which];
+        let latest = sessions.last().copied();
+        let process = self.random.below(3);
+        let (number, earlier) = latest.map_or((0, None), |latest| {
+            let same_number = Session { process, ..latest };
+            let drawn = [same_number, sessions[self.random.index(sessions.len())]][self.random.index(2)];
+            (latest.number, Some(drawn).filter(|drawn| *drawn != latest))
+        });
+        match (latest, earlier) {
+            (_, Some(earlier)) if self.random.chance(30) => return (earlier, true),
+            (Some(latest), _) if self.random.chance(75) => return (latest, false),
+            _ => {}
+        }
+        let number = number + 1 + self.random.below(2);
+        sessions.push(Session { number, process });
+        (Session { number, process }, false)
     }
 
     /// With `forget` the reply is lost: the owner does not know what it holds.

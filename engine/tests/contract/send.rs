@@ -1,17 +1,28 @@
 //! Send, numbered: each message once, whatever is sent again, and never with a gap.
 
 use bytes::Bytes;
-use conga::core::partition::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, ProducerId, Sent};
+use conga::core::partition::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, ProducerId, Sent, Session};
 
 use crate::Fixture;
 use crate::pair::{Pair, entry};
 
+/// Under the first session of all.
 fn of(producer: &str, first: u64, mark: u64) -> Numbered {
     Numbered {
         producer: ProducerId::new(producer),
+        session: session(1, 1),
         first,
         mark,
     }
+}
+
+fn session(number: u64, process: u64) -> Session {
+    Session { number, process }
+}
+
+/// The same under another session.
+fn under(session: Session, numbered: Numbered) -> Numbered {
+    Numbered { session, ..numbered }
 }
 
 /// The messages `m{first}` … `m{last}`.
@@ -74,7 +85,7 @@ pub(crate) async fn a_gap_is_refused<F: Fixture>() {
         Sent::Missing { from: 1 },
         "nobody knows of number 1"
     );
-    assert_eq!(pair.status().await.producers, 0);
+    assert_eq!(pair.status().await.waiting, 0);
     pair.send_as(Some(&of("a", 1, 1)), &messages(1, 2)).await;
     assert_eq!(
         pair.send_as(Some(&of("a", 4, 2)), &messages(4, 5)).await,
@@ -95,7 +106,7 @@ pub(crate) async fn a_gap_is_refused<F: Fixture>() {
 pub(crate) async fn nothing_sent_tells_the_last_number<F: Fixture>() {
     let pair = Pair::open::<F>().await;
     assert_eq!(pair.send_as(Some(&of("a", 1, 5)), &[]).await, accepted(0, 0));
-    assert_eq!(pair.status().await.producers, 0, "asking costs nothing");
+    assert_eq!(pair.status().await.producers, 1, "its session is open");
     pair.send_as(Some(&of("a", 1, u64::MAX)), &messages(1, 2)).await;
     for first in [0, 1, 9] {
         assert_eq!(pair.send_as(Some(&of("a", first, 5)), &[]).await, accepted(2, u64::MAX));
@@ -164,6 +175,7 @@ pub(crate) async fn who_was_not_heard_of_for_long_is_forgotten<F: Fixture>() {
     pair.send_as(Some(&of("new", 1, 1)), &messages(1, 1)).await;
     let status = pair.status().await;
     assert_eq!(status.producers, 6 - FORGOTTEN_AT_ONCE as u64, "the two oldest");
+    // To ask makes it known again, and takes the place of another.
     assert_eq!(pair.send_as(Some(&of("c", 1, 1)), &[]).await, accepted(0, 0));
     assert_eq!(pair.send_as(Some(&of("a", 1, 1)), &[]).await, accepted(1, 1));
     // Who goes on after that is told, and has nothing appended.
@@ -171,10 +183,96 @@ pub(crate) async fn who_was_not_heard_of_for_long_is_forgotten<F: Fixture>() {
         pair.send_as(Some(&of("d", 2, 1)), &messages(2, 2)).await,
         Sent::Missing { from: 1 }
     );
+    assert_eq!(pair.status().await.producers, 6);
     pair.advance(2 * KEPT_US);
-    for (count, name) in [(3, "n1"), (2, "n2"), (3, "n3")] {
+    for (count, name) in [(5, "n1"), (4, "n2"), (3, "n3"), (4, "n4")] {
         pair.send_as(Some(&of(name, 1, 1)), &messages(1, 1)).await;
         assert_eq!(pair.status().await.producers, count, "after {name}");
     }
+    pair.finish().await;
+}
+
+pub(crate) async fn a_late_send_of_an_earlier_session_is_refused<F: Fixture>() {
+    let mut pair = Pair::open::<F>().await;
+    let (first, second) = (session(1, u64::MAX), session(2, 0));
+    let send = |session, number, entries: Vec<Bytes>| (under(session, of("a b", number, 7)), entries);
+    let (numbered, entries) = send(first, 1, messages(1, 3));
+    assert_eq!(pair.send_as(Some(&numbered), &entries).await, accepted(3, 7));
+    let (opening, none) = send(second, 1, Vec::new());
+    assert_eq!(pair.send_as(Some(&opening), &none).await, accepted(3, 7));
+    let replaced = Sent::Replaced { session: second };
+    for (late, entries) in [
+        send(first, 4, messages(4, 5)),
+        send(first, 1, messages(1, 5)),
+        send(first, 1, messages(1, 3)),
+        send(first, 9, messages(9, 9)),
+        send(first, 1, Vec::new()),
+        // Of one that was killed while it opened its session.
+        send(session(2, 1), 4, messages(4, 5)),
+        send(session(2, u64::MAX), 1, Vec::new()),
+    ] {
+        assert_eq!(pair.send_as(Some(&late), &entries).await, replaced, "{late:?}");
+    }
+    let other = pair.send_as(Some(&of("other", 1, 1)), &messages(9, 9)).await;
+    assert_eq!(other, accepted(1, 1), "another name is another matter");
+    let (numbered, entries) = send(second, 3, messages(3, 4));
+    assert_eq!(pair.send_as(Some(&numbered), &entries).await, accepted(4, 7));
+    // Nor when all of it is out.
+    pair.drain("p", "s").await;
+    let ids: Vec<_> = pair.outputs().await.into_iter().map(|(_, id)| id).collect();
+    assert_eq!(ids, ["m1", "m2", "m3", "m9", "m4"]);
+    pair.receive(Some(5), 0).await;
+    let (late, entries) = send(first, 4, messages(4, 5));
+    assert_eq!(pair.send_as(Some(&late), &entries).await, replaced);
+    pair.finish().await;
+}
+
+pub(crate) async fn a_session_that_is_opened_again_is_the_same<F: Fixture>() {
+    let pair = Pair::open::<F>().await;
+    let one = under(session(1, 5), of("a", 1, 3));
+    for _ in 0..2 {
+        assert_eq!(pair.send_as(Some(&one), &[]).await, accepted(0, 0));
+    }
+    assert_eq!(pair.send_as(Some(&one), &messages(1, 2)).await, accepted(2, 3));
+    assert_eq!(pair.send_as(Some(&one), &[]).await, accepted(2, 3));
+    // Two that propose the same: the first has it, and the other is told what to go beyond.
+    let two = under(session(2, 6), of("a", 3, 4));
+    let other = under(session(2, 7), of("a", 3, 4));
+    assert_eq!(pair.send_as(Some(&two), &[]).await, accepted(2, 3));
+    let replaced = Sent::Replaced { session: two.session };
+    assert_eq!(pair.send_as(Some(&other), &[]).await, replaced);
+    assert_eq!(pair.send_as(Some(&two), &messages(3, 3)).await, accepted(3, 4));
+    assert_eq!(
+        pair.send_as(Some(&under(session(3, 7), other)), &[]).await,
+        accepted(3, 4)
+    );
+    assert_eq!(pair.status().await.producers, 1);
+    pair.finish().await;
+}
+
+/// As it comes to a store that has come back older than it was, or has lost all or forgotten a name.
+pub(crate) async fn a_session_that_is_not_known_counts<F: Fixture>() {
+    let pair = Pair::open::<F>().await;
+    let lost = under(session(1 << 50, 1), of("a", 5, 3));
+    assert_eq!(
+        pair.send_as(Some(&lost), &messages(5, 6)).await,
+        Sent::Missing { from: 1 },
+        "whose messages are lost with it"
+    );
+    let late = under(session((1 << 50) - 1, 2), of("a", 1, 3));
+    let replaced = Sent::Replaced { session: lost.session };
+    assert_eq!(pair.send_as(Some(&late), &messages(1, 2)).await, replaced);
+    let again = under(lost.session, of("a", 1, 9));
+    assert_eq!(pair.send_as(Some(&again), &messages(1, 6)).await, accepted(6, 9));
+    // A number has more digits than the one before it.
+    for number in [9, 10, 99, 100] {
+        let next = under(session(number, 1), of("b", 1, 3));
+        assert_eq!(pair.send_as(Some(&next), &[]).await, accepted(0, 0), "{number}");
+    }
+    let late = under(session(20, 1), of("b", 1, 3));
+    let replaced = Sent::Replaced {
+        session: session(100, 1),
+    };
+    assert_eq!(pair.send_as(Some(&late), &messages(1, 1)).await, replaced);
     pair.finish().await;
 }

@@ -111,6 +111,7 @@ impl Work {
                 Kept::Other(held) => Record {
                     position: given.position,
                     attempts: given.attempts,
+                    processing: given.processing,
                     ..held.clone()
                 },
             })

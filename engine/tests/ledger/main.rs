@@ -3,6 +3,9 @@
 //! A ledger is used as a processor uses it: it records, and then the store's complete is told what it keeps. So each case
 //! looks at what was delivered, too.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod bank;
 mod desk;
 mod flow;
 mod kept;
@@ -11,7 +14,10 @@ mod payload;
 mod postgres_server;
 mod recall;
 mod schema;
+mod script;
 mod tls;
+mod transfers;
+mod zombie;
 
 use desk::{Desk, PostgresDesk, StoreDesk};
 

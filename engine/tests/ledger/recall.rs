@@ -84,8 +84,25 @@ async fn what_another_attempt_recorded_is_delivered_without_the_handler() {
     let outputs = outputs(&store, &ledger, handler, 2).await;
     assert_eq!(outputs[0].body, Body::Result(Payload::string("before")));
     assert_eq!(outputs[1].body, Body::Result(Payload::string("b after")));
-    assert_eq!(outputs[0].processing, text(1, "a", "").processing);
+    assert_eq!(outputs[0].created, text(1, "a", "").created);
+    assert_eq!(outputs[0].processing, outputs[1].processing);
     assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+/// As after a store came back older: this is a first attempt to it, though a result is recorded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_there_before_is_delivered_at_a_first_attempt_too() {
+    let desk = PostgresDesk::new().await;
+    let store = memory();
+    let ledger = ledger(&desk, &store).await;
+    ledger.record(&[text(9, "a", "before")]).await.unwrap();
+    send(&store, "{\"id\":\"b\",\"payload\":1}").await;
+    send(&store, "{\"id\":\"a\",\"payload\":1}").await;
+    let echo = tower::service_fn(|message: Message| async move { Ok::<_, HandlerError>(message.payload) });
+    let outputs = outputs(&store, &ledger, echo, 2).await;
+    assert_eq!(outputs[0].body, Body::Result(Payload::json(&"1".into()).unwrap()));
+    assert_eq!(outputs[1].body, Body::Result(Payload::string("before")));
+    assert_eq!(outputs[1].position.0, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

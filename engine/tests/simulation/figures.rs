@@ -10,7 +10,7 @@ use conga::core::term::{Campaign, Role};
 use crate::history::{Ending, Happened, History, Moved, Outcome};
 
 /// What has to happen at all in so many seeds as are usual, else it is not tested.
-pub(crate) const KINDS: [&str; 43] = [
+pub(crate) const KINDS: [&str; 45] = [
     "calls crawling",
     "calls cutoff",
     "calls cutshort",
@@ -36,6 +36,7 @@ pub(crate) const KINDS: [&str; 43] = [
     "handlers panicked",
     "handlers with a result",
     "hints lost",
+    "late sends refused",
     "lines Leader",
     "lines Left",
     "lines Mixed",
@@ -47,6 +48,7 @@ pub(crate) const KINDS: [&str; 43] = [
     "messages found that a lost reply held",
     "messages given back",
     "messages with a number",
+    "openings refused",
     "outputs received",
     "outputs received again",
     "owners that were taken for dead",
@@ -109,11 +111,11 @@ pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
                 let again = new.iter().filter(|entry| !entries.insert((*entry).clone()));
                 count("messages accepted again", again.count());
             }
+            Happened::Replaced { messages: 0, .. } => count("openings refused", 1),
+            Happened::Replaced { .. } => count("late sends refused", 1),
             Happened::Claimed { claims, .. } => {
-                count(
-                    "messages claimed again",
-                    claims.iter().filter(|held| held.attempt > Attempt(1)).count(),
-                );
+                let again = claims.iter().filter(|held| held.attempt > Attempt(1));
+                count("messages claimed again", again.count());
             }
             Happened::Completed { ends, delivered, .. } => {
                 count("deliveries with a complete", usize::from(has_moved(*delivered)));

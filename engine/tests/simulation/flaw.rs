@@ -10,7 +10,7 @@ use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits,
-    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Row, Sent, Shelf, Status,
+    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Row, Sent, Session, Shelf, Status,
 };
 use conga::core::term::{Campaign, Reign, Role};
 use conga::deliver::position_of;
@@ -64,6 +64,8 @@ pub(crate) enum Flaw {
     RenewsWithoutDelivering,
     /// What has a number and is sent again is appended again.
     AppendsAgain,
+    /// What a producer's process had on its way counts, though another has begun.
+    AcceptsAnOlderSession,
     /// Whoever asks is handed out what there is, and may acknowledge it.
     IgnoresTheReign,
     /// Lets go of a record that is not delivered yet.
@@ -72,7 +74,7 @@ pub(crate) enum Flaw {
 }
 
 impl Flaw {
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::LosesAnEntry,
         Self::LosesAClaim,
         Self::LeasesTwice,
@@ -97,6 +99,7 @@ impl Flaw {
         Self::NeverDelivers,
         Self::RenewsWithoutDelivering,
         Self::AppendsAgain,
+        Self::AcceptsAnOlderSession,
         Self::IgnoresTheReign,
         Self::TrimsWhatWaits,
         Self::TrimsOneTooMany,
@@ -188,6 +191,14 @@ impl Store for Flawed {
                 self.inner.send(entries, None).await?;
             }
             return Ok(sent);
+        }
+        if let Some(numbered) = numbered.filter(|_| self.has(Flaw::AcceptsAnOlderSession)) {
+            let session = Session { number: 1, process: 1 };
+            let numbered = Numbered {
+                session,
+                ..numbered.clone()
+            };
+            return self.inner.send(entries, Some(&numbered)).await;
         }
         match entries {
             [rest @ .., _] if self.has(Flaw::LosesAnEntry) && !rest.is_empty() => self.inner.send(rest, numbered).await,

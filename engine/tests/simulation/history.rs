@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use conga::core::lease::{Held, OwnerId};
 use conga::core::message::Position;
-use conga::core::partition::{Completed, Emitted, ProducerId, Row, Status};
+use conga::core::partition::{Completed, Emitted, ProducerId, Row, Session, Status};
 use conga::core::term::{Campaign, Reign, Role as Seat, Term};
 use conga::core::time::Micros;
 
@@ -68,9 +68,16 @@ pub(crate) enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Happened {
     Sent {
-        /// Who numbers them, if they are.
-        producer: Option<ProducerId>,
+        /// Who numbers them, in which session, if they are.
+        producer: Option<(ProducerId, Session)>,
         entries: Vec<Bytes>,
+    },
+    /// A send of an earlier session was refused; of how many messages, and which is the latest.
+    Replaced {
+        producer: ProducerId,
+        session: Session,
+        messages: usize,
+        latest: Session,
     },
     Claimed {
         owner: OwnerId,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use conga::core::invariant::{Event, Violation, check_all, progress};
 use conga::core::lease::{Attempt, Held, OwnerId};
 use conga::core::message::{Body, Entry, Format, Id, Output, Position, identify, parse};
-use conga::core::partition::{Completed, Emitted, ProducerId};
+use conga::core::partition::{Completed, Emitted, ProducerId, Session};
 use conga::core::term::{Campaign, Reign, Role as Seat, Term};
 use conga::core::time::Micros;
 use conga::deliver::position_of;
@@ -46,6 +46,7 @@ pub(crate) fn judge(seed: u64, history: &History) -> Vec<String> {
         acknowledged: None,
         active: None,
         numbered: BTreeMap::new(),
+        sessions: BTreeMap::new(),
         written: BTreeMap::new(),
         results: BTreeMap::new(),
     };
@@ -113,6 +114,8 @@ struct Judge {
     active: Option<Reign>,
     /// What was accepted from each producer that numbers.
     numbered: BTreeMap<ProducerId, Vec<Bytes>>,
+    /// The latest session of each of them.
+    sessions: BTreeMap<ProducerId, Session>,
     /// What consumers have written down.
     written: BTreeMap<Position, Bytes>,
     /// The results that were handed out, and whose they are.
@@ -132,13 +135,8 @@ impl Judge {
 
     fn see(&mut self, at: Micros, what: &Happened) {
         match what {
-            Happened::Sent { producer, entries } => {
-                if let Some(producer) = producer {
-                    let numbered = self.numbered.entry(producer.clone()).or_default();
-                    numbered.extend(entries.iter().cloned());
-                }
-                entries.iter().for_each(|entry| self.accept(at, entry));
-            }
+            Happened::Sent { producer, entries } => self.sent(at, producer.as_ref(), entries),
+            Happened::Replaced { .. } => self.replaced(what),
             Happened::Claimed {
                 owner,
                 lease_us,
@@ -246,6 +244,36 @@ impl Judge {
                 });
             }
             _ => {}
+        }
+    }
+
+    /// Law 4: nothing counts in a session that is not the latest.
+    fn sent(&mut self, at: Micros, producer: Option<&(ProducerId, Session)>, entries: &[Bytes]) {
+        if let Some((producer, session)) = producer {
+            let before = self.sessions.insert(producer.clone(), *session);
+            let is_right = before.is_none_or(|before| *session == before || session.number > before.number);
+            self.expect(is_right, || {
+                format!("{producer} has sent in {session:?} after {before:?}")
+            });
+            let numbered = self.numbered.entry(producer.clone()).or_default();
+            numbered.extend(entries.iter().cloned());
+        }
+        entries.iter().for_each(|entry| self.accept(at, entry));
+    }
+
+    /// And nothing is refused in the latest.
+    fn replaced(&mut self, what: &Happened) {
+        if let Happened::Replaced {
+            producer,
+            session,
+            latest,
+            ..
+        } = what
+        {
+            let known = self.sessions.get(producer).copied();
+            self.expect(known == Some(*latest) && !session.counts_after(*latest), || {
+                format!("{producer} is refused in {session:?} after {known:?}, for {latest:?}")
+            });
         }
     }
 

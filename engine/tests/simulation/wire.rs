@@ -270,6 +270,15 @@ impl Store for Connection {
             async move {
                 let before = reached.store.status().await?.waiting;
                 let sent = reached.store.send(&entries, numbered.as_ref()).await?;
+                if let (Some(numbered), Sent::Replaced { session: latest }) = (&numbered, sent) {
+                    reached.note(Happened::Replaced {
+                        producer: numbered.producer.clone(),
+                        session: numbered.session,
+                        messages: entries.len(),
+                        latest,
+                    });
+                    return Ok(sent);
+                }
                 let count = reached.store.status().await?.waiting - before;
                 let there = match &numbered {
                     // Only the last ones may be new.
@@ -278,7 +287,7 @@ impl Store for Connection {
                 };
                 let entries = entries[there..].to_vec();
                 reached.note(Happened::Sent {
-                    producer: numbered.map(|numbered| numbered.producer),
+                    producer: numbered.map(|numbered| (numbered.producer, numbered.session)),
                     entries,
                 });
                 Ok(sent)

@@ -20,7 +20,7 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// How long what was sent may stay unacknowledged by the other machine: then the way is dead, whatever it seems.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long a statement may take. A server that works at it is not hurried; one that hangs is left.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Connections to one database.
 pub(super) struct Pool {
@@ -39,6 +39,11 @@ impl fmt::Debug for Pool {
 impl Pool {
     /// Reads the URL. Nothing is connected yet.
     pub(super) fn to(url: &str) -> Result<Self> {
+        Self::of(url, CONNECTIONS)
+    }
+
+    /// The same, with so many connections at most.
+    pub(super) fn of(url: &str, connections: usize) -> Result<Self> {
         let (url, trust) = Trust::read(url)?;
         let mut config = Config::from_str(&url).map_err(|error| {
             LedgerError::Broken(format!(
@@ -69,7 +74,7 @@ impl Pool {
             None => Manager::from_config(config, NoTls, recycle),
         };
         let pool = deadpool_postgres::Pool::builder(manager)
-            .max_size(CONNECTIONS)
+            .max_size(connections)
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| LedgerError::Broken(error.to_string()))?;
@@ -109,6 +114,11 @@ impl Connection {
     /// The client, with its prepared statements.
     pub(super) fn client(&mut self) -> &mut deadpool_postgres::Client {
         &mut self.0
+    }
+
+    /// Leaves a connection that is no good any more, or of which nobody knows in what state it is.
+    pub(super) fn leave(self) {
+        drop(Object::take(self.0));
     }
 
     /// Ends what was asked: a connection that did not answer, or to a server that can't do this now, is left, so that the

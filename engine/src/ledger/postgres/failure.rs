@@ -88,6 +88,56 @@ impl Why {
     }
 }
 
+/// Whether an earlier statement of the transaction has failed.
+pub(super) fn is_of_failed_transaction(error: &Error) -> bool {
+    error.code() == Some(&tokio_postgres::error::SqlState::IN_FAILED_SQL_TRANSACTION)
+}
+
+/// What an error means amidst SQL that is not ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Amidst {
+    /// Two transactions were in each other's way.
+    Conflict,
+    /// The server, or the way to it.
+    Server,
+    /// What was asked for; data that the server does not take, it never will.
+    Handler { permanent: bool },
+}
+
+pub(super) fn amidst(error: &Error) -> Amidst {
+    match error.code() {
+        Some(code) => amidst_of(code.code()),
+        None if matches!(below(error), Below::Connection) => Amidst::Server,
+        // A value that is of another type than the statement's.
+        None => Amidst::Handler { permanent: false },
+    }
+}
+
+fn amidst_of(code: &str) -> Amidst {
+    match code {
+        "40001" | "40P01" => Amidst::Conflict,
+        // A limit that somebody has set for statements, or for locks; a constraint that was not fulfilled at the end.
+        "57014" | "55P03" | "40002" => Amidst::Handler { permanent: false },
+        // The limit of a transaction that stands idle.
+        "25P03" => Amidst::Server,
+        _ if class(code) != Class::Broken => Amidst::Server,
+        _ => Amidst::Handler {
+            permanent: code.starts_with("22"),
+        },
+    }
+}
+
+/// What the server said, for the reason of a failure.
+pub(super) fn told(error: &Error) -> String {
+    match error.as_db_error() {
+        Some(told) => {
+            let detail = told.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
+            format!("{}{detail} (SQLSTATE {})", told.message(), told.code().code())
+        }
+        None => chain(error),
+    }
+}
+
 /// What a person can do.
 fn hint(code: &str) -> &'static str {
     match code {
@@ -161,6 +211,25 @@ mod tests {
         }
         for code in ["28P01", "28000", "3D000", "42501", "42P01", "22021", "23505"] {
             assert_eq!(class(code), Class::Broken, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_a_handler_ran_into_is_its_own_fault_or_not() {
+        for code in ["40001", "40P01"] {
+            assert_eq!(amidst_of(code), Amidst::Conflict, "{code}");
+        }
+        for code in ["57P01", "08006", "53100", "25006", "57P03", "25P03"] {
+            assert_eq!(amidst_of(code), Amidst::Server, "{code}");
+        }
+        for (code, permanent) in [
+            ("23514", false),
+            ("P0001", false),
+            ("57014", false),
+            ("22P02", true),
+            ("22012", true),
+        ] {
+            assert_eq!(amidst_of(code), Amidst::Handler { permanent }, "{code}");
         }
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn bytes_of(payload: &Payload) -> Vec<u8> {
 }
 
 /// JSON text without white space between its parts.
-fn compact(json: &str) -> String {
+pub(super) fn compact(json: &str) -> String {
     let (mut text, mut inside, mut escaped) = (String::with_capacity(json.len()), false, false);
     for letter in json.chars() {
         if !inside && letter == ' ' {

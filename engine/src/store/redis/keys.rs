@@ -9,7 +9,8 @@ pub(super) struct Keys {
     /// list: the input. Producers LPUSH, so the oldest entry is at the right end. An entry stays until it is
     /// delivered: that of position p is at index -(p - head + 1).
     pub(super) input: String,
-    /// hash: the producers that number their messages, by name: the last number accepted, and the mark that came with it.
+    /// hash: the producers that number their messages, by name: the last number accepted, the mark that came with it, and
+    /// the number of the latest session and the process that has it.
     pub(super) producers: String,
     /// sorted set: the same by when they were last heard of, in microseconds.
     pub(super) heard: String,

@@ -2,7 +2,7 @@
 //! Where replicas are waited for, that too.
 
 use bytes::Bytes;
-use conga_core::partition::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, Sent};
+use conga_core::partition::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, Sent, Session};
 
 use super::reply::Items;
 use super::{RedisStore, script, whole};
@@ -39,6 +39,8 @@ impl RedisStore {
         let mut call = script::SEND.call(&[&keys.input, &keys.producers, &keys.heard, keys.wake(Topic::Input)]);
         call.arg(self.time())
             .arg(numbered.producer.as_str())
+            .arg(whole(numbered.session.number))
+            .arg(numbered.session.process)
             .arg(whole(numbered.first))
             .arg(numbered.mark)
             .arg(KEPT_US)
@@ -55,7 +57,13 @@ impl RedisStore {
                 last: reply.number()?,
                 mark: reply.number()?,
             },
-            _ => Sent::Missing { from: reply.number()? },
+            "missing" => Sent::Missing { from: reply.number()? },
+            _ => Sent::Replaced {
+                session: Session {
+                    number: reply.number()?,
+                    process: reply.number()?,
+                },
+            },
         })
     }
 }

@@ -40,7 +40,8 @@ const UPGRADES: [&str; 5] = [
      ALTER TABLE line ADD COLUMN consumer_since INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE line ADD COLUMN consumer_deadline INTEGER NOT NULL DEFAULT 0;
      CREATE TABLE producer (line INTEGER NOT NULL, producer TEXT NOT NULL, last INTEGER NOT NULL, mark INTEGER NOT NULL,
-         heard INTEGER NOT NULL, PRIMARY KEY (line, producer)) STRICT, WITHOUT ROWID;
+         session INTEGER NOT NULL, process INTEGER NOT NULL, heard INTEGER NOT NULL, PRIMARY KEY (line, producer)) STRICT,
+         WITHOUT ROWID;
      CREATE INDEX producer_heard ON producer (line, heard, producer);",
     "ALTER TABLE line ADD COLUMN keep TEXT;
      ALTER TABLE line ADD COLUMN safe INTEGER NOT NULL DEFAULT 1;

@@ -35,12 +35,15 @@ CREATE TABLE input (
     body BLOB NOT NULL
 ) STRICT;
 
--- Those who number their messages: the last number accepted, the mark that came with it, and when they were last heard of.
+-- Those who number their messages: the last number accepted, the mark that came with it, the latest session and the
+-- process that has it, and when they were last heard of.
 CREATE TABLE producer (
     line INTEGER NOT NULL,
     producer TEXT NOT NULL,
     last INTEGER NOT NULL,
     mark INTEGER NOT NULL,
+    session INTEGER NOT NULL,
+    process INTEGER NOT NULL,
     heard INTEGER NOT NULL,
     PRIMARY KEY (line, producer)
 ) STRICT, WITHOUT ROWID;

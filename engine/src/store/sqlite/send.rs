@@ -1,7 +1,7 @@
 //! Send: entries get their positions as they arrive; of those that are numbered, the ones that are not there yet.
 
 use bytes::Bytes;
-use conga_core::partition::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, Sent};
+use conga_core::partition::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, Sent, Session};
 use rusqlite::{OptionalExtension, params};
 
 use super::convert::{int, uint_at};
@@ -27,26 +27,27 @@ pub(super) fn send_numbered(database: &mut Database, numbered: &Numbered, entrie
         let known = step
             .prepare(sql!("send.sql", "known"))?
             .query_row(params![step.line, producer], |row| {
-                Ok((uint_at(row, 0)?, mark_of(row.get(1)?)))
+                let (number, process) = (uint_at(row, 2)?, any_of(row.get(3)?));
+                Ok((uint_at(row, 0)?, any_of(row.get(1)?), Session { number, process }))
             })
             .optional()?;
-        let (last, mark) = known.unwrap_or_default();
-        if known.is_some() {
-            step.prepare(sql!("send.sql", "heard"))?
-                .execute(params![step.line, producer, int(step.now.0)])?;
+        if let Some((.., session)) = known
+            && !numbered.session.counts_after(session)
+        {
+            return Ok((Sent::Replaced { session }, false));
         }
+        let (last, mark) = known.map_or((0, 0), |(last, mark, _)| (last, mark));
         let (first, next) = (numbered.first.max(1), last.saturating_add(1));
-        if entries.is_empty() {
-            return Ok((Sent::Accepted { last, mark }, false));
-        }
-        if first > next {
-            return Ok((Sent::Missing { from: next }, false));
-        }
-        let there = usize::try_from(next - first).unwrap_or(usize::MAX);
-        let Some(news) = entries.get(there..).filter(|news| !news.is_empty()) else {
-            return Ok((Sent::Accepted { last, mark }, false));
+        let is_missing = first > next && !entries.is_empty();
+        let there = usize::try_from(next.saturating_sub(first)).unwrap_or(usize::MAX);
+        let news = match entries.get(there..) {
+            Some(news) if !is_missing => news,
+            _ => &[],
         };
-        append(step, news)?;
+        let is_news = !news.is_empty();
+        if is_news {
+            append(step, news)?;
+        }
         if known.is_none() {
             let limit = i64::try_from(FORGOTTEN_AT_ONCE).unwrap_or(i64::MAX);
             step.prepare(sql!("send.sql", "forget"))?.execute(params![
@@ -55,15 +56,23 @@ pub(super) fn send_numbered(database: &mut Database, numbered: &Numbered, entrie
                 limit
             ])?;
         }
-        let (last, mark) = (last + news.len() as u64, numbered.mark);
-        step.prepare(sql!("send.sql", "accept"))?.execute(params![
+        let last = last + news.len() as u64;
+        let mark = if is_news { numbered.mark } else { mark };
+        step.prepare(sql!("send.sql", "remember"))?.execute(params![
             step.line,
             producer,
             int(last),
             mark.cast_signed(),
+            int(numbered.session.number),
+            numbered.session.process.cast_signed(),
             int(step.now.0)
         ])?;
-        Ok((Sent::Accepted { last, mark }, true))
+        let sent = if is_missing {
+            Sent::Missing { from: next }
+        } else {
+            Sent::Accepted { last, mark }
+        };
+        Ok((sent, is_news))
     })?;
     if is_news {
         database.wake(Topic::Input);
@@ -71,8 +80,8 @@ pub(super) fn send_numbered(database: &mut Database, numbered: &Numbered, entrie
     Ok(sent)
 }
 
-/// All 64 bits of it, which SQLite has only with a sign.
-fn mark_of(stored: i64) -> u64 {
+/// All 64 bits of a mark or the like, which SQLite has only with a sign.
+fn any_of(stored: i64) -> u64 {
     stored.cast_unsigned()
 }
 

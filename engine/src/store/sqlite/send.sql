@@ -7,14 +7,12 @@ INSERT INTO input (place, body) VALUES (?1, ?2);
 UPDATE line SET last = ?2 WHERE line = ?1;
 
 -- name: known
-SELECT last, mark FROM producer WHERE line = ?1 AND producer = ?2;
+SELECT last, mark, session, process FROM producer WHERE line = ?1 AND producer = ?2;
 
--- name: heard
-UPDATE producer SET heard = ?3 WHERE line = ?1 AND producer = ?2;
-
--- name: accept
-INSERT INTO producer (line, producer, last, mark, heard) VALUES (?1, ?2, ?3, ?4, ?5)
-ON CONFLICT DO UPDATE SET last = excluded.last, mark = excluded.mark, heard = excluded.heard;
+-- name: remember
+INSERT INTO producer (line, producer, last, mark, session, process, heard) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+ON CONFLICT DO UPDATE SET last = excluded.last, mark = excluded.mark, session = excluded.session,
+    process = excluded.process, heard = excluded.heard;
 
 -- A few of those that were not heard of for long, the longest first.
 -- name: forget

@@ -1,0 +1,134 @@
+//! The example: a payment ledger in PostgreSQL, by SQL alone. Each payment is made once, whoever is killed.
+
+mod support;
+
+#[path = "../src/bench/postgres_server.rs"]
+mod postgres_server;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use postgres_server::PostgresServer;
+use support::{Place, Service};
+use tokio::runtime::Runtime;
+
+const PAYMENTS: usize = 1_000;
+
+fn example(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../examples/payments")
+        .join(file)
+}
+
+/// One value from the database, as text.
+fn ask(server: &PostgresServer, sql: &str) -> String {
+    Runtime::new().expect("a runtime").block_on(async {
+        let (client, connection) = tokio_postgres::connect(&server.url(), tokio_postgres::NoTls)
+            .await
+            .expect("a connection");
+        tokio::spawn(connection);
+        let messages = client.simple_query(sql).await.expect("an answer");
+        let value = messages.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        value.unwrap_or_default().to_owned()
+    })
+}
+
+/// As somebody would run it.
+#[test]
+fn the_example_runs() {
+    let server = PostgresServer::start(&["fsync=off"]).unwrap();
+    let output = Command::new("sh")
+        .arg(example("run.sh"))
+        .arg(server.url())
+        .env("CONGA", env!("CARGO_BIN_EXE_conga"))
+        .env_remove("CONGA_STORE")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    println!("{said}");
+    assert!(said.contains("2000.00 before, 2000.00 after"), "{said}");
+}
+
+/// Processors are killed all the while, on each store.
+#[test]
+fn processors_are_killed_and_every_payment_is_made_once() {
+    for place in [Place::sqlite(), Place::redis()] {
+        let server = PostgresServer::start(&["fsync=off"]).unwrap();
+        ask(&server, &std::fs::read_to_string(example("schema.sql")).unwrap());
+        let payments = Command::new("sh").arg(example("payments.sh")).output().unwrap().stdout;
+        let (handler, record) = (format!("sql:{}", example("pay.sql").display()), server.url());
+        let start = || -> Service { place.service(&["process", "--record", &record, "--handler", &handler]) };
+        let mut services: Vec<Service> = (0..3).map(|_| start()).collect();
+        assert!(place.fed(&["send"], &payments).status.success());
+        let mut outputs = Vec::new();
+        let mut kills = 0;
+        while outputs.iter().filter(|byte| **byte == b'\n').count() < PAYMENTS {
+            outputs.extend(place.done(&["receive", "--json", "--count", "50"]));
+            // Dropped, it is killed.
+            drop(services.remove(0));
+            services.push(start());
+            kills += 1;
+        }
+        assert!(kills >= 10);
+        for service in services {
+            service.end();
+        }
+        let out = place.path().join("out.ndjson");
+        std::fs::write(&out, &outputs).unwrap();
+        let sent = place.path().join("sent.ndjson");
+        std::fs::write(&sent, &payments).unwrap();
+        place.done(&[
+            "verify",
+            out.to_str().unwrap(),
+            "--sent",
+            sent.to_str().unwrap(),
+            "--count",
+            "1000",
+        ]);
+        let text = String::from_utf8(outputs).unwrap();
+        let paid = text.matches("\"state\":\"paid\"").count();
+        assert_eq!(paid + text.matches("\"state\":\"refused\"").count(), PAYMENTS);
+        assert!(paid > 100, "{paid}");
+        assert_eq!(ask(&server, "SELECT sum(balance) FROM account"), "2000.00");
+        let whole =
+            "SELECT count(*) FROM (SELECT FROM entry GROUP BY payment HAVING count(*) = 2 AND sum(amount) = 0) AS e";
+        assert_eq!(ask(&server, whole), paid.to_string());
+        assert_eq!(ask(&server, "SELECT count(*) FROM entry"), (2 * paid).to_string());
+        assert_eq!(ask(&server, "SELECT count(*) FROM conga_record"), PAYMENTS.to_string());
+        let wrong = "SELECT count(*) FROM account WHERE balance <> 100 + coalesce((SELECT sum(amount) FROM entry WHERE account = name), 0)";
+        assert_eq!(ask(&server, wrong), "0");
+        println!("{}: {PAYMENTS} payments, {paid} paid, {kills} kills", place.url);
+    }
+}
+
+#[test]
+fn a_script_that_is_wrong_is_refused_at_once() {
+    let (place, server) = (Place::sqlite(), PostgresServer::start(&["fsync=off"]).unwrap());
+    let file = place.path().join("handler.sql");
+    std::fs::write(&file, "SELECT 1;\nSELECT * FROM nowhere;\n").unwrap();
+    let handler = format!("sql:{}", file.display());
+    let refused = |args: &[&str], why: &str| {
+        let output = place.run(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(why), "{said}");
+    };
+    let record = server.url();
+    refused(
+        &["process", "--record", &record, "--handler", &handler],
+        "line 2: relation \"nowhere\" does not exist",
+    );
+    refused(
+        &["process", "--record", &record, "--handler", "sql:none.sql"],
+        "can't read none.sql",
+    );
+    refused(&["process", "--handler", &handler], "--record postgres://");
+}
