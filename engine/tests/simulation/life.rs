@@ -11,7 +11,7 @@ use conga::core::partition::Limits;
 use conga::core::retry::Backoff;
 use conga::deliver::Consumer;
 use conga::process::{Handler, HandlerError, Message, Processor, ProcessorOptions};
-use conga::send::Producer;
+use conga::send::{Producer, checksum};
 use conga::sequence::{Sequencer, SequencerOptions};
 use conga::store::{Result, SharedStore};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -210,7 +210,13 @@ async fn produce(world: Arc<World>, store: SharedStore, number: usize, stop: Can
 /// Started again, it begins again with its first message, and goes on where the store says.
 async fn produce_numbered(world: Arc<World>, store: SharedStore, number: usize, stop: CancellationToken) -> Result<()> {
     let mut producer = Producer::named(store, name_of(number).as_str()).with_random(world.random());
-    let messages = world.plan.messages(number);
+    let mut mark = 0;
+    let messages: Vec<_> = (world.plan.messages(number).into_iter())
+        .map(|message| {
+            mark = checksum(mark, &message);
+            (message, mark)
+        })
+        .collect();
     let pause = world.plan.trouble / 12;
     let mut next = usize::try_from(producer.last().await?).unwrap();
     while next < messages.len() {
@@ -225,7 +231,7 @@ async fn produce_numbered(world: Arc<World>, store: SharedStore, number: usize, 
             () = sleep(a_while) => {}
         }
         let count = world.dice.lock().unwrap().size(1, 8).min(messages.len() - next);
-        producer.send_entries(&messages[next..next + count]).await?;
+        producer.send_marked(&messages[next..next + count]).await?;
         next += count;
     }
     let sent = &mut world.sent.lock().unwrap()[number];
