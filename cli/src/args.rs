@@ -155,7 +155,7 @@ pub(crate) struct Service {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) drain: Option<Duration>,
     /// How many delivered records stay, or how long, or both: 1000000, 7d, 1000000,7d or all. An id counts once as long
-    /// as its record stays [default: 1000000 on Redis, all on SQLite]
+    /// as its record stays [default: 1000000 on Redis, all on SQLite, 100000 with --record postgres://…]
     #[arg(long, value_name = "LIMIT")]
     pub(crate) keep_records: Option<Stays>,
     /// The same of dead letters [default: 1000000 on Redis, all on SQLite]

@@ -231,9 +231,12 @@ impl Settings {
         })
     }
 
-    /// How much stays: as asked for, else as the store has it.
+    /// How much stays: as asked for, else as the store has it, alone or beside another record.
     fn keep(&self, given: &Service) -> Keep {
-        let (file, default) = (&self.file, self.store().keeps());
+        let (file, mut default) = (&self.file, self.store().keeps());
+        if self.record != Some(LedgerUrl::Store) {
+            default = default.beside_a_record();
+        }
         let asked =
             |given: Option<Stays>, file: Option<Stays>, default| given.or(file).map_or(default, |stays| stays.0);
         Keep {
@@ -317,6 +320,29 @@ mod tests {
         for bad in ["", "slep:1s", "sleep", "sql:", "sleep:x", "sleep:2s..1s", "exec:cat"] {
             assert!(spec(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_stays_is_by_store_and_record_unless_it_is_told() {
+        use clap::Parser as _;
+        let keep = |store: &str, more: &[&str]| {
+            let typed = [&["conga", "process", "--store", store, "--record"][..], more].concat();
+            let args = crate::args::Args::parse_from(typed);
+            let crate::args::Command::Process(service) = args.command else {
+                panic!("another command");
+            };
+            Settings::load(&args.common, false).unwrap().keep(&service)
+        };
+        let counts = |keep: Keep| (keep.records.count, keep.dead.count, keep.outputs.count);
+        let (redis, million, beside) = ("redis://host", Some(1_000_000), "postgres://host/name");
+        assert_eq!(keep("sqlite:a.db", &["store"]), Keep::ALL);
+        assert_eq!(counts(keep(redis, &["store"])), (million, million, None));
+        assert_eq!(counts(keep("sqlite:a.db", &[beside])), (Some(100_000), None, None));
+        assert_eq!(counts(keep(redis, &[beside])), (Some(100_000), million, None));
+        assert_eq!(
+            counts(keep(redis, &[beside, "--keep-records", "all"])),
+            (None, million, None)
+        );
     }
 
     #[test]

@@ -67,7 +67,8 @@ pub struct ProcessorOptions {
     pub concurrency: usize,
     /// How it claims.
     pub claim: ClaimOptions,
-    /// How much stays of what is delivered and of what is dead. `None`: as the store has it by default.
+    /// How much stays of what is delivered and of what is dead. `None`: as the store has it by default, and with a ledger
+    /// apart the last 100,000 records.
     pub keep: Option<Keep>,
     /// What an entry of the input may be.
     pub format: Format,
@@ -140,6 +141,9 @@ impl<H: Handler> Processor<H> {
     /// The same, with its results recorded in `ledger` before the store is told of them. Every processor of a line has to
     /// use the same.
     pub fn with_ledger(mut self, ledger: SharedLedger) -> Self {
+        if self.options.keep.is_none() && ledger.is_apart() {
+            self.claimer.keep = self.claimer.keep.beside_a_record();
+        }
         self.ledger = ledger;
         self
     }

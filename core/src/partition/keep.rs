@@ -70,12 +70,15 @@ impl Keep {
         outputs: Limit::NONE,
     };
 
-    /// Where the system of record is another one, and what the store has of it only serves to know a resend at once.
-    pub const BESIDE_A_RECORD: Self = Self {
-        records: Limit::last(100_000),
-        dead: Limit::last(1_000_000),
-        outputs: Limit::NONE,
-    };
+    /// The same where the system of record is another one, and the store's only serves to know a resend at once. Dead letters
+    /// are in the store alone.
+    #[must_use]
+    pub const fn beside_a_record(self) -> Self {
+        Self {
+            records: Limit::last(100_000),
+            ..self
+        }
+    }
 
     /// Whether anything ever goes.
     pub fn is_set(&self) -> bool {

@@ -378,7 +378,8 @@ impl Driver {
         self.pair.renew(&stay(name, None)).await;
         self.look_at_shelves().await;
         if keep.outputs.is_set() {
-            self.receive(usize::MAX, false).await;
+            let active = self.pair.active.lock().expect("no panic").clone();
+            self.receive_under(active, usize::MAX, None).await;
         }
         self.pair.renew(&trim(name, keep)).await;
     }
@@ -486,6 +487,10 @@ impl Driver {
             .filter(|_| acknowledge)
             .map(|(position, _)| *position);
         let believed = self.consumers[self.random.index(2)].1.clone();
+        self.receive_under(believed, max, acknowledge).await;
+    }
+
+    async fn receive_under(&mut self, believed: Option<Reign>, max: usize, acknowledge: Option<u64>) {
         for output in self.pair.receive_as(believed, acknowledge, max).await.outputs() {
             let (position, id) = place(&output);
             if let Some((_, before)) = self.outputs.iter().find(|(at, _)| *at == position) {
