@@ -159,15 +159,21 @@ impl Settings {
 
     /// Opens the line; waits for a store that is away, unless told to end: then there is none.
     pub(crate) async fn open_patiently(&self, shutdown: &CancellationToken) -> anyhow::Result<Option<SharedStore>> {
-        let mut said = false;
+        let (url, line, mut said) = (self.store(), self.line()?, false);
         loop {
-            let error = match conga::store::open_with(&self.store(), &self.line()?, &self.options).await {
+            // Whoever is told to end while a server takes its time ends.
+            let opened = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(None),
+                opened = conga::store::open_with(&url, &line, &self.options) => opened,
+            };
+            let error = match opened {
                 Ok(store) => return Ok(Some(store)),
                 Err(error) if error.is_passing() => error,
                 Err(error) => return Err(error.into()),
             };
             if !said {
-                tracing::warn!(store = %self.store(), %error, "can't open the store; trying again until it is there");
+                tracing::warn!(store = %url, %error, "can't open the store; trying again until it is there");
                 said = true;
             }
             tokio::select! {

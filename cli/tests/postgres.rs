@@ -106,6 +106,37 @@ fn a_service_waits_for_a_record_that_is_away_and_shows_no_password() {
     assert!(!String::from_utf8_lossy(&help.stdout).contains("secret-word"));
 }
 
+/// A server, or a proxy before it, that takes a connection and says nothing.
+#[test]
+fn a_service_that_is_told_to_end_while_it_opens_the_record_ends() {
+    let place = Place::sqlite();
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = server.local_addr().expect("an address").port();
+    let record = format!("postgres://u@127.0.0.1:{port}/d?connect_timeout=600");
+    let mut child = place
+        .conga(&["process", "--json", "--tied", "--record", &record])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("conga starts");
+    let silent = server.accept().expect("a connection");
+    drop(child.stdin.take());
+    let mut stdout = child.stdout.take().expect("standard output");
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = std::io::Read::read_to_string(&mut stdout, &mut text);
+        tell.send(text)
+    });
+    let ended = told.recv_timeout(std::time::Duration::from_secs(20));
+    if ended.is_err() {
+        child.kill().expect("it is killed");
+    }
+    assert!(child.wait().expect("it ends").success());
+    assert_eq!(ended.as_deref(), Ok(""));
+    drop(silent);
+}
+
 #[test]
 fn what_is_no_record_is_wrong_usage_or_told() {
     let place = Place::sqlite();

@@ -15,7 +15,7 @@ use crate::ledger::{LedgerError, Result};
 
 /// So many connections a process has at most: one for each batch on its way, and some for who looks.
 const CONNECTIONS: usize = 6;
-/// How long a server may take to take a connection.
+/// How long a server may take to take a connection and the login.
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long what was sent may stay unacknowledged by the other machine: then the way is dead, whatever it seems.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -39,11 +39,11 @@ impl fmt::Debug for Pool {
 impl Pool {
     /// Reads the URL. Nothing is connected yet.
     pub(super) fn to(url: &str) -> Result<Self> {
-        Self::of(url, CONNECTIONS)
+        Self::of(url, CONNECTIONS, Some(PATIENCE))
     }
 
-    /// The same, with so many connections at most.
-    pub(super) fn of(url: &str, connections: usize) -> Result<Self> {
+    /// The same, with so many connections at most, of which one may be waited for so long.
+    pub(super) fn of(url: &str, connections: usize, wait: Option<Duration>) -> Result<Self> {
         let (url, trust) = Trust::read(url)?;
         let mut config = Config::from_str(&url).map_err(|error| {
             LedgerError::Broken(format!(
@@ -65,6 +65,10 @@ impl Pool {
             .keepalives_interval(SILENCE / 5)
             .keepalives_retries(3);
         let name = name(&config);
+        // The config's own limit is of TCP only: what is taken and not answered after that would be waited for for ever. It is
+        // of each host, and the last of them has to have its turn.
+        let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(1).max(1);
+        let create = config.get_connect_timeout().copied().unwrap_or(CONNECT) * hosts;
         let recycle = ManagerConfig {
             // Whether it is closed; whatever else is wrong with it, the next statement tells, and is repeated.
             recycling_method: RecyclingMethod::Fast,
@@ -75,13 +79,16 @@ impl Pool {
         };
         let pool = deadpool_postgres::Pool::builder(manager)
             .max_size(connections)
+            .create_timeout(Some(create))
+            .recycle_timeout(Some(CONNECT))
+            .wait_timeout(wait)
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| LedgerError::Broken(error.to_string()))?;
         Ok(Self { pool, name })
     }
 
-    /// A connection of one's own, for a while. Waits for one to be free.
+    /// A connection of one's own, for a while. Waits for one to be free, but not for ever.
     pub(super) async fn take(&self) -> Result<Connection> {
         match self.pool.get().await {
             Ok(object) => Ok(Connection(object)),
@@ -171,5 +178,27 @@ impl Failed {
 impl From<Failed> for LedgerError {
     fn from(failed: Failed) -> Self {
         failed.error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_takes_a_connection_and_is_silent_is_unavailable() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = server.local_addr().unwrap().port();
+        let pool = Pool::to(&format!("postgres://u@127.0.0.1:{port}/d")).unwrap();
+        let asking = timeout(3 * CONNECT, pool.take());
+        let (asked, silent) = tokio::join!(asking, server.accept());
+        let error = asked.expect("it is given up").err().unwrap();
+        assert!(
+            matches!(&error, LedgerError::Unavailable(text) if text.contains("in time")),
+            "{error}"
+        );
+        drop(silent);
     }
 }

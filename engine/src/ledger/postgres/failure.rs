@@ -4,7 +4,7 @@
 use std::error::Error as _;
 use std::io;
 
-use deadpool_postgres::PoolError;
+use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::Error;
 
 use crate::ledger::LedgerError;
@@ -56,6 +56,12 @@ pub(super) fn of_pool(name: &str, error: &PoolError) -> LedgerError {
             LedgerError::Unknown(text) => LedgerError::Unavailable(text),
             other => other,
         },
+        PoolError::Timeout(TimeoutType::Create) => {
+            LedgerError::Unavailable(format!("{name} did not answer to a connection in time"))
+        }
+        PoolError::Timeout(TimeoutType::Wait) => {
+            LedgerError::Unavailable(format!("{name}: no connection became free in time"))
+        }
         other => LedgerError::Unavailable(format!("{name}: {other}")),
     }
 }
