@@ -4,10 +4,13 @@ use std::fmt;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, RecyclingMethod, Runtime};
+use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, RecyclingMethod, Runtime};
+use futures_util::future::BoxFuture;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::Host;
-use tokio_postgres::{Config, Error, NoTls};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, Config, Error, NoTls, Socket};
 
 use super::failure::{self, Why};
 use super::tls::{self, Trust};
@@ -21,6 +24,10 @@ const CONNECT: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long a statement may take. A server that works at it is not hurried; one that hangs is left.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the server may work at a statement: it has to end before whoever asked goes away, or each repetition leaves one
+/// more behind that waits, as for a lock.
+const STATEMENT: Duration = PATIENCE.saturating_sub(Duration::from_secs(2));
 
 /// Connections to one database.
 pub(super) struct Pool {
@@ -74,8 +81,8 @@ impl Pool {
             recycling_method: RecyclingMethod::Fast,
         };
         let manager = match tls::connector(&trust)? {
-            Some(tls) => Manager::from_config(config, tls, recycle),
-            None => Manager::from_config(config, NoTls, recycle),
+            Some(tls) => Manager::from_connect(config, Limited(tls), recycle),
+            None => Manager::from_connect(config, Limited(NoTls), recycle),
         };
         let pool = deadpool_postgres::Pool::builder(manager)
             .max_size(connections)
@@ -100,6 +107,40 @@ impl Pool {
     pub(super) fn failed(&self, error: &Error) -> LedgerError {
         failure::of(&self.name, error)
     }
+}
+
+/// Makes connections whose statements are limited.
+struct Limited<T>(T);
+
+impl<T> Connect for Limited<T>
+where
+    T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+    T::Stream: Send + Sync,
+    T::TlsConnect: Send + Sync,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    fn connect(&self, config: &Config) -> BoxFuture<'_, std::result::Result<(Client, JoinHandle<()>), Error>> {
+        let (config, tls) = (config.clone(), self.0.clone());
+        Box::pin(async move {
+            let (client, connection) = config.connect(tls).await?;
+            let driving = tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a connection to the system of record ended");
+                }
+            });
+            client.execute(LIMIT, &[&millis(STATEMENT)]).await?;
+            Ok((client, driving))
+        })
+    }
+}
+
+/// What the URL's `options` say (source `client`) stands, and what is shorter than ours.
+const LIMIT: &str = "SELECT set_config('statement_timeout', $1, false) FROM pg_settings
+    WHERE name = 'statement_timeout' AND source <> 'client' AND (setting = '0' OR setting::bigint > $1::text::bigint)";
+
+/// As PostgreSQL takes a time.
+pub(super) fn millis(time: Duration) -> String {
+    time.as_millis().max(1).to_string()
 }
 
 fn name(config: &Config) -> String {
