@@ -235,7 +235,23 @@ impl Settings {
 fn read(path: &Path) -> anyhow::Result<File> {
     let text =
         std::fs::read_to_string(path).map_err(|error| wrong(format!("can't read {}: {error}", path.display())))?;
-    toml::from_str(&text).map_err(|error| wrong(format!("{}: {error}", path.display())))
+    parse_file(&text).map_err(|why| wrong(format!("{}{why}", path.display())))
+}
+
+/// Why not is told without what stands in the file: that may be a password.
+fn parse_file(text: &str) -> Result<File, String> {
+    toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.map_or(String::new(), |before| {
+            format!(", line {}", before.matches('\n').count() + 1)
+        });
+        // What is of another type than it should be is told with its value.
+        let message = match error.message() {
+            message if message.contains("://") => "a value that can't be meant",
+            message => message,
+        };
+        format!("{line}: {message}")
+    })
 }
 
 fn parse_duration(text: &str) -> anyhow::Result<Duration> {
@@ -309,5 +325,23 @@ mod tests {
     fn an_unknown_setting_is_refused() {
         assert!(toml::from_str::<File>("line = \"a\"\nmax-size = 5").is_ok());
         assert!(toml::from_str::<File>("lines = \"a\"").is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_told_without_its_text() {
+        for (text, told) in [
+            (
+                "line = \"a\"\nrecrod = \"postgres://u:secret@h/d\"",
+                ", line 2: unknown field `recrod`",
+            ),
+            ("record = postgres://u:secret@h/d", ", line 1: "),
+            ("record = \"postgres://u:secret@h/d", ", line 1: "),
+            ("record = \"postgres://u:se\\cret@h/d\"", ", line 1: "),
+            ("\nreplicas = \"postgres://u:secret@h/d\"", ", line 2: "),
+            ("on-dead = \"postgres://u:secret@h/d\"", ", line 1: "),
+        ] {
+            let why = parse_file(text).unwrap_err();
+            assert!(why.starts_with(told) && !why.contains("cret"), "{why}");
+        }
     }
 }

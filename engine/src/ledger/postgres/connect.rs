@@ -57,6 +57,16 @@ impl Pool {
                 "{error}: a record's URL looks like postgres://user:password@host:5432/database"
             ))
         })?;
+        // What is left of a password that holds one itself.
+        if config
+            .get_hosts()
+            .iter()
+            .any(|host| matches!(host, Host::Tcp(host) if host.contains('@')))
+        {
+            return Err(LedgerError::Broken(
+                "an @ in the user or the password of a record's URL is written %40".to_owned(),
+            ));
+        }
         if config.get_application_name().is_none() {
             config.application_name("conga");
         }
@@ -241,5 +251,11 @@ mod tests {
             "{error}"
         );
         drop(silent);
+    }
+
+    #[test]
+    fn what_is_left_of_a_password_is_not_taken_for_a_host() {
+        let error = Pool::to("postgres://u:p@secret@h/d").unwrap_err().to_string();
+        assert!(error.contains("%40") && !error.contains("secret"), "{error}");
     }
 }
