@@ -8,7 +8,7 @@ use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, RecyclingMethod
 use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, LoadBalanceHosts, TargetSessionAttrs};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config, Error, NoTls, Socket};
 
@@ -51,36 +51,7 @@ impl Pool {
 
     /// The same, with so many connections at most, of which one may be waited for so long.
     pub(super) fn of(url: &str, connections: usize, wait: Option<Duration>) -> Result<Self> {
-        let (url, trust) = Trust::read(url)?;
-        let mut config = Config::from_str(&url).map_err(|error| {
-            LedgerError::Broken(format!(
-                "{error}: a record's URL looks like postgres://user:password@host:5432/database"
-            ))
-        })?;
-        // What is left of a password that holds one itself.
-        if config
-            .get_hosts()
-            .iter()
-            .any(|host| matches!(host, Host::Tcp(host) if host.contains('@')))
-        {
-            return Err(LedgerError::Broken(
-                "an @ in the user or the password of a record's URL is written %40".to_owned(),
-            ));
-        }
-        if config.get_application_name().is_none() {
-            config.application_name("conga");
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT);
-        }
-        if config.get_tcp_user_timeout().is_none() {
-            config.tcp_user_timeout(SILENCE);
-        }
-        config.ssl_mode(trust.mode());
-        config
-            .keepalives_idle(SILENCE)
-            .keepalives_interval(SILENCE / 5)
-            .keepalives_retries(3);
+        let (config, trust) = configure(url)?;
         let name = name(&config);
         // The config's own limit is of TCP only: what is taken and not answered after that would be waited for for ever. It is
         // of each host, and the last of them has to have its turn.
@@ -117,6 +88,48 @@ impl Pool {
     pub(super) fn failed(&self, error: &Error) -> LedgerError {
         failure::of(&self.name, error)
     }
+}
+
+/// What a URL asks for, completed by what it does not say.
+fn configure(url: &str) -> Result<(Config, Trust)> {
+    let (url, trust) = Trust::read(url)?;
+    let mut config = Config::from_str(&url).map_err(|error| {
+        LedgerError::Broken(format!(
+            "{error}: a record's URL looks like postgres://user:password@host:5432/database"
+        ))
+    })?;
+    // What is left of a password that holds one itself.
+    if config
+        .get_hosts()
+        .iter()
+        .any(|host| matches!(host, Host::Tcp(host) if host.contains('@')))
+    {
+        return Err(LedgerError::Broken(
+            "an @ in the user or the password of a record's URL is written %40".to_owned(),
+        ));
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("conga");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(SILENCE);
+    }
+    if config.get_hosts().len() > 1 && !url.contains("target_session_attrs=") {
+        // Of several at most one can be written to. Which of them it is changes, so none has to be the first; and one that
+        // takes a connection and is silent does not stand before the others each time.
+        config
+            .target_session_attrs(TargetSessionAttrs::ReadWrite)
+            .load_balance_hosts(LoadBalanceHosts::Random);
+    }
+    config.ssl_mode(trust.mode());
+    config
+        .keepalives_idle(SILENCE)
+        .keepalives_interval(SILENCE / 5)
+        .keepalives_retries(3);
+    Ok((config, trust))
 }
 
 /// Makes connections whose statements are limited.
@@ -251,6 +264,18 @@ mod tests {
             "{error}"
         );
         drop(silent);
+    }
+
+    #[test]
+    fn of_several_hosts_the_one_that_can_be_written_to_is_meant() {
+        for (rest, meant) in [
+            ("h/d", TargetSessionAttrs::Any),
+            ("h,i/d", TargetSessionAttrs::ReadWrite),
+            ("h,i/d?target_session_attrs=any", TargetSessionAttrs::Any),
+        ] {
+            let (config, _) = configure(&format!("postgres://u@{rest}")).unwrap();
+            assert_eq!(config.get_target_session_attrs(), meant, "{rest}");
+        }
     }
 
     #[test]
