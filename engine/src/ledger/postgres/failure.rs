@@ -150,7 +150,10 @@ fn hint(code: &str) -> &'static str {
         "28P01" | "28000" => ": the login is refused; look at the user and the password in the URL, and at pg_hba.conf",
         "3D000" => ": make the database first (createdb)",
         "42501" => ": the user needs CREATE in the schema, or a table made by another: see the guide on PostgreSQL",
-        "42P01" | "42703" => ": somebody has changed or dropped what Conga keeps there; it is made anew by a start",
+        "42P01" | "42703" => {
+            ": somebody has changed or dropped what Conga keeps there: bring it back; or, to begin without what was recorded, drop \
+             conga_record and conga_schema, and a start makes both anew"
+        }
         _ => "",
     }
 }
