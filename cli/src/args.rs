@@ -6,9 +6,11 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 mod chaos;
+mod keep;
 mod measure;
 
 pub(crate) use chaos::{Chaos, Fault, Fsync, Serve};
+pub(crate) use keep::Stays;
 pub(crate) use measure::{Ground, Latency, Limit, Part, PartRole, Scale, Series, ServeRedis, Services, Throughput};
 
 /// Messages processed in parallel across processes, delivered in total order, each exactly once.
@@ -131,6 +133,9 @@ pub(crate) struct Service {
     /// How many messages are processed at once [default: 256]
     #[arg(long, value_name = "N")]
     pub(crate) concurrency: Option<usize>,
+    /// With sql:FILE, how many are in their transactions at once; each has a connection to the database [default: 8]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) transactions: Option<usize>,
     /// How far claims may run ahead of the head: it bounds memory [default: 10000]
     #[arg(long, value_name = "N")]
     pub(crate) window: Option<u64>,
@@ -149,6 +154,16 @@ pub(crate) struct Service {
     /// How long a processor that is told to end waits for its handlers [default: 30s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) drain: Option<Duration>,
+    /// How many delivered records stay, or how long, or both: 1000000, 7d, 1000000,7d or all. An id counts once as long
+    /// as its record stays [default: 1000000 on Redis, all on SQLite]
+    #[arg(long, value_name = "LIMIT")]
+    pub(crate) keep_records: Option<Stays>,
+    /// The same of dead letters [default: 1000000 on Redis, all on SQLite]
+    #[arg(long, value_name = "LIMIT")]
+    pub(crate) keep_dead: Option<Stays>,
+    /// The same of outputs that nobody has received yet: with a limit the oldest of them are LOST [default: all]
+    #[arg(long, value_name = "LIMIT")]
+    pub(crate) keep_output: Option<Stays>,
     /// End when standard input does
     #[arg(long, hide = true)]
     pub(crate) tied: bool,

@@ -12,7 +12,7 @@ use conga::process::{Handled, Handler, HandlerError, Message, sleep};
 use conga::store::SharedStore;
 use tokio_util::sync::CancellationToken;
 
-use crate::settings::{HandlerSpec, RETRY, Settings, wrong};
+use crate::settings::{HandlerSpec, RETRY, ServiceSettings, Settings, wrong};
 
 /// How messages are processed.
 pub(crate) struct Hands {
@@ -24,11 +24,12 @@ pub(crate) struct Hands {
 impl Hands {
     /// Opens the record, and has it look at the script, if there is one.
     pub(crate) async fn open(
-        spec: &HandlerSpec,
+        service: &ServiceSettings,
         record: &LedgerUrl,
         line: &Line,
         store: &SharedStore,
     ) -> anyhow::Result<Self> {
+        let spec = &service.handler;
         let HandlerSpec::Sql(path) = spec else {
             return Ok(Self {
                 spec: spec.clone(),
@@ -43,7 +44,9 @@ impl Hands {
         };
         let text = read(path)?;
         let ledger = Arc::new(PostgresLedger::open(url, line).await?);
-        let script = ledger.script(TransactionOptions::default(), &text).await;
+        let mut options = TransactionOptions::default();
+        options.connections = service.transactions.unwrap_or(options.connections);
+        let script = ledger.script(options, &text).await;
         let script = script.map_err(|error| match error {
             LedgerError::Broken(told) => wrong(format!("{}: {told}", path.display())),
             passing => passing.into(),
@@ -58,7 +61,7 @@ impl Hands {
     /// The same for a service: waits for a database that is away, unless told to end. Then there is none.
     pub(crate) async fn open_patiently(
         settings: &Settings,
-        spec: &HandlerSpec,
+        service: &ServiceSettings,
         store: &SharedStore,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Option<Self>> {
@@ -68,7 +71,7 @@ impl Hands {
             let opened = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(None),
-                opened = Self::open(spec, &url, &line, store) => opened,
+                opened = Self::open(service, &url, &line, store) => opened,
             };
             let error = match opened {
                 Ok(hands) => return Ok(Some(hands)),

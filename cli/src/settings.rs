@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use conga::core::message::Format;
-use conga::core::partition::Limits;
+use conga::core::partition::{Keep, Limits};
 use conga::ledger::LedgerUrl;
 use conga::line::Line;
 use conga::process::ProcessorOptions;
@@ -13,7 +13,7 @@ use conga::sequence::SequencerOptions;
 use conga::store::{OpenOptions, SharedStore, StoreUrl};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Common, Delivery, InputFormat, OnDead, Service, duration};
+use crate::args::{Common, Delivery, InputFormat, OnDead, Service, Stays, duration};
 
 /// How long to wait before looking again for a store that is not there.
 pub(crate) const RETRY: Duration = Duration::from_millis(200);
@@ -39,12 +39,16 @@ struct File {
     line: Option<String>,
     handler: Option<String>,
     concurrency: Option<usize>,
+    transactions: Option<usize>,
     window: Option<u64>,
     input: Option<InputFormat>,
     max_size: Option<u64>,
     on_dead: Option<OnDead>,
     max_attempts: Option<u32>,
     drain: Option<String>,
+    keep_records: Option<Stays>,
+    keep_dead: Option<Stays>,
+    keep_output: Option<Stays>,
 }
 
 /// What every command works with.
@@ -213,6 +217,7 @@ impl Settings {
             ..defaults
         };
         processor.backoff.max_attempts = max_attempts;
+        processor.keep = Some(self.keep(given));
         processor.claim.window = window;
         processor.claim.limits = Limits {
             entry_bytes: given
@@ -224,11 +229,24 @@ impl Settings {
         Ok(ServiceSettings {
             handler: handler.map_or(Ok(HandlerSpec::ECHO), |text| text.parse())?,
             processor,
+            transactions: given.transactions.or(file.transactions),
             sequencer: SequencerOptions {
                 window: usize::try_from(window).unwrap_or(usize::MAX),
                 ..SequencerOptions::default()
             },
         })
+    }
+
+    /// How much stays: as asked for, else as the store has it.
+    fn keep(&self, given: &Service) -> Keep {
+        let (file, default) = (&self.file, self.store().keeps());
+        let asked =
+            |given: Option<Stays>, file: Option<Stays>, default| given.or(file).map_or(default, |stays| stays.0);
+        Keep {
+            records: asked(given.keep_records, file.keep_records, default.records),
+            dead: asked(given.keep_dead, file.keep_dead, default.dead),
+            outputs: asked(given.keep_output, file.keep_output, default.outputs),
+        }
     }
 }
 
@@ -263,6 +281,8 @@ fn parse_duration(text: &str) -> anyhow::Result<Duration> {
 pub(crate) struct ServiceSettings {
     pub(crate) handler: HandlerSpec,
     pub(crate) processor: ProcessorOptions,
+    /// How many at once, as it was asked for.
+    pub(crate) transactions: Option<usize>,
     pub(crate) sequencer: SequencerOptions,
 }
 

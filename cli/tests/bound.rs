@@ -94,6 +94,7 @@ impl Holder {
 
 fn renewal(owner: &OwnerId, lease_us: u64) -> RenewRequest {
     RenewRequest {
+        keep: None,
         owner: owner.clone(),
         lease_us,
         held: None,

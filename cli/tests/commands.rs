@@ -29,6 +29,8 @@ fn wrong_usage_says_what_to_do() {
         (&["status", "--line", "a b"], "letters, digits"),
         (&["process", "--handler", "slep:1s"], "sleep:500ms"),
         (&["process", "--window", "0"], "at least 1"),
+        (&["process", "--keep-records", "7x"], "1000000,7d"),
+        (&["pipe", "--keep-records", "7"], "keeps all"),
         (&["send", "no-such-file"], "can't read no-such-file"),
         (&["send", "--rate", "5"], "--count"),
         (&["status", "--config", "none.toml"], "can't read none.toml"),
@@ -128,6 +130,44 @@ fn settings_come_from_the_file_and_the_command_line_goes_first() {
     std::fs::write(place.path().join("conga.toml"), "lien = \"orders\"\n").expect("written");
     let said = refused(&place, &["status"], 2);
     assert!(said.contains("conga.toml") && said.contains("lien"), "{said}");
+}
+
+#[test]
+fn what_stays_is_told_and_shown() {
+    let place = Place::sqlite();
+    let keep = |place: &Place| place.json(&["status", "--json"])["keep"].clone();
+    assert_eq!(keep(&place)["records"]["told"], false);
+    std::fs::write(
+        place.path().join("conga.toml"),
+        "keep-records = 2\nkeep-dead = \"7d\"\n",
+    )
+    .expect("written");
+    let service = place.service(&["run", "--keep-dead", "90s,5"]);
+    place.json(&["send", "--count", "10", "--json"]);
+    place.done(&["receive", "--count", "10"]);
+    // With the next renewals, of which there are three a second.
+    let until = Instant::now() + Duration::from_secs(20);
+    while keep(&place)["records"]["kept"] != 2 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(service.end());
+    let told = keep(&place);
+    assert_eq!(
+        (&told["records"]["kept"], &told["records"]["count"]),
+        (&2.into(), &2.into())
+    );
+    assert!(told["records"]["oldest"].is_string(), "{told}");
+    assert_eq!(
+        (&told["dead"]["count"], &told["dead"]["age_ms"]),
+        (&5.into(), &90_000.0.into())
+    );
+    assert_eq!(told["output"]["told"], true);
+    let text = String::from_utf8(place.done(&["status"])).expect("text");
+    assert!(
+        text.contains("keep records: 2 since ") && text.contains("keep dead: 0, limit 5,90s"),
+        "{text}"
+    );
+    assert!(text.contains("keep output: 0, all stay"), "{text}");
 }
 
 #[test]

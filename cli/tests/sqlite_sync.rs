@@ -42,6 +42,20 @@ fn syncs_that_fail_stop_the_line_and_count_for_nothing() {
     let producer = flow.produce(3_000, Some(300));
     flow.services.push(producer);
     flow.wait_until_delivered(300);
+    // It is through with its first step before syncs fail, so that its message is sent, and in doubt.
+    let mut send = flow
+        .conga(&["send", "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("conga starts");
+    let mut to = send.stdin.take().expect("standard input");
+    wait_for("a producer that numbers", || {
+        let status = flow.conga(&["status", "--json"]).output().expect("conga runs");
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
+        (status["producers"] == 1).then_some(())
+    });
     std::fs::write(&fails, "").expect("written");
     let failing = Instant::now();
     // A processor that has just nothing to complete has nothing to complain of either.
@@ -61,14 +75,6 @@ fn syncs_that_fail_stop_the_line_and_count_for_nothing() {
             );
         }
     }
-    let mut send = flow
-        .conga(&["send", "--json"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("conga starts");
-    let mut to = send.stdin.take().expect("standard input");
     to.write_all(b"{\"id\":\"doubtful-1\",\"payload\":0}\n").expect("fed");
     drop(to);
     let sent = send.wait_with_output().expect("it ends");

@@ -24,6 +24,7 @@ mod claim;
 mod clock;
 mod complete;
 mod emit;
+mod keep;
 mod receive;
 mod renew;
 mod send;
@@ -35,6 +36,7 @@ pub use claim::{Claim, ClaimRequest, Limits};
 pub use clock::{SET_BACK_US, TELL_EVERY_US};
 pub use complete::{Completed, Completion};
 pub use emit::{Cursor, EmitRequest, Emitted, Followed, Processed, Ready, Turn};
+pub use keep::{Grace, Keep, Limit, Oldest, TRIM_MOST};
 pub use receive::{ReceiveRequest, Received};
 pub use renew::{RenewRequest, Renewed};
 pub use send::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, ProducerId, Sent, Session};
@@ -58,12 +60,18 @@ pub struct Partition {
     /// Those who number their messages.
     producers: BTreeMap<ProducerId, send::Producer>,
     records: BTreeMap<Id, Stored>,
+    /// Those of them that are delivered, in their order: where, and when.
+    delivered: VecDeque<(Position, Micros, Id)>,
     processed: BTreeMap<Cursor, (Position, Turn)>,
     last_cursor: u64,
-    outputs: VecDeque<(Position, Bytes)>,
-    dead: Vec<DeadLetter>,
+    /// With the time of their delivery.
+    outputs: VecDeque<(Position, Micros, Bytes)>,
+    dead: VecDeque<DeadLetter>,
     /// The time when a deadline was last set.
     told: Micros,
+    grace: Grace,
+    /// What was last asked for.
+    keep: Option<Keep>,
 }
 
 /// Where a claimed message is.
@@ -126,11 +134,14 @@ impl Default for Partition {
             consumer: Seat::default(),
             producers: BTreeMap::new(),
             records: BTreeMap::new(),
+            delivered: VecDeque::new(),
             processed: BTreeMap::new(),
             last_cursor: 0,
             outputs: VecDeque::new(),
-            dead: Vec::new(),
+            dead: VecDeque::new(),
             told: Micros::default(),
+            grace: Grace::default(),
+            keep: None,
         }
     }
 }

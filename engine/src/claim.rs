@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use conga_core::lease::{Attempt, Held, OwnerId};
 use conga_core::message::Position;
-use conga_core::partition::{Claim, ClaimRequest, Completion, Limits, RenewRequest, Renewed};
+use conga_core::partition::{Claim, ClaimRequest, Completion, Keep, Limits, RenewRequest, Renewed};
 use conga_core::time::Micros;
 
 use crate::persist::persist;
@@ -43,6 +43,7 @@ pub(crate) struct Claimer {
     pub(crate) store: SharedStore,
     pub(crate) owner: OwnerId,
     pub(crate) options: ClaimOptions,
+    pub(crate) keep: Keep,
     pub(crate) fits: Fits,
     pub(crate) random: Random,
 }
@@ -133,6 +134,7 @@ impl Claimer {
         let compares = held.is_some();
         let ask = || {
             let request = RenewRequest {
+                keep: Some(self.keep),
                 owner: self.owner.clone(),
                 lease_us: self.options.lease_us,
                 held: held.clone(),
@@ -163,6 +165,7 @@ impl Claimer {
     /// Gives up all that this process holds. Not repeated: what fails here expires.
     pub(crate) async fn leave(&self) -> Result<Renewed> {
         let request = RenewRequest {
+            keep: None,
             owner: self.owner.clone(),
             lease_us: 0,
             held: None,

@@ -225,21 +225,35 @@ impl Consumer {
         self.acknowledged.add(&batch.identities);
     }
 
-    /// Takes off the output what is acknowledged, if this is the active consumer still, and lets another be it.
+    /// Takes off the output what is acknowledged, and lets another be the active consumer. If it has lost its place
+    /// meanwhile, as after some seconds without the store, it waits until it has it again.
     ///
     /// # Errors
-    /// As [`Consumer::next`].
+    /// As [`Consumer::next`]; and if another consumer stays the active one: then what is acknowledged is handed out again.
     pub async fn finish(mut self) -> Result<()> {
-        let Some(seat) = self.seat.take() else {
+        let Some(mut seat) = self.seat.take() else {
             return Ok(());
         };
-        if let (Some(written), Some(reign)) = (self.written, seat.current()) {
+        while let Some(written) = self.written {
+            let Some(reign) = seat.reign_soon().await? else {
+                let other = seat
+                    .other()
+                    .map_or_else(|| "another".to_owned(), |other| other.to_string());
+                seat.leave().await;
+                return Err(StoreError::Broken(format!(
+                    "{other} receives this line by now, so what was written last could not be acknowledged: up to \
+                     position {written} it is handed out again"
+                )));
+            };
             let request = ReceiveRequest {
-                reign: Some(reign),
+                reign: Some(reign.clone()),
                 acknowledge: Some(written),
                 max: 0,
             };
-            persist("receive", &self.random, || self.store.receive(&request), |_| ()).await?;
+            match persist("receive", &self.random, || self.store.receive(&request), |_| ()).await? {
+                Received::Outputs(_) => self.written = None,
+                Received::Fenced { .. } => seat.lost(&reign).await,
+            }
         }
         seat.leave().await;
         Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use conga_core::lease::OwnerId;
 use conga_core::message::{Body, Format, Input, Position, Record, Reject, parse};
-use conga_core::partition::{Claim, Completed, Completion};
+use conga_core::partition::{Claim, Completed, Completion, Keep};
 use conga_core::retry::Backoff;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -55,6 +55,8 @@ const MOMENT: Duration = Duration::from_millis(500);
 /// own.
 const AT_ONCE_MOST: usize = 128;
 const AT_ONCE: Duration = Duration::from_millis(1);
+/// Where more is over than one renewal lets go of, the next one comes so soon.
+const TRIM_AGAIN: Duration = Duration::from_millis(4);
 /// How long a processor that ends waits for the store.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -65,6 +67,8 @@ pub struct ProcessorOptions {
     pub concurrency: usize,
     /// How it claims.
     pub claim: ClaimOptions,
+    /// How much stays of what is delivered and of what is dead. `None`: as the store has it by default.
+    pub keep: Option<Keep>,
     /// What an entry of the input may be.
     pub format: Format,
     /// When what failed is tried again.
@@ -80,6 +84,7 @@ impl Default for ProcessorOptions {
         Self {
             concurrency: 256,
             claim: ClaimOptions::default(),
+            keep: None,
             format: Format::default(),
             backoff: Backoff::default(),
             mark_dead: true,
@@ -117,11 +122,12 @@ impl<H: Handler> Processor<H> {
         let ledger = handler.ledger();
         let ledger = ledger.unwrap_or_else(|| std::sync::Arc::new(StoreLedger::new(store.clone())));
         let claimer = Claimer {
-            store,
             owner: OwnerId::new(random.name("processor")),
             options: options.claim,
+            keep: options.keep.unwrap_or_else(|| store.keeps()),
             fits: Fits::new(options.claim.limits.total_bytes),
             random,
+            store,
         };
         Self {
             claimer,
@@ -287,6 +293,9 @@ impl<H: Handler> Work<H> {
                     // A store that does not know this process, or has come back older than it was, may even hold leases
                     // for it that it has ended. And what was found may have been cut at its limit: there may be more.
                     self.compare |= !renewed.known;
+                    if renewed.is_overfull {
+                        renewal.reset_after(TRIM_AGAIN);
+                    }
                     self.compare |= renewed.blocking.is_some_and(|held| !self.holdings.has(held));
                     // Others have it, or had it. What is begun with goes on: its result is stale, and that is all.
                     self.forget(&renewed.lost);

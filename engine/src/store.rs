@@ -30,6 +30,11 @@
 //! travels to a sequencer and no failover stands in its way. Both see the same state, and each of them may be used at
 //! the same time: an emit of what was delivered meanwhile is [`Emitted::Moved`].
 //!
+//! # What stays
+//! Records, dead letters and outputs stay as long as [`RenewRequest::keep`] says, and what is over goes with the renewals,
+//! the oldest first. A record may only go when it is delivered and nothing that waits for its turn asks for it any more
+//! ([`conga_core::partition::Grace`]). So an id counts once as long as its record stays.
+//!
 //! # Cancellation
 //! A verb's future may be dropped at any time. The step is then done wholly or not at all, and nobody knows which:
 //! the same as [`StoreError::Unknown`].
@@ -41,8 +46,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
-    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Keep,
+    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::term::Campaign;
 
@@ -92,7 +97,8 @@ pub trait Store: Debug + Send + Sync {
     async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>>;
 
     /// Keeps an owner and with it all its leases alive, tells it what it holds, or lets it leave. A leave wakes
-    /// [`crate::wake::Topic::Input`]. With [`Delivery::Store`] it delivers what is ready, as [`Store::complete`].
+    /// [`crate::wake::Topic::Input`]. With [`Delivery::Store`] it delivers what is ready, as [`Store::complete`]. Then it lets
+    /// go of what is over, in a short step of its own that may fail without harm; the answer tells whether there is more.
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed>;
 
     /// Takes, renews or gives up the leadership, or the place of the active consumer (law 6). Giving it up wakes [`crate::wake::Topic::Lock`].
@@ -115,6 +121,11 @@ pub trait Store: Debug + Send + Sync {
     /// A page of the system of record or of the dead letters: the first one, or the one that [`Page::next`] named.
     /// Changes nothing.
     async fn browse(&self, shelf: Shelf, from: Option<&str>) -> Result<Page>;
+
+    /// How much stays where nobody says otherwise: everything, where there is room for it.
+    fn keeps(&self) -> Keep {
+        Keep::ALL
+    }
 
     /// Where this store gives its hints.
     fn wakes(&self) -> &Wakes;

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use conga::clock::{Clock, ManualClock};
+use conga::core::lease::OwnerId;
+use conga::core::partition::CampaignRequest;
+use conga::core::term::{Campaign, Role};
 use conga::core::time::Micros;
 use conga::deliver::{Batch, Consumer, position_of};
 use conga::process::{Message, Processor, ProcessorOptions};
@@ -120,4 +123,51 @@ async fn a_stream_waits_for_more() {
     }
     // It was told although nothing came of it.
     assert_eq!(store.status().await.unwrap().output, 0);
+}
+
+/// Takes the seat from `consumer`, which does not notice before it asks.
+async fn take_from(consumer: &Consumer, store: &SharedStore, lock: Duration) {
+    let ask = |owner: &OwnerId, lock: Duration| CampaignRequest {
+        owner: owner.clone(),
+        role: Role::Consumer,
+        lock_us: u64::try_from(lock.as_micros()).unwrap(),
+    };
+    store.campaign(&ask(consumer.owner(), Duration::ZERO)).await.unwrap();
+    let taken = store.campaign(&ask(&OwnerId::new("other"), lock)).await.unwrap();
+    assert!(matches!(taken, Campaign::Leader { .. }), "{taken:?}");
+}
+
+/// It may know by then that it has lost its seat, as after some seconds without the store, or be told so.
+#[tokio::test(start_paused = true)]
+async fn who_ends_has_acknowledged_what_it_has_written_although_it_had_lost_its_seat() {
+    for knows in [false, true] {
+        let store = with_outputs(6).await;
+        let mut consumer = Consumer::new(store.clone());
+        let batch = consumer.next(5).await.unwrap();
+        consumer.acknowledge(&batch);
+        take_from(&consumer, &store, Duration::from_millis(900)).await;
+        if knows {
+            sleep(Duration::from_millis(500)).await;
+        }
+        consumer.finish().await.unwrap();
+        let status = store.status().await.unwrap();
+        assert_eq!((status.output, status.consumer), (1, None), "knows: {knows}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_ends_while_another_keeps_the_seat_says_that_it_could_not_acknowledge() {
+    for knows in [false, true] {
+        let store = with_outputs(6).await;
+        let mut consumer = Consumer::new(store.clone());
+        let batch = consumer.next(5).await.unwrap();
+        consumer.acknowledge(&batch);
+        take_from(&consumer, &store, Duration::from_mins(1)).await;
+        if knows {
+            sleep(Duration::from_millis(500)).await;
+        }
+        let failed = consumer.finish().await.unwrap_err();
+        assert!(failed.to_string().contains("other receives this line"), "{failed}");
+        assert_eq!(store.status().await.unwrap().output, 6, "knows: {knows}");
+    }
 }

@@ -4,7 +4,7 @@
 #[path = "../../cli/src/bench/redis_server.rs"]
 mod redis_server;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use conga::core::lease::{Attempt, Held, OwnerId};
@@ -13,7 +13,7 @@ use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Limits, Processed,
     Ready, ReceiveRequest, RenewRequest, Shelf, Turn,
 };
-use conga::core::term::{Campaign, Role, Term};
+use conga::core::term::{Campaign, Reign, Role, Term};
 use conga::core::time::Micros;
 use conga::line::Line;
 use conga::store::redis::{RedisOptions, RedisStore};
@@ -343,6 +343,7 @@ async fn without_memory_nothing_new_begins_and_what_was_begun_ends() {
     assert!(matches!(claimed, Err(StoreError::Unavailable(_))), "{claimed:?}");
     let renewed = store
         .renew(&RenewRequest {
+            keep: None,
             owner: OwnerId::new("p1"),
             lease_us: SECOND,
             held: None,
@@ -594,4 +595,89 @@ async fn an_acknowledgement_means_what_was_handed_out_and_not_what_stands_there_
     let first = Some(Position(1));
     assert_eq!(receive(first).await, [output("new")], "not taken off");
     assert!(receive(first).await.is_empty(), "now it was seen");
+}
+
+/// A receive whose answer is in doubt is repeated with the same acknowledgement: it means what was handed out still.
+#[tokio::test]
+async fn an_acknowledgement_in_doubt_means_what_was_handed_out_when_it_is_repeated() {
+    let server = RedisServer::start(&["--repl-diskless-sync-delay", "0"]).expect("a Redis server");
+    let replica = RedisServer::start(&[]).expect("a Redis server");
+    let (mut foreigner, mut there) = (foreigner(&server).await, foreigner(&replica).await);
+    let port = server.port().to_string();
+    run::<()>(&mut there, &["REPLICAOF", "127.0.0.1", &port]).await;
+    let options = RedisOptions {
+        replicas: 1,
+        ..RedisOptions::default()
+    };
+    let store = RedisStore::connect(&server.url(), &"orders".parse().unwrap(), options).await;
+    let store = store.expect("a store");
+    let output = |payload: &str| format!("{{\"position\":1,\"id\":\"@1\",\"payload\":\"{payload}\"}}");
+    let receive = async |acknowledge| {
+        let request = ReceiveRequest {
+            acknowledge,
+            max: 10,
+            ..ReceiveRequest::default()
+        };
+        store.receive(&request).await
+    };
+    run::<u64>(&mut foreigner, &["LPUSH", "{orders}:out", &output("old")]).await;
+    let limit = Instant::now() + Duration::from_secs(20);
+    loop {
+        match receive(None).await {
+            Ok(received) => break assert_eq!(received.outputs(), [output("old")]),
+            Err(error) => assert!(Instant::now() < limit, "the replica does not come: {error}"),
+        }
+    }
+    run::<u64>(&mut foreigner, &["DEL", "{orders}:out"]).await;
+    run::<u64>(&mut foreigner, &["LPUSH", "{orders}:out", &output("new")]).await;
+    run::<()>(&mut there, &["REPLICAOF", "NO", "ONE"]).await;
+    for _ in 0..2 {
+        let doubt = receive(Some(Position(1))).await;
+        assert!(matches!(doubt, Err(StoreError::Unknown(_))), "{doubt:?}");
+    }
+    let left: Vec<String> = run(&mut foreigner, &["LRANGE", "{orders}:out", "0", "-1"]).await;
+    assert_eq!(left, [output("new")], "nobody has seen it");
+}
+
+/// Two consumers of one store are handed out different outputs at the same position, by servers that differ.
+#[tokio::test]
+async fn an_acknowledgement_means_what_was_handed_out_to_its_consumer() {
+    let server = RedisServer::start(&[]).expect("a Redis server");
+    let store = open(&server).await;
+    let mut foreigner = foreigner(&server).await;
+    let output = |payload: &str| format!("{{\"position\":1,\"id\":\"@1\",\"payload\":\"{payload}\"}}");
+    let stand = async |owner: &str, lock_us| {
+        let request = CampaignRequest {
+            owner: OwnerId::new(owner),
+            role: Role::Consumer,
+            lock_us,
+        };
+        store.campaign(&request).await.unwrap()
+    };
+    let receive = async |owner: &str, term, acknowledge| {
+        let request = ReceiveRequest {
+            reign: Some(Reign {
+                owner: OwnerId::new(owner),
+                term: Term(term),
+            }),
+            acknowledge,
+            max: 10,
+        };
+        store.receive(&request).await.unwrap().outputs()
+    };
+    run::<u64>(&mut foreigner, &["LPUSH", "{orders}:out", &output("old")]).await;
+    stand("a", SECOND).await;
+    assert_eq!(receive("a", 1, None).await, [output("old")]);
+    stand("a", 0).await;
+    run::<u64>(&mut foreigner, &["DEL", "{orders}:out"]).await;
+    run::<u64>(&mut foreigner, &["LPUSH", "{orders}:out", &output("new")]).await;
+    stand("b", SECOND).await;
+    assert_eq!(receive("b", 2, None).await, [output("new")]);
+    stand("b", 0).await;
+    stand("a", SECOND).await;
+    assert_eq!(
+        receive("a", 3, Some(Position(1))).await,
+        [output("new")],
+        "not taken off"
+    );
 }

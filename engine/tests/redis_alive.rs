@@ -32,6 +32,7 @@ async fn open(server: &RedisServer) -> RedisStore {
 
 async fn show(store: &RedisStore, owner: &str) {
     let request = RenewRequest {
+        keep: None,
         owner: OwnerId::new(owner),
         lease_us: MINUTE,
         held: None,
@@ -210,5 +211,59 @@ async fn a_wrong_guess_is_harmless() {
             .iter()
             .all(|output| output.windows(7).any(|part| part == b"\"other\"")),
         "{outputs:?}"
+    );
+}
+
+async fn stand(store: &RedisStore, owner: &str, lock_us: u64) -> Campaign {
+    let request = CampaignRequest {
+        owner: OwnerId::new(owner),
+        role: Role::Consumer,
+        lock_us,
+    };
+    store.campaign(&request).await.unwrap()
+}
+
+/// An output that two consumers write down is doubled, so of a consumer silence alone proves nothing.
+#[tokio::test]
+async fn a_consumer_that_renews_its_lock_is_left_alone_and_one_that_does_not_is_dead() {
+    let server = RedisServer::start(&[]).expect("a Redis server");
+    let (there, here) = (open(&server).await, open(&server).await);
+    let standby = Campaign::Standby {
+        leader: Some(OwnerId::new("there")),
+    };
+    assert_eq!(stand(&there, "there", MINUTE).await, Campaign::Leader { term: Term(1) });
+    // Its connections are closed, so that nobody listens to its channel.
+    drop(there);
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut foreigner = client.get_multiplexed_async_connection().await.unwrap();
+    let limit = Instant::now() + PATIENCE;
+    loop {
+        let lock: String = redis::cmd("HGET")
+            .arg("{orders}:meta")
+            .arg("consumer")
+            .query_async(&mut foreigner)
+            .await
+            .unwrap();
+        let channel = lock.split('|').nth(1).unwrap();
+        assert!(!channel.is_empty(), "{lock}");
+        let (_, listeners): (String, u64) = redis::cmd("PUBSUB")
+            .arg("NUMSUB")
+            .arg(channel)
+            .query_async(&mut foreigner)
+            .await
+            .unwrap();
+        if listeners == 0 {
+            break;
+        }
+        assert!(Instant::now() < limit, "somebody listens still");
+    }
+    assert_eq!(stand(&here, "here", MINUTE).await, standby, "it has just renewed it");
+    // Whoever gives up what it does not have changes nothing.
+    stand(&here, "here", 0).await;
+    assert_eq!(stand(&here, "here", MINUTE).await, standby);
+    // To who has longer locks it is as one that was renewed a minute ago.
+    assert_eq!(
+        stand(&here, "here", 2 * MINUTE).await,
+        Campaign::Leader { term: Term(2) }
     );
 }

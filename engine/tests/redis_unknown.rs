@@ -175,6 +175,7 @@ async fn each_step_can_be_asked_again_whatever_became_of_it() {
         })
         .await;
         let held = RenewRequest {
+            keep: None,
             owner: OwnerId::new("p"),
             lease_us: MINUTE,
             held: Some(Vec::new()),
@@ -239,14 +240,14 @@ async fn each_step_can_be_asked_again_whatever_became_of_it() {
             max: 10,
             ..ReceiveRequest::default()
         };
-        let outputs = again(&proxy, fate, ("receive", "EXEC"), || async {
+        let outputs = again(&proxy, fate, ("receive", "LRANGE"), || async {
             store.receive(&receive(None)).await
         })
         .await
         .outputs();
         assert_eq!(outputs.len() as u64, sent, "{fate:?}");
         let first = Some(Position(1));
-        let outputs = again(&proxy, fate, ("acknowledge", "EXEC"), || async {
+        let outputs = again(&proxy, fate, ("acknowledge", "EVALSHA"), || async {
             store.receive(&receive(first)).await
         })
         .await

@@ -41,7 +41,7 @@ done
 # What was sent a second time counts once.
 "$conga" send --line payments "$work/payments.ndjson"
 
-"$conga" verify "$work/out.ndjson" --sent "$work/payments.ndjson" --count 1000
+"$conga" verify --line payments "$work/out.ndjson" --sent "$work/payments.ndjson" --count 1000
 paid=$(grep -c '"state":"paid"' "$work/out.ndjson")
 echo "paid: $paid; refused, for there was not enough: $((1000 - paid))"
 echo "payments with two entries: $(ask -c 'SELECT count(*) FROM (SELECT FROM entry GROUP BY payment HAVING count(*) = 2 AND sum(amount) = 0) AS whole')"

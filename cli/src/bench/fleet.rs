@@ -140,7 +140,9 @@ impl Member {
             Role::Processor => command
                 .arg("process")
                 .args(["--handler", &work.handler])
-                .args(["--concurrency", &work.concurrency.to_string()]),
+                .args(["--concurrency", &work.concurrency.to_string()])
+                // What came out is compared with it.
+                .args(["--keep-records", "all", "--keep-dead", "all"]),
             Role::Sequencer => command.arg("sequence"),
         };
         command

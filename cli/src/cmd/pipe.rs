@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use conga::clock::Clock;
 use conga::core::message::{Body, Output, Payload};
+use conga::core::partition::Keep;
 use conga::deliver::Consumer;
 use conga::ledger::LedgerUrl;
 use conga::send::{Outgoing, Producer};
@@ -33,6 +34,12 @@ use crate::{signal, text};
 const BATCH: usize = 1_000;
 
 pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool> {
+    let given = &pipe.service;
+    if given.keep_records.or(given.keep_dead).or(given.keep_output).is_some() {
+        return Err(wrong(
+            "`conga pipe` keeps all of a job, to know what of it is done: leave --keep-… out",
+        ));
+    }
     let (url, line, place) = if let Some(job) = &pipe.job {
         let line = match settings.given_line() {
             Some(line) => line.clone(),
@@ -48,9 +55,11 @@ pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool>
     let record = pipe.job.as_ref().map_or(Ok(LedgerUrl::Store), |_| settings.record())?;
     let mut sink = Sink::open(pipe.output.as_deref())?;
     let mut service = settings.service(&pipe.service)?;
-    let hands = Hands::open(&service.handler, &record, &line, &store).await?;
+    let hands = Hands::open(&service, &record, &line, &store).await?;
     // Each line of the input has its line in the output, whatever becomes of it.
     service.processor.mark_dead = true;
+    // A job that is run again sends all of its lines again, and knows what is done by its records.
+    service.processor.keep = Some(Keep::ALL);
     let limit = service.processor.claim.limits.entry_bytes;
     let told = signal::shutdown()?;
     let input = open(None).await?;

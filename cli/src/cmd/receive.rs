@@ -61,12 +61,12 @@ pub(crate) async fn run(settings: &Settings, receive: Receive) -> anyhow::Result
         bar.inc(batch.outputs.len() as u64);
     }
     // Once told to end it does not wait for a store that is away: what is not acknowledged is handed out again.
-    tokio::select! {
-        finished = consumer.finish() => finished?,
-        () = async { shutdown.cancelled().await; tokio::time::sleep(GOODBYE).await } => {}
-    }
+    let is_acknowledged = tokio::select! {
+        finished = consumer.finish() => finished.map(|()| true)?,
+        () = async { shutdown.cancelled().await; tokio::time::sleep(GOODBYE).await } => false,
+    };
     bar.finish_and_clear();
-    Ok(receive.count.is_none_or(|count| received == count))
+    Ok(receive.count.is_none_or(|count| received == count && is_acknowledged))
 }
 
 fn write(outputs: &[Bytes], payload: bool) -> std::io::Result<()> {

@@ -1,5 +1,6 @@
 //! `conga send`: messages into the line.
 
+use anyhow::Context as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -96,7 +97,7 @@ async fn send_lines(
     again: &str,
     mut progress: impl FnMut(u64),
 ) -> anyhow::Result<Sent> {
-    let there = producer.last().await?;
+    let there = producer.last().await.context("nothing was sent")?;
     let mut sent = Sent::default();
     // Of all lines so far: by it a later run can tell whether its first lines are the same.
     let mut mark = 0;

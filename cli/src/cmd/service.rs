@@ -17,7 +17,7 @@ pub(crate) async fn process(settings: &Settings, given: &Service) -> anyhow::Res
     let Some(store) = settings.open_patiently(&shutdown).await? else {
         return Ok(true);
     };
-    let Some(hands) = Hands::open_patiently(settings, &service.handler, &store, &shutdown).await? else {
+    let Some(hands) = Hands::open_patiently(settings, &service, &store, &shutdown).await? else {
         return Ok(true);
     };
     let processor = processor(&store, &hands, &service);
@@ -44,7 +44,7 @@ pub(crate) async fn run(settings: &Settings, given: &Service) -> anyhow::Result<
     let Some(store) = settings.open_patiently(&shutdown).await? else {
         return Ok(true);
     };
-    let Some(hands) = Hands::open_patiently(settings, &service.handler, &store, &shutdown).await? else {
+    let Some(hands) = Hands::open_patiently(settings, &service, &store, &shutdown).await? else {
         return Ok(true);
     };
     announce(settings, "run")?;

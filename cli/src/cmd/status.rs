@@ -1,12 +1,14 @@
 //! `conga status`: how a line stands.
 
+use std::fmt;
 use std::time::Duration;
 
-use conga::core::partition::{Blocker, Status};
+use conga::core::partition::{Blocker, Limit, Status};
+use conga::core::time::Micros;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::args;
+use crate::args::{self, Stays};
 use crate::settings::Settings;
 use crate::signal;
 
@@ -55,6 +57,46 @@ impl Rates {
     }
 }
 
+/// How much of one kind stays.
+struct Stay {
+    count: u64,
+    oldest: Option<Micros>,
+    /// As a processor has last told; none has.
+    limit: Option<Limit>,
+}
+
+impl Stay {
+    fn all(status: &Status) -> [(&'static str, Self); 3] {
+        let stay = |count, oldest, limit| Self { count, oldest, limit };
+        let Status { keep, oldest, .. } = status;
+        [
+            (
+                "records",
+                stay(status.recorded, oldest.record, keep.map(|keep| keep.records)),
+            ),
+            ("dead", stay(status.dead, oldest.dead, keep.map(|keep| keep.dead))),
+            (
+                "output",
+                stay(status.output, oldest.output, keep.map(|keep| keep.outputs)),
+            ),
+        ]
+    }
+}
+
+impl fmt::Display for Stay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.count)?;
+        if let Some(oldest) = self.oldest {
+            write!(f, " since {oldest}")?;
+        }
+        match self.limit {
+            None => f.write_str(", no processor has told a limit"),
+            Some(Limit::NONE) => f.write_str(", all stay"),
+            Some(limit) => write!(f, ", limit {}", Stays(limit)),
+        }
+    }
+}
+
 fn to_json(line: &str, status: &Status, rates: Option<&Rates>) -> Value {
     let mut value = json!({
         "line": line,
@@ -89,6 +131,15 @@ fn to_json(line: &str, status: &Status, rates: Option<&Rates>) -> Value {
             Blocker::Delayed { due } => json!({ "state": "delayed", "due": due.to_string() }),
         }),
     });
+    for (kind, stays) in Stay::all(status) {
+        value["keep"][kind] = json!({
+            "kept": stays.count,
+            "oldest": stays.oldest.map(|since| since.to_string()),
+            "count": stays.limit.and_then(|limit| limit.count),
+            "age_ms": stays.limit.and_then(|limit| limit.age_us).map(millis),
+            "told": stays.limit.is_some(),
+        });
+    }
     if let Some(rates) = rates {
         value["claimed_per_second"] = rates.claimed.into();
         value["delivered_per_second"] = rates.delivered.into();
@@ -136,6 +187,9 @@ fn to_text(line: &str, status: &Status, rates: Option<&Rates>) -> String {
         "  consumer {consumer}  producers that number {}",
         status.producers
     );
+    for (kind, stays) in Stay::all(status) {
+        let _ = writeln!(text, "  keep {kind}: {stays}");
+    }
     if let Some(rates) = rates {
         let _ = writeln!(
             text,

@@ -105,7 +105,17 @@ impl Partition {
     /// that asks for it: an id that came in twice keeps the place in which it came first, whichever was done first.
     fn record(&mut self, now: Micros, record: &Record) {
         self.put(record.position, Flight::Processed);
-        self.append(record.position, Turn::Record(record.id.clone()));
+        let is_delivered = self
+            .records
+            .get(&record.id)
+            .is_some_and(|stored| stored.delivered.is_some());
+        // It asks for nothing that retention may let go of meanwhile.
+        let turn = if is_delivered {
+            Turn::Nothing
+        } else {
+            Turn::Record(record.id.clone())
+        };
+        self.append(record.position, turn);
         match self.records.entry(record.id.clone()) {
             btree_map::Entry::Vacant(slot) => {
                 slot.insert(Stored {
@@ -126,7 +136,7 @@ impl Partition {
             Body::Dead { reason } => reason.clone(),
             Body::Result(_) => String::new(),
         };
-        self.dead.push(DeadLetter {
+        self.dead.push_back(DeadLetter {
             position: tombstone.position,
             id: tombstone.id.clone(),
             reason,

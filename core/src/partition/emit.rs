@@ -24,7 +24,7 @@ pub enum Turn {
         /// When it was found to be dead: its `processed`.
         died: Micros,
     },
-    /// Nothing: a dead letter without a tombstone.
+    /// Nothing: a dead letter without a tombstone, or a duplicate of what was delivered before.
     Nothing,
 }
 
@@ -172,6 +172,7 @@ impl Partition {
             Turn::Record(id) => match self.records.get_mut(id) {
                 Some(stored) if stored.record.position == *position => {
                     stored.delivered = Some((ready.sequencing, now));
+                    self.delivered.push_back((*position, now, id.clone()));
                     Some((write_open(&stored.record), stored.processed))
                 }
                 _ => None,
@@ -181,7 +182,7 @@ impl Partition {
         };
         if let Some((mut text, processed)) = output {
             finish(&mut text, processed, ready.sequencing, now);
-            self.outputs.push_back((*position, text.into()));
+            self.outputs.push_back((*position, now, text.into()));
         }
         self.processed.remove(cursor);
         self.flights.remove(position);

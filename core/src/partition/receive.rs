@@ -49,11 +49,11 @@ impl Partition {
             };
         }
         if let Some(written) = request.acknowledge {
-            while self.outputs.front().is_some_and(|(position, _)| *position <= written) {
+            while self.outputs.front().is_some_and(|(position, ..)| *position <= written) {
                 self.outputs.pop_front();
             }
         }
         let oldest = self.outputs.iter().take(request.max);
-        Received::Outputs(oldest.map(|(_, output)| output.clone()).collect())
+        Received::Outputs(oldest.map(|(.., output)| output.clone()).collect())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Claim, Flight, Limits, Partition};
+use super::{Claim, Flight, Keep, Limits, Partition};
 use crate::lease::{Held, OwnerId};
 use crate::message::Position;
 use crate::time::Micros;
@@ -18,6 +18,9 @@ pub struct RenewRequest {
     pub held: Option<Vec<Held>>,
     /// How large the answer may be.
     pub limits: Limits,
+    /// How much stays of what is delivered and of what is dead. What is over goes with this, as much of it as one short
+    /// step can do. Nothing: nothing is said about it, and nothing goes. Who leaves says nothing about it.
+    pub keep: Option<Keep>,
 }
 
 /// What the store says to that.
@@ -33,10 +36,13 @@ pub struct Renewed {
     /// waits for ever: a claim may come late, after its caller has given it up and compared; and a store that lost its
     /// last steps in a crash may have forgotten that a lease had ended.
     pub blocking: Option<Held>,
+    /// More is over than goes into one step: renew again soon.
+    pub is_overfull: bool,
 }
 
 impl Partition {
-    /// Renews all leases of an owner in one step, or ends them.
+    /// Renews all leases of an owner in one step, or ends them. What is over is for [`Partition::trim`], after what is ready
+    /// is delivered.
     pub fn renew(&mut self, now: Micros, request: &RenewRequest) -> Renewed {
         if request.lease_us == 0 {
             let known = self.owners.remove(&request.owner).is_some();
@@ -92,6 +98,7 @@ impl Partition {
             lost,
             found,
             blocking,
+            is_overfull: false,
         }
     }
 

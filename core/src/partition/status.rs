@@ -1,6 +1,6 @@
 //! Status: the depths of a partition and what holds it up.
 
-use super::{Flight, Partition};
+use super::{Flight, Keep, Oldest, Partition};
 use crate::lease::{Attempt, OwnerId};
 use crate::message::Position;
 use crate::term::Term;
@@ -23,6 +23,10 @@ pub struct Status {
     pub recorded: u64,
     /// Dead letters.
     pub dead: u64,
+    /// Since when the oldest of them are there.
+    pub oldest: Oldest,
+    /// How much stays, as a processor has last told.
+    pub keep: Option<Keep>,
     /// The lowest position not yet delivered.
     pub head: Position,
     /// The lowest position not yet claimed.
@@ -89,6 +93,8 @@ impl Partition {
             output: self.outputs.len() as u64,
             recorded: self.records.len() as u64,
             dead: self.dead.len() as u64,
+            oldest: self.oldest(),
+            keep: self.keep,
             head: self.head,
             next: self.next,
             blocker,

@@ -84,6 +84,7 @@ impl Step<'_> {
     /// Renews; with `held`, compares too.
     pub(crate) fn call_renew(&mut self, owner: &OwnerId, held: Option<Vec<Held>>, delivers: bool) -> Renewed {
         let request = RenewRequest {
+            keep: None,
             owner: owner.clone(),
             lease_us: LEASE_US,
             held,
@@ -99,6 +100,7 @@ impl Step<'_> {
     /// The last sign of life of `owner` was as long ago as a lease lasts.
     pub(crate) fn end_lease(&mut self, owner: &OwnerId) {
         let request = RenewRequest {
+            keep: None,
             owner: owner.clone(),
             lease_us: LEASE_US,
             held: None,

@@ -149,6 +149,7 @@ impl State {
     /// What the store has leased to `owner`.
     pub(crate) fn leased_to(&self, owner: &OwnerId) -> Vec<Claim> {
         let ask = RenewRequest {
+            keep: None,
             owner: owner.clone(),
             lease_us: crate::LEASE_US,
             held: Some(Vec::new()),

@@ -80,6 +80,7 @@ impl Driver {
             Op::Renew { owner, compare } => self.renew(usize::from(*owner), *compare),
             Op::Leave { owner } => {
                 let request = RenewRequest {
+                    keep: None,
                     owner: self.owners[usize::from(*owner)].0.clone(),
                     lease_us: 0,
                     held: None,
@@ -193,6 +194,7 @@ impl Driver {
         let renewed = self.partition.renew(
             self.now,
             &RenewRequest {
+                keep: None,
                 owner: name.clone(),
                 lease_us: LEASE_US,
                 held: compare.then(|| known.iter().map(held).collect()),

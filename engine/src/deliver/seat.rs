@@ -39,6 +39,8 @@ struct Standing {
     term: Option<Term>,
     /// Who else has it.
     other: Option<OwnerId>,
+    /// How often it was told that it was fenced off.
+    fenced: u64,
     /// Nobody can have it: what no repetition can help.
     failed: Option<StoreError>,
 }
@@ -92,27 +94,18 @@ impl Seat {
         }
     }
 
-    /// The reign, if this consumer has the seat.
-    pub(super) fn current(&self) -> Option<Reign> {
-        let term = self.standing.borrow().term?;
-        let owner = self.owner.clone();
-        Some(Reign { owner, term })
-    }
-
     /// Who else has the seat.
     pub(super) fn other(&self) -> Option<OwnerId> {
         self.standing.borrow().other.clone()
     }
 
-    /// The store has called this reign outdated.
+    /// The store has called this reign outdated. Returns when the task knows: not when there is another term, for after a
+    /// failover the same one may be given again.
     pub(super) async fn lost(&mut self, reign: &Reign) {
+        let before = self.standing.borrow().fenced;
         // The task has ended where it has failed, and then the next question tells.
         if self.fenced.send(reign.term).await.is_ok() {
-            drop(
-                self.standing
-                    .wait_for(|standing| standing.term != Some(reign.term))
-                    .await,
-            );
+            drop(self.standing.wait_for(|standing| standing.fenced != before).await);
         }
     }
 
@@ -134,12 +127,14 @@ async fn keep(
 ) {
     let mut lock = store.wakes().listen(&[Topic::Lock]);
     let mut asking: Option<BoxFuture<'static, _>> = None;
+    let mut times = 0;
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
             () = elector.outlived() => drop(elector.depose("could not renew the lock in time")),
             Some(term) = fenced.recv() => {
+                times += 1;
                 if elector.term() == Some(term) {
                     elector.depose("another term has begun");
                 }
@@ -158,9 +153,10 @@ async fn keep(
         }
         tell.send_if_modified(|standing| {
             let (term, other) = (elector.term(), elector.other());
-            let is_news = standing.term != term || standing.other.as_ref() != other;
+            let is_news = standing.term != term || standing.other.as_ref() != other || standing.fenced != times;
             standing.term = term;
             standing.other = other.cloned();
+            standing.fenced = times;
             is_news
         });
     }
@@ -169,5 +165,33 @@ async fn keep(
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "could not give up the seat; its lock expires"),
         Err(_) => tracing::debug!("could not give up the seat in time; its lock expires"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+
+    use futures_util::poll;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::memory::MemoryStore;
+
+    /// As after a failover: a store that has come back older gives the same term again.
+    #[tokio::test(start_paused = true)]
+    async fn the_same_term_again_is_a_reign_that_is_not_lost() {
+        let mut seat = Seat::ask(Arc::new(MemoryStore::new(Clock::Store)), OwnerId::new("a"));
+        let reign = seat.reign().await.unwrap();
+        {
+            let mut lost = pin!(seat.lost(&reign));
+            assert!(poll!(&mut lost).is_pending());
+            // Nobody looks while it loses the seat and has it again.
+            sleep(LOCK).await;
+            timeout(LOCK, lost).await.unwrap();
+        }
+        assert_eq!(seat.reign().await.unwrap(), reign);
     }
 }

@@ -41,12 +41,13 @@ pub struct PostgresLedger {
     line: String,
 }
 
+/// Without the URL, which may hold a password.
 impl fmt::Debug for PostgresLedger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresLedger")
             .field("pool", &self.pool)
             .field("line", &self.line)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

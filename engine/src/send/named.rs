@@ -191,14 +191,18 @@ impl NamedProducer {
             in_doubt.store(doubted || unknown, Ordering::Relaxed);
             sent
         };
-        let asked = persist("send", &self.random, ask, |error| trouble = Some(error.to_string()));
+        let asked = persist("send", &self.random, ask, |error| trouble = Some(error.clone()));
         let Some(patience) = self.patience else {
             return asked.await;
         };
         if let Ok(sent) = timeout(patience, asked).await {
             return sent;
         }
-        let why = trouble.unwrap_or_else(|| "there was no answer".to_owned());
+        let why = match trouble {
+            Some(StoreError::Unknown(why) | StoreError::Unavailable(why)) => why,
+            Some(error) => error.to_string(),
+            None => "there was no answer".to_owned(),
+        };
         Err(if in_doubt.load(Ordering::Relaxed) && !entries.is_empty() {
             StoreError::Unknown(why)
         } else {

@@ -98,8 +98,11 @@ impl Store for MemoryStore {
 
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed> {
         let mut partition = self.partition();
-        let renewed = partition.renew(self.clock.now(), request);
+        let mut renewed = partition.renew(self.clock.now(), request);
         self.deliver(&mut partition);
+        if let Some(keep) = request.keep.filter(|_| request.lease_us > 0) {
+            renewed.is_overfull = partition.trim(self.clock.now(), &keep);
+        }
         drop(partition);
         if request.lease_us == 0 {
             self.wakes.wake(Topic::Input);

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::redis::{RedisOptions, RedisStore};
+use conga_core::partition::Keep;
+
+use super::redis::{self, RedisOptions, RedisStore};
 use super::sqlite::{SqliteOptions, SqliteStore};
 use super::{Delivery, Result, SharedStore, StoreError};
 use crate::line::Line;
@@ -57,6 +59,16 @@ impl fmt::Display for StoreUrl {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Self::Redis(url) => f.write_str(url),
+        }
+    }
+}
+
+impl StoreUrl {
+    /// How much stays in such a store where nobody says otherwise.
+    pub fn keeps(&self) -> Keep {
+        match self {
+            Self::Sqlite(_) => Keep::ALL,
+            Self::Redis(_) => redis::KEEPS,
         }
     }
 }

@@ -28,8 +28,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
-    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Keep, Limit,
+    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::term::Campaign;
 
@@ -72,7 +72,16 @@ mod send;
 mod slot;
 mod status;
 mod target;
+mod trim;
 mod witness;
+
+/// What stays where nobody says otherwise: memory is dear, so that a line of any age has to fit in. Of messages of 200
+/// bytes these are about 600 MB of records.
+pub(super) const KEEPS: Keep = Keep {
+    records: Limit::last(1_000_000),
+    dead: Limit::last(1_000_000),
+    outputs: Limit::NONE,
+};
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -368,6 +377,10 @@ impl Store for RedisStore {
     #[expect(clippy::similar_names, reason = "the trait's names")]
     async fn browse(&self, shelf: Shelf, from: Option<&str>) -> Result<Page> {
         self.read_page(shelf, from).await
+    }
+
+    fn keeps(&self) -> Keep {
+        KEEPS
     }
 
     fn wakes(&self) -> &Wakes {

@@ -52,6 +52,7 @@ mod step;
 mod syncer;
 #[cfg(test)]
 mod tests;
+mod trim;
 mod waiting;
 mod worker;
 

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use conga::clock::{Clock, ManualClock};
 use conga::core::lease::OwnerId;
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
-    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Session, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Keep,
+    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Session, Shelf, Status,
 };
 use conga::core::term::{Campaign, Reign, Role};
 use conga::store::memory::MemoryStore;
@@ -30,6 +30,9 @@ const FORGETS_A_MESSAGE: u8 = 5;
 const APPENDS_AGAIN: u8 = 6;
 const IGNORES_THE_REIGN: u8 = 7;
 const ACCEPTS_AN_OLDER_SESSION: u8 = 8;
+const TRIMS_ONE_TOO_MANY: u8 = 9;
+const TRIMS_WHAT_WAITS: u8 = 10;
+const NEVER_TRIMS: u8 = 11;
 
 /// A memory store with one flaw, and the latest reign of a consumer.
 #[derive(Debug)]
@@ -97,6 +100,14 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
         if FLAW == KEEPS_WHO_LEAVES && request.lease_us == 0 {
             request.lease_us = 1;
         }
+        if let Some(keep) = &mut request.keep {
+            let count = &mut keep.records.count;
+            match FLAW {
+                TRIMS_ONE_TOO_MANY => *count = count.map(|count| count.saturating_sub(1)),
+                NEVER_TRIMS => *keep = Keep::ALL,
+                _ => {}
+            }
+        }
         self.0.renew(&request).await
     }
 
@@ -137,7 +148,13 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
     }
 
     async fn browse(&self, what: Shelf, from: Option<&str>) -> Result<Page> {
-        self.0.browse(what, from).await
+        let mut page = self.0.browse(what, from).await?;
+        let keep = self.0.status().await?.keep;
+        if FLAW == TRIMS_WHAT_WAITS && what == Shelf::Record && keep.is_some_and(|keep| keep.records.is_set()) {
+            page.rows
+                .retain(|row| row.json.windows(11).any(|part| part == b"\"sequenced\""));
+        }
+        Ok(page)
     }
 
     fn wakes(&self) -> &Wakes {
@@ -187,6 +204,16 @@ async fn random_histories_find_each_flaw() {
         found::<BrokenFixture<IGNORES_THE_REIGN>>().await > 5,
         "ignores whose turn it is to receive"
     );
+    // Not every history has so many records that some go.
+    assert!(
+        found::<BrokenFixture<TRIMS_ONE_TOO_MANY>>().await > 5,
+        "trims one too many"
+    );
+    assert!(found::<BrokenFixture<NEVER_TRIMS>>().await > 5, "never trims");
+    assert!(
+        found::<BrokenFixture<TRIMS_WHAT_WAITS>>().await > 5,
+        "trims what is not delivered"
+    );
     assert_ne!(found::<BrokenFixture<IGNORES_THE_TERM>>().await, 0, "ignores the term");
     assert_ne!(found::<BrokenFixture<KEEPS_WHO_LEAVES>>().await, 0, "keeps who leaves");
     assert_eq!(
@@ -200,6 +227,18 @@ async fn random_histories_find_each_flaw() {
 #[should_panic(expected = "complete by p")]
 async fn a_case_finds_stale_completions_that_count() {
     crate::complete::a_lease_that_another_took_is_stale::<BrokenFixture<ACCEPTS_STALE>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "status")]
+async fn a_case_finds_a_record_too_many_that_goes() {
+    crate::keep::the_last_so_many_records_stay::<BrokenFixture<TRIMS_ONE_TOO_MANY>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "Record")]
+async fn a_case_finds_a_record_that_goes_before_its_turn() {
+    crate::keep::what_is_not_delivered_stays::<BrokenFixture<TRIMS_WHAT_WAITS>>().await;
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod delivery;
 mod duplicate;
 mod emit;
 mod fixture;
+mod keep;
 mod lead;
 mod pair;
 mod random;
@@ -82,6 +83,18 @@ macro_rules! contract_suite {
                 who_leaves_twice_or_was_never_there,
                 a_lease_lasts_until_its_deadline_and_no_longer,
                 owners_may_have_odd_names,
+            }
+            contract_suite! { @file $fixture, keep:
+                the_last_so_many_records_stay,
+                what_is_too_old_goes,
+                what_is_not_delivered_stays,
+                what_is_still_asked_for_stays,
+                a_late_duplicate_asks_for_nothing,
+                an_id_counts_once_as_long_as_its_record_stays,
+                the_last_so_many_dead_letters_stay,
+                the_last_so_many_outputs_stay,
+                a_step_lets_go_of_so_many_and_says_that_there_is_more,
+                what_was_told_last_is_known,
             }
             contract_suite! { @file $fixture, lead:
                 one_leads_and_the_other_waits,

@@ -9,7 +9,7 @@ use conga::clock::{Clock, ManualClock};
 use conga::core::lease::{Held, OwnerId};
 use conga::core::message::{Body, Format, Id, Payload, Position, Record, parse};
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Keep, Limits,
     Numbered, Processed, Ready, ReceiveRequest, Received, RenewRequest, Renewed, Row, Sent, Shelf, Status,
 };
 use conga::core::term::{Campaign, Reign, Role, Term};
@@ -337,10 +337,19 @@ pub(crate) fn ask(name: &str, max: usize) -> ClaimRequest {
 
 pub(crate) fn stay(name: &str, held: Option<&[Claim]>) -> RenewRequest {
     RenewRequest {
+        keep: None,
         owner: OwnerId::new(name),
         lease_us: LEASE_US,
         held: held.map(|claims| claims.iter().map(holding).collect()),
         limits: Limits::default(),
+    }
+}
+
+/// A renewal that lets go of what is over.
+pub(crate) fn trim(name: &str, keep: Keep) -> RenewRequest {
+    RenewRequest {
+        keep: Some(keep),
+        ..stay(name, None)
     }
 }
 

@@ -1,13 +1,15 @@
 //! Random histories: three processors, two leaders, two consumers and two producers that number, none of whom can be
 //! trusted to be up to date.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use conga::core::invariant::{Event, Violation, check_all, loss};
 use conga::core::lease::OwnerId;
 use conga::core::message::{Id, Position};
 use conga::core::partition::{
-    Claim, ClaimRequest, Completed, Cursor, EmitRequest, Emitted, Numbered, Processed, ProducerId, Ready, SET_BACK_US,
-    Sent, Session, Shelf,
+    Claim, ClaimRequest, Completed, Cursor, EmitRequest, Emitted, Keep, Limit, Numbered, Processed, ProducerId, Ready,
+    SET_BACK_US, Sent, Session, Shelf,
 };
 use conga::core::sequencer::{Action, Event as News, Sequencer};
 use conga::core::term::{Campaign, Reign, Term};
@@ -15,7 +17,7 @@ use conga::core::term::{Campaign, Reign, Term};
 use conga::store::Delivery;
 
 use crate::Fixture;
-use crate::pair::{LEASE_US, Pair, ask, dead, done, leave, place, retry, stay};
+use crate::pair::{LEASE_US, Pair, ask, dead, done, leave, place, retry, stay, trim};
 
 /// How many histories, unless `CONGA_SEEDS` says another number.
 const SEEDS: u64 = 20;
@@ -122,6 +124,9 @@ struct Driver {
     /// Two consumers, each with the reign that it believes in.
     consumers: [(&'static str, Option<Reign>); 2],
     outputs: Vec<(u64, Bytes)>,
+    /// What of the records and the dead letters has been seen: retention may have let go of them since.
+    records: BTreeMap<Id, Position>,
+    dead: BTreeSet<Id>,
 }
 
 impl Driver {
@@ -138,6 +143,8 @@ impl Driver {
             term: Term::default(),
             consumers: [("c0", None), ("c1", None)],
             outputs: Vec::new(),
+            records: BTreeMap::new(),
+            dead: BTreeSet::new(),
         }
     }
 
@@ -153,7 +160,8 @@ impl Driver {
                 self.claim(owner, max, forget).await;
             }
             22..46 => self.complete(owner).await,
-            46..53 => self.renew(owner).await,
+            46..51 => self.renew(owner).await,
+            51..53 => self.trim(owner).await,
             53..55 => {
                 self.pair.renew(&leave(self.owners[owner].0)).await;
             }
@@ -352,6 +360,39 @@ impl Driver {
         known.extend(renewed.found);
     }
 
+    /// Of the records as many stay as it takes to know again what is sent again: an id is at most so far from its first.
+    async fn trim(&mut self, owner: usize) {
+        const RESENT: u64 = 16;
+        let random = &mut self.random;
+        let mut limit = |least: u64| Limit {
+            count: random.chance(70).then(|| least + random.below(6)),
+            age_us: (least == 0 && random.chance(50)).then(|| random.below(2 * LEASE_US)),
+        };
+        let keep = Keep {
+            records: limit(RESENT),
+            dead: limit(0),
+            outputs: limit(0),
+        };
+        // What goes has to be seen before, and what the renewal would deliver.
+        let name = self.owners[owner].0;
+        self.pair.renew(&stay(name, None)).await;
+        self.look_at_shelves().await;
+        if keep.outputs.is_set() {
+            self.receive(usize::MAX, false).await;
+        }
+        self.pair.renew(&trim(name, keep)).await;
+    }
+
+    async fn look_at_shelves(&mut self) {
+        for row in self.pair.browse(Shelf::Record).await {
+            let (position, _) = place(&row.json);
+            self.records.insert(row.id, Position(position));
+        }
+        for row in self.pair.browse(Shelf::Dead).await {
+            self.dead.insert(row.id);
+        }
+    }
+
     async fn campaign(&mut self, leader: usize, lock_us: u64) {
         let name = self.leaders[leader].name;
         let mut answer = self.pair.lead(name, lock_us).await;
@@ -490,14 +531,12 @@ impl Driver {
 
     /// Compares what is left with the reference, and judges the whole history.
     async fn judge(mut self, seed: u64) {
-        for row in self.pair.browse(Shelf::Record).await {
-            let (position, _) = place(&row.json);
-            let position = Position(position);
-            self.history.push(Event::Recorded { id: row.id, position });
-        }
-        for row in self.pair.browse(Shelf::Dead).await {
-            self.history.push(Event::DeadLetter { id: row.id });
-        }
+        self.look_at_shelves().await;
+        let records = std::mem::take(&mut self.records).into_iter();
+        let recorded = |(id, position)| Event::Recorded { id, position };
+        self.history.extend(records.map(recorded));
+        let dead = std::mem::take(&mut self.dead).into_iter();
+        self.history.extend(dead.map(|id| Event::DeadLetter { id }));
         let found: Vec<_> = check_all(&self.history).iter().map(Violation::to_string).collect();
         assert!(found.is_empty(), "seed {seed}: {found:#?}");
         let ids: std::collections::HashSet<_> = self.sent.iter().collect();

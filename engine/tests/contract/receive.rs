@@ -7,6 +7,7 @@ use conga::core::term::{Campaign, Reign, Term};
 use crate::Fixture;
 use crate::pair::{LEASE_US, Pair, place};
 
+#[expect(clippy::unnecessary_wraps, reason = "as a request has it")]
 fn reign(name: &str, term: u64) -> Option<Reign> {
     Some(Reign {
         owner: OwnerId::new(name),

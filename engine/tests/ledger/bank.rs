@@ -32,6 +32,7 @@ pub(crate) struct Bank {
     /// How often a transfer was begun with.
     pub(crate) begun: Arc<AtomicU64>,
     sent: u64,
+    consumer: Consumer,
 }
 
 /// A processor on its way.
@@ -65,9 +66,11 @@ impl Bank {
              INSERT INTO account SELECT id, {OPENING} FROM generate_series(0, {ACCOUNTS} - 1) AS id"
         );
         client.batch_execute(&schema).await.unwrap();
+        let store = Arc::new(MemoryStore::default().delivering(Delivery::Store));
         Self {
             server,
-            store: Arc::new(MemoryStore::default().delivering(Delivery::Store)),
+            consumer: Consumer::new(store.clone()),
+            store,
             begun: Arc::default(),
             sent: 0,
         }
@@ -132,18 +135,18 @@ impl Bank {
             owner: clerk.owner.clone(),
             lease_us: 0,
             held: None,
+            keep: None,
             limits: Limits::default(),
         };
         self.store.renew(&leave).await.unwrap();
     }
 
-    /// The next outputs.
-    pub(crate) async fn outputs(&self, count: usize) -> Vec<Record> {
-        let mut consumer = Consumer::new(self.store.clone());
+    /// The next outputs, at least so many.
+    pub(crate) async fn outputs(&mut self, count: usize) -> Vec<Record> {
         let mut outputs = Vec::new();
         while outputs.len() < count {
-            let batch = consumer.next(1_000).await.unwrap();
-            consumer.acknowledge(&batch);
+            let batch = self.consumer.next(1_000).await.unwrap();
+            self.consumer.acknowledge(&batch);
             outputs.extend(batch.outputs.iter().map(|output| Output::parse(output).unwrap().record));
         }
         outputs

@@ -91,6 +91,7 @@ impl Work {
     /// Who had all messages leaves without ending any, and another claims them.
     pub(crate) async fn pass_on(&mut self) -> usize {
         let leave = RenewRequest {
+            keep: None,
             owner: self.owner.clone(),
             lease_us: 0,
             held: None,

@@ -256,7 +256,7 @@ async fn connections_ended_in_the_midst() {
         while !told.load(Ordering::SeqCst) {
             let row = client.query_one(sql, &[]).await.unwrap();
             let ended: i64 = row.get(0);
-            assert!(ended.unsigned_abs() as usize <= PROCESSORS * CONNECTIONS);
+            assert!(ended.unsigned_abs() <= (PROCESSORS * CONNECTIONS) as u64);
             count.fetch_add(ended.unsigned_abs(), Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(7)).await;
         }

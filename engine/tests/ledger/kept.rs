@@ -114,19 +114,17 @@ pub(crate) async fn many_batches_at_once_in_any_order(desk: &impl Desk) {
             .map(|number| text(number, &format!("{}", number * 7_919 % 1_000), who))
             .collect()
     };
-    let (one, mut other) = (of("one"), of("other"));
-    other.reverse();
+    let (one, other) = (of("one"), of("other"));
     let record = |batch: Vec<Record>| {
         let ledger = work.ledger.clone();
         tokio::spawn(async move { (ledger.record(&batch).await.unwrap(), batch) })
     };
     let mut tasks: Vec<_> = Vec::new();
-    for (one, other) in one
-        .chunks(100)
-        .zip(other.chunks(75).chain(std::iter::repeat(&other[..1])))
-    {
-        tasks.push(record(one.to_vec()));
-        tasks.push(record(other.to_vec()));
+    for (one, other) in one.chunks(200).zip(other.chunks(200)) {
+        for _ in 0..3 {
+            tasks.push(record(one.to_vec()));
+            tasks.push(record(other.iter().rev().cloned().collect()));
+        }
     }
     for task in tasks {
         let (kept, batch) = task.await.unwrap();

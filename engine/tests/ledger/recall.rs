@@ -40,6 +40,7 @@ async fn come_and_go(store: &SharedStore) {
     };
     assert!(!store.claim(&claim).await.unwrap().is_empty());
     let leave = RenewRequest {
+        keep: None,
         owner,
         lease_us: 0,
         held: None,

@@ -8,7 +8,7 @@ use conga::store::Store as _;
 use crate::bank::{Bank, connect};
 
 /// What a script makes of one message.
-async fn answer(bank: &Bank, script: &str, entry: &str) -> Body {
+async fn answer(bank: &mut Bank, script: &str, entry: &str) -> Body {
     let handler = bank
         .ledger()
         .await
@@ -24,7 +24,7 @@ async fn answer(bank: &Bank, script: &str, entry: &str) -> Body {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_it_answers_is_the_result() {
-    let bank = Bank::open().await;
+    let mut bank = Bank::open().await;
     for (number, (script, expected)) in [
         ("SELECT :payload->'a'", "[1,{\"b\":\"x y\"}]"),
         ("SELECT :key || :id AS one, :sequence + 1 AS other, :position > 0 AS is", "{\"one\":\"k2\",\"other\":3,\"is\":true}"),
@@ -47,7 +47,7 @@ async fn what_it_answers_is_the_result() {
     {
         let id = number + 1;
         let entry = format!("{{\"id\":\"{id}\",\"sequence\":{id},\"key\":\"k\",\"payload\":{{\"a\":[1,{{\"b\":\"x y\"}}]}}}}");
-        let Body::Result(payload) = answer(&bank, script, &entry).await else {
+        let Body::Result(payload) = answer(&mut bank, script, &entry).await else {
             panic!("{script}");
         };
         assert_eq!(payload.text(), expected, "{script}");
@@ -56,13 +56,13 @@ async fn what_it_answers_is_the_result() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_message_does_not_have_is_null_and_what_is_no_json_is_dead() {
-    let bank = Bank::open().await;
+    let mut bank = Bank::open().await;
     let nothing = "SELECT :sequence IS NULL AND :key IS NULL AND :id LIKE '@1-%'";
-    let Body::Result(payload) = answer(&bank, nothing, "plain").await else {
+    let Body::Result(payload) = answer(&mut bank, nothing, "plain").await else {
         panic!("dead");
     };
     assert_eq!(payload.text(), "true");
-    let Body::Dead { reason } = answer(&bank, "SELECT :payload", "{\"payload\":\"\\u0000\"}").await else {
+    let Body::Dead { reason } = answer(&mut bank, "SELECT :payload", "{\"payload\":\"\\u0000\"}").await else {
         panic!("done");
     };
     assert!(reason.contains("22P05"), "{reason}");

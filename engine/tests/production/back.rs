@@ -108,6 +108,7 @@ async fn an_owner_is_told_to_compare() {
     let store = store(&server.url(), 0).await;
     send(&store, "a").await;
     let renew = |held| RenewRequest {
+        keep: None,
         owner: OwnerId::new("p"),
         lease_us: MINUTE,
         held,
@@ -132,6 +133,7 @@ async fn who_was_heard_of_by_another_server_is_not_taken_for_dead() {
     let mut server = start();
     let (owner, other) = (store(&server.url(), 0).await, OwnerId::new("q"));
     let renewal = RenewRequest {
+        keep: None,
         owner: OwnerId::new("p"),
         lease_us: MINUTE,
         held: None,

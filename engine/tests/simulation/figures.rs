@@ -111,15 +111,11 @@ pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
                 let again = new.iter().filter(|entry| !entries.insert((*entry).clone()));
                 count("messages accepted again", again.count());
             }
-            Happened::Replaced { messages, .. } => {
-                count("late sends refused", usize::from(*messages > 0));
-                count("openings refused", usize::from(*messages == 0));
-            }
+            Happened::Replaced { messages: 0, .. } => count("openings refused", 1),
+            Happened::Replaced { .. } => count("late sends refused", 1),
             Happened::Claimed { claims, .. } => {
-                count(
-                    "messages claimed again",
-                    claims.iter().filter(|held| held.attempt > Attempt(1)).count(),
-                );
+                let again = claims.iter().filter(|held| held.attempt > Attempt(1));
+                count("messages claimed again", again.count());
             }
             Happened::Completed { ends, delivered, .. } => {
                 count("deliveries with a complete", usize::from(has_moved(*delivered)));

@@ -1,6 +1,6 @@
 //! Stores that break a law: the simulation has to find each of them, else it finds nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits,
-    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Session, Shelf, Status,
+    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Row, Sent, Session, Shelf, Status,
 };
 use conga::core::term::{Campaign, Reign, Role};
 use conga::deliver::position_of;
@@ -68,10 +68,13 @@ pub(crate) enum Flaw {
     AcceptsAnOlderSession,
     /// Whoever asks is handed out what there is, and may acknowledge it.
     IgnoresTheReign,
+    /// Lets go of a record that is not delivered yet.
+    TrimsWhatWaits,
+    TrimsOneTooMany,
 }
 
 impl Flaw {
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::LosesAnEntry,
         Self::LosesAClaim,
         Self::LeasesTwice,
@@ -98,6 +101,8 @@ impl Flaw {
         Self::AppendsAgain,
         Self::AcceptsAnOlderSession,
         Self::IgnoresTheReign,
+        Self::TrimsWhatWaits,
+        Self::TrimsOneTooMany,
     ];
 }
 
@@ -117,6 +122,8 @@ pub(crate) struct Flawed {
     completes: Arc<AtomicU64>,
     /// Who is the active consumer.
     latest: Arc<Mutex<Option<Reign>>>,
+    /// Whose records have gone before their turn.
+    trimmed: Arc<Mutex<BTreeSet<Position>>>,
 }
 
 impl Flawed {
@@ -130,6 +137,7 @@ impl Flawed {
             out: Arc::default(),
             latest: Arc::default(),
             completes: Arc::default(),
+            trimmed: Arc::default(),
         }
     }
 
@@ -209,6 +217,7 @@ impl Store for Flawed {
         if self.has(Flaw::NeverFrees) {
             for owner in self.owners() {
                 let renewal = RenewRequest {
+                    keep: None,
                     owner,
                     lease_us: u64::from(u32::MAX),
                     held: None,
@@ -255,6 +264,19 @@ impl Store for Flawed {
         let mut request = request.clone();
         if self.has(Flaw::FreesEarly) {
             request.lease_us /= 50;
+        }
+        if let Some(keep) = &mut request.keep
+            && keep.records.is_set()
+        {
+            if self.has(Flaw::TrimsOneTooMany) {
+                keep.records.count = keep.records.count.map(|count| count.saturating_sub(1));
+            }
+            if self.has(Flaw::TrimsWhatWaits) {
+                let rows = self.inner.browse(Shelf::Record, None).await?.rows;
+                let waits = |row: &&Row| !row.json.windows(11).any(|part| part == b"\"sequenced\"");
+                let waiting = rows.iter().find(waits).and_then(|row| position_of(&row.json));
+                self.trimmed.lock().unwrap().extend(waiting);
+            }
         }
         self.for_renewal().renew(&request).await
     }
@@ -314,6 +336,8 @@ impl Store for Flawed {
             return Ok(received);
         };
         outputs.append(&mut self.again.lock().unwrap());
+        let trimmed = self.trimmed.lock().unwrap();
+        outputs.retain(|output| position_of(output).is_none_or(|position| !trimmed.contains(&position)));
         if self.has(Flaw::HidesAnOutput) {
             outputs.retain(|output| position_of(output) != Some(Position(2)));
         }
@@ -334,6 +358,10 @@ impl Store for Flawed {
             Shelf::Record => Flaw::ForgetsARecord,
             Shelf::Dead => Flaw::ForgetsADeadLetter,
         };
+        let trimmed = self.trimmed.lock().unwrap();
+        page.rows.retain(|row| {
+            shelf == Shelf::Dead || position_of(&row.json).is_none_or(|position| !trimmed.contains(&position))
+        });
         if self.has(forgets) {
             page.rows.pop();
         }

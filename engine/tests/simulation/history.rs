@@ -120,7 +120,7 @@ pub(crate) enum Happened {
     Received {
         reign: Option<Reign>,
         acknowledged: Option<Position>,
-        outputs: Vec<Position>,
+        outputs: Vec<Bytes>,
     },
     /// A consumer was fenced off: another reign is the latest.
     Refused {

@@ -15,6 +15,9 @@ use crate::history::{Ending, Happened, History, Moved, Who};
 use crate::plan::Plan;
 
 mod account;
+mod keep;
+
+pub(crate) use keep::records_gone;
 
 /// When all is healed, the head moves at least so often, in microseconds, while there is work. A lease or a lock of
 /// somebody who is gone takes a second of it.
@@ -45,6 +48,7 @@ pub(crate) fn judge(seed: u64, history: &History) -> Vec<String> {
         numbered: BTreeMap::new(),
         sessions: BTreeMap::new(),
         written: BTreeMap::new(),
+        results: BTreeMap::new(),
     };
     judge.events.push(Event::Window {
         size: judge.plan.window,
@@ -114,6 +118,8 @@ struct Judge {
     sessions: BTreeMap<ProducerId, Session>,
     /// What consumers have written down.
     written: BTreeMap<Position, Bytes>,
+    /// The results that were handed out, and whose they are.
+    results: BTreeMap<Position, (Id, Bytes)>,
 }
 
 impl Judge {
@@ -129,25 +135,8 @@ impl Judge {
 
     fn see(&mut self, at: Micros, what: &Happened) {
         match what {
-            Happened::Sent { producer, entries } => {
-                if let Some((producer, session)) = producer {
-                    self.sent_in(producer, *session);
-                    let numbered = self.numbered.entry(producer.clone()).or_default();
-                    numbered.extend(entries.iter().cloned());
-                }
-                entries.iter().for_each(|entry| self.accept(at, entry));
-            }
-            Happened::Replaced {
-                producer,
-                session,
-                latest,
-                ..
-            } => {
-                let known = self.sessions.get(producer).copied();
-                self.expect(known == Some(*latest) && !session.counts_after(*latest), || {
-                    format!("{producer} is refused in {session:?} after {known:?}, for {latest:?}")
-                });
-            }
+            Happened::Sent { producer, entries } => self.sent(at, producer.as_ref(), entries),
+            Happened::Replaced { .. } => self.replaced(what),
             Happened::Claimed {
                 owner,
                 lease_us,
@@ -259,12 +248,33 @@ impl Judge {
     }
 
     /// Law 4: nothing counts in a session that is not the latest.
-    fn sent_in(&mut self, producer: &ProducerId, session: Session) {
-        let before = self.sessions.insert(producer.clone(), session);
-        let is_right = before.is_none_or(|before| session == before || session.number > before.number);
-        self.expect(is_right, || {
-            format!("{producer} has sent in {session:?} after {before:?}")
-        });
+    fn sent(&mut self, at: Micros, producer: Option<&(ProducerId, Session)>, entries: &[Bytes]) {
+        if let Some((producer, session)) = producer {
+            let before = self.sessions.insert(producer.clone(), *session);
+            let is_right = before.is_none_or(|before| *session == before || session.number > before.number);
+            self.expect(is_right, || {
+                format!("{producer} has sent in {session:?} after {before:?}")
+            });
+            let numbered = self.numbered.entry(producer.clone()).or_default();
+            numbered.extend(entries.iter().cloned());
+        }
+        entries.iter().for_each(|entry| self.accept(at, entry));
+    }
+
+    /// And nothing is refused in the latest.
+    fn replaced(&mut self, what: &Happened) {
+        if let Happened::Replaced {
+            producer,
+            session,
+            latest,
+            ..
+        } = what
+        {
+            let known = self.sessions.get(producer).copied();
+            self.expect(known == Some(*latest) && !session.counts_after(*latest), || {
+                format!("{producer} is refused in {session:?} after {known:?}, for {latest:?}")
+            });
+        }
     }
 
     fn accept(&mut self, at: Micros, bytes: &Bytes) {
@@ -409,8 +419,10 @@ impl Judge {
         self.expect(is_right, || format!("{reign:?} comes after {before:?}"));
     }
 
-    fn received(&mut self, acknowledged: Option<Position>, outputs: &[Position]) {
-        let last_written = self.written.last_key_value().map(|(position, _)| *position);
+    fn received(&mut self, acknowledged: Option<Position>, outputs: &[Bytes]) {
+        let last_written = self.last_written();
+        outputs.iter().for_each(|output| self.hand_out(output));
+        let outputs: Vec<_> = outputs.iter().filter_map(|output| position_of(output)).collect();
         self.expect(acknowledged <= last_written, || {
             format!("{acknowledged:?} is acknowledged, but only {last_written:?} is written")
         });
@@ -432,12 +444,13 @@ impl Judge {
             return self.expect(before == *output, || format!("{before:?} has become {output:?}"));
         }
         match Output::parse(output) {
-            Ok(Output { record, .. }) => self.events.push(Event::Delivered {
-                position,
-                id: record.id,
-                at,
-                dead: matches!(record.body, Body::Dead { .. }),
-            }),
+            Ok(Output { record, .. }) => {
+                let dead = matches!(record.body, Body::Dead { .. });
+                if dead || !self.counts_again(&record.id, position) {
+                    let id = record.id;
+                    self.events.push(Event::Delivered { position, id, at, dead });
+                }
+            }
             Err(error) => self.wrong(error.to_string()),
         }
     }

@@ -11,9 +11,9 @@ use conga::core::partition::Limits;
 use conga::core::retry::Backoff;
 use conga::deliver::Consumer;
 use conga::process::{Handler, HandlerError, Message, Processor, ProcessorOptions};
-use conga::send::Producer;
+use conga::send::{Producer, checksum};
 use conga::sequence::{Sequencer, SequencerOptions};
-use conga::store::{Result, SharedStore};
+use conga::store::{Result, SharedStore, StoreError};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -151,6 +151,7 @@ async fn process(
             max_attempts: plan.max_attempts,
         },
         mark_dead: plan.mark_dead,
+        keep: Some(plan.keep),
         drain: world.dice.lock().unwrap().millis(0, LONGEST_DRAIN_MS),
         ..ProcessorOptions::default()
     };
@@ -209,7 +210,13 @@ async fn produce(world: Arc<World>, store: SharedStore, number: usize, stop: Can
 /// Started again, it begins again with its first message, and goes on where the store says.
 async fn produce_numbered(world: Arc<World>, store: SharedStore, number: usize, stop: CancellationToken) -> Result<()> {
     let mut producer = Producer::named(store, name_of(number).as_str()).with_random(world.random());
-    let messages = world.plan.messages(number);
+    let mut mark = 0;
+    let messages: Vec<_> = (world.plan.messages(number).into_iter())
+        .map(|message| {
+            mark = checksum(mark, &message);
+            (message, mark)
+        })
+        .collect();
     let pause = world.plan.trouble / 12;
     let mut next = usize::try_from(producer.last().await?).unwrap();
     while next < messages.len() {
@@ -224,7 +231,7 @@ async fn produce_numbered(world: Arc<World>, store: SharedStore, number: usize, 
             () = sleep(a_while) => {}
         }
         let count = world.dice.lock().unwrap().size(1, 8).min(messages.len() - next);
-        producer.send_entries(&messages[next..next + count]).await?;
+        producer.send_marked(&messages[next..next + count]).await?;
         next += count;
     }
     let sent = &mut world.sent.lock().unwrap()[number];
@@ -238,7 +245,11 @@ async fn consume(world: Arc<World>, store: SharedStore, who: Who, stop: Cancella
         let max = world.dice.lock().unwrap().size(1, 20);
         let batch = tokio::select! {
             biased;
-            () = stop.cancelled() => return consumer.finish().await,
+            () = stop.cancelled() => return match consumer.finish().await {
+                // Another has taken its place, and is handed out what it could not acknowledge.
+                Err(StoreError::Broken(_)) => Ok(()),
+                ended => ended,
+            },
             batch = consumer.next(max) => batch?,
         };
         // It may fail to write them down. It does not acknowledge them then, and gets them again.

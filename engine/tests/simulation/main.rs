@@ -78,6 +78,10 @@ fn whatever_goes_wrong_the_laws_hold() {
                 total.failed.insert(seed, found);
             }
             *total.tally.entry(format!("lines {delivering:?}")).or_insert(0) += 1;
+            if plan::Plan::new(seed).keep.is_set() {
+                *total.tally.entry("lines that let go".to_owned()).or_insert(0) += 1;
+                *total.tally.entry("records let go".to_owned()).or_insert(0) += judge::records_gone(&history);
+            }
             for (what, times) in figures::tally(&history) {
                 *total.tally.entry(what).or_insert(0) += times;
             }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use conga::core::message::Payload;
-use conga::core::partition::ProducerId;
+use conga::core::partition::{Keep, ProducerId};
 use conga::random::SeededRandom;
 use conga::send::Outgoing;
 
 mod delivery;
+mod keep;
 
 pub(crate) use delivery::Delivering;
 
@@ -126,6 +127,7 @@ pub(crate) enum Parcel {
 pub(crate) struct Plan {
     pub(crate) weather: Weather,
     pub(crate) delivering: Delivering,
+    pub(crate) keep: Keep,
     pub(crate) places: Vec<Place>,
     /// For each producer, what it sends and how long it waits before.
     pub(crate) parcels: Vec<Vec<(Duration, Parcel)>>,
@@ -200,6 +202,7 @@ impl Plan {
         Self {
             weather,
             delivering,
+            keep: keep::draw(seed),
             places,
             numbering: parcels.iter().map(|_| dice.chance(500)).collect(),
             parcels,

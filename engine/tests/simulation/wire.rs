@@ -13,7 +13,6 @@ use conga::core::partition::{
     Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::term::Campaign;
-use conga::deliver::position_of;
 use conga::store::{Result, SharedStore, Store, StoreError};
 use conga::wake::Wakes;
 use tokio::sync::oneshot;
@@ -376,7 +375,7 @@ impl Store for Connection {
             Received::Outputs(outputs) => Happened::Received {
                 reign: request.reign.clone(),
                 acknowledged: request.acknowledge,
-                outputs: outputs.iter().filter_map(|output| position_of(output)).collect(),
+                outputs: outputs.clone(),
             },
             Received::Fenced { term } => Happened::Refused {
                 reign: request.reign.clone(),

@@ -30,7 +30,11 @@ end
 if holder and now >= tonumber(deadline) then
   holder = nil
 end
-if holder and holder ~= owner and channel ~= '' and silent({ channel })[channel] then
+-- A consumer that is wrongly taken for dead, as one that has lost no more than its subscription, would have what it is
+-- writing down written again by another. So it is dead only if it has not renewed its lock either, for two fifths of
+-- the time that it lasts: it does so each third.
+local may_be_dead = not is_consumer or deadline and tonumber(deadline) - now < tonumber(lock_us) * 3 / 5
+if holder and holder ~= owner and channel ~= '' and may_be_dead and silent({ channel })[channel] then
   holder = nil
 end
 if holder and holder ~= owner then

@@ -2,7 +2,7 @@
 -- at the head without a gap goes out in the same step.
 --
 -- KEYS  1 flight  2 free  3 delayed  4 record  5 processed  6 dead  7 in  8 meta  9 wake:processed  10 wake:in
---       11 owners  12 lock  13 numbers  14 out  15 wake:out  16 wake:window
+--       11 owners  12 lock  13 numbers  14 out  15 wake:out  16 wake:window  17 kept
 -- ARGV  1 time or ''  2 owner  3 '1' to deliver  4 '1' if no id stands there twice
 --       then groups, each a kind, a position, how many positions from there on, the attempt, when it was claimed in
 --       microseconds, and then, by kind
@@ -28,12 +28,13 @@ redis.call('HLEN', KEYS[4])
 redis.call('XLEN', KEYS[5])
 redis.call('XLEN', KEYS[6])
 redis.call('LLEN', KEYS[7])
-local meta = redis.call('HMGET', KEYS[8], 'head', 'next', 'ring', 'told', 'full')
+local meta = redis.call('HMGET', KEYS[8], 'head', 'next', 'ring', 'told', 'full', 'noted')
 local head, upcoming, ring = tonumber(meta[1] or '1'), tonumber(meta[2] or '1'), tonumber(meta[3] or '0')
 redis.call('ZCARD', KEYS[11])
 redis.call('GET', KEYS[12])
 local number = tonumber(redis.call('HGET', KEYS[13], owner) or '0')
 redis.call('LLEN', KEYS[14])
+redis.call('LLEN', KEYS[17])
 local damage = is_damaged(KEYS[1], ring, head, upcoming)
 if damage then
   return damage
@@ -80,19 +81,29 @@ local function wait(first, count, ...)
   waiting = waiting + count
 end
 
--- What the record holds is what gets delivered, at the lowest position that asks for it. Answers whether the record
--- holds a result for this id.
+-- Notes which records have come out, up to which position, for `trim.lua`.
+local noted = tonumber(meta[6] or '0')
+local function note(last, ids)
+  redis.call('RPUSH', KEYS[17], cmsgpack.pack({ now, last, ids }))
+  noted = noted + #ids
+end
+
+-- What the record holds is what gets delivered, at the lowest position that asks for it. Answers what to wait with, if the
+-- record holds a result for this id: the id, or '' where it was delivered before, and so may go meanwhile.
 local function recorded(id, position)
   local text = redis.call('HGET', KEYS[4], id)
   if not text then
-    return false
+    return nil
   end
   local kept = string.match(text, '^{"position":(%d+),')
+  if kept and tonumber(kept) < oldest then
+    return ''
+  end
   if kept and position < tonumber(kept) then
     local rest = string.sub(text, #'{"position":' + #kept + 1)
     redis.call('HSET', KEYS[4], id, '{"position":' .. whole(position) .. rest)
   end
-  return true
+  return id
 end
 
 -- Records the results of a run, whose ids stand from ARGV[id] on and their texts from ARGV[open] on. At the head they go
@@ -110,12 +121,13 @@ local function done(first, last, id, open, is_new)
     end
   end
   if not is_new then
+    local ids = { unpack(ARGV, id, id + count - 1) }
     for i = 0, count - 1 do
       if redis.call('HSETNX', KEYS[4], ARGV[id + i], ARGV[open + i] .. processed .. '}') == 0 then
-        recorded(ARGV[id + i], first + i)
+        ids[i + 1] = recorded(ARGV[id + i], first + i)
       end
     end
-    return wait(first, count, 'ids', cjson.encode({ unpack(ARGV, id, id + count - 1) }))
+    return wait(first, count, 'ids', cjson.encode(ids))
   end
   local goes_out = delivers and first == head and delivered < MOST and delivered_bytes < MOST_BYTES
   local ending, texts, records, bytes = processed .. (goes_out and sequenced or '}'), {}, {}, 0
@@ -129,6 +141,7 @@ local function done(first, last, id, open, is_new)
     return wait(first, count, 'ids', cjson.encode({ unpack(ARGV, id, id + count - 1) }))
   end
   call_in_pieces('LPUSH', KEYS[14], texts)
+  note(last, { unpack(ARGV, id, id + count - 1) })
   head, delivered, delivered_bytes = last + 1, delivered + count, delivered_bytes + bytes
 end
 
@@ -176,8 +189,9 @@ while at <= #ARGV do
     else
       answers[#answers + 1] = '1'
       turned = true
-      if recorded(id, first) then
-        wait(first, 1, 'ids', cjson.encode({ id }))
+      local waits_with = recorded(id, first)
+      if waits_with then
+        wait(first, 1, 'ids', cjson.encode({ waits_with }))
       else
         local entry = entries(KEYS[7], oldest, first, 1)[1] or ''
         redis.call('XADD', KEYS[6], '*', 'position', whole(first), 'id', id, 'reason', reason, 'attempts', whole(attempt),
@@ -193,7 +207,7 @@ while at <= #ARGV do
 end
 
 -- What waits at the head without a gap, as much of it as goes into one step.
-local outputs, records, ended, gone, is_full = {}, {}, {}, '', false
+local outputs, records, came_out, ended, gone, is_full = {}, {}, {}, {}, '', false
 while delivers and head < upcoming and gone == '' do
   local state, seq, _, ms = read_slot(read_ring(KEYS[1], ring, head, 1), 1)
   if state ~= 'P' then
@@ -223,16 +237,17 @@ while delivers and head < upcoming and gone == '' do
       local texts = redis.call('HMGET', KEYS[4], unpack(ids, from, to))
       for i = 1, to - from + 1 do
         local text, id = texts[i], ids[from + i - 1]
-        if not text then
+        if not text and id ~= '' then
           gone = 'the record of position ' .. whole(head) .. ' is gone: ' .. KEYS[4] .. ' has no field `' .. id .. '`'
         end
-        if not text or delivered_bytes >= MOST_BYTES then
+        if gone ~= '' or delivered_bytes >= MOST_BYTES then
           break
         end
         local opening = '{"position":' .. whole(head) .. ','
-        if string.sub(text, 1, #opening) == opening then
+        if text and string.sub(text, 1, #opening) == opening then
           local output, n = string.sub(text, 1, -2) .. sequenced, #records
           outputs[#outputs + 1], records[n + 1], records[n + 2] = output, id, output
+          came_out[#came_out + 1] = id
           delivered_bytes = delivered_bytes + #output
         end
         head, delivered = head + 1, delivered + 1
@@ -255,12 +270,15 @@ end
 call_in_pieces('HSET', KEYS[4], records)
 call_in_pieces('LPUSH', KEYS[14], outputs)
 call_in_pieces('XDEL', KEYS[5], ended)
+if #came_out > 0 then
+  note(head - 1, came_out)
+end
 if waiting ~= 0 then
   redis.call('HINCRBY', KEYS[8], 'processed', whole(waiting))
 end
 if head > oldest then
   redis.call('LTRIM', KEYS[7], 0, whole(oldest - head - 1))
-  redis.call('HSET', KEYS[8], 'head', whole(head))
+  redis.call('HSET', KEYS[8], 'head', whole(head), 'noted', whole(noted))
   redis.call('PUBLISH', KEYS[15], '')
   if meta[5] then
     redis.call('HDEL', KEYS[8], 'full')

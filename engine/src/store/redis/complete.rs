@@ -67,6 +67,7 @@ impl RedisStore {
             &keys.output,
             keys.wake(Topic::Output),
             keys.wake(Topic::Window),
+            &keys.kept,
         ]);
         let delivers = self.delivery == Delivery::Store;
         call.arg(self.time()).arg(owner.as_str()).arg(u8::from(delivers));

@@ -1,7 +1,7 @@
 -- Emit (law 3): appends to the output and advances the head. All of it, or, where the outputs are large, the first
 -- ones: so that no step holds up the server for long. Or nothing.
 --
--- KEYS  1 meta  2 processed  3 record  4 out  5 in  6 wake:out  7 wake:window
+-- KEYS  1 meta  2 processed  3 record  4 out  5 in  6 wake:out  7 wake:window  8 kept
 -- ARGV  1 time or ''  2 term  3 head  4 '1' if the entries are dense from the head on  5 the lowest of their cursors
 --       6 the highest, then five for each entry: cursor, sequencing as RFC 3339, kind, a, b
 --         kind  R what the record holds: a id
@@ -12,7 +12,7 @@
 -- The first write only takes away, which Redis allows even under memory pressure (OOM), and after it the rest of the
 -- script: what is processed can always be delivered.
 
-local meta = redis.call('HMGET', KEYS[1], 'term', 'head', 'full')
+local meta = redis.call('HMGET', KEYS[1], 'term', 'head', 'full', 'noted')
 local term, head = meta[1] or '0', meta[2] or '1'
 if ARGV[2] ~= term then
   return { 'fenced', term }
@@ -56,7 +56,7 @@ for i = 1, count do
   if not run or nth < 1 or nth > run.count then
     return { 'moved', head }
   end
-  local is_same = kind == 'N' and not run.ids[nth] and run.open == ''
+  local is_same = kind == 'N' and (run.ids[nth] or '') == '' and run.open == ''
   if kind == 'R' then
     is_same = run.ids[nth] == a
     ids[#ids + 1] = a
@@ -80,7 +80,7 @@ for first_id = 1, #ids, 64 do
     held = held + (text and #text or 0)
   end
 end
-local outputs, records, used = {}, {}, 0
+local outputs, records, came_out, used = {}, {}, {}, 0
 local sequenced = '","sequenced":"' .. rfc3339(now) .. '"}'
 for i = 1, count do
   local at = 5 * i + 2
@@ -103,6 +103,7 @@ for i = 1, count do
       outputs[#outputs + 1] = output
       local n = #records
       records[n + 1], records[n + 2] = a, output
+      came_out[#came_out + 1] = a
     end
   elseif kind == 'T' then
     outputs[#outputs + 1] = a .. ',"processed":"' .. rfc3339(tonumber(b)) .. '"' .. later
@@ -111,6 +112,7 @@ end
 -- One of a wrong type stops the script here, before it changes anything.
 redis.call('LLEN', KEYS[4])
 redis.call('LLEN', KEYS[5])
+redis.call('LLEN', KEYS[8])
 
 local cursors = {}
 for i = 1, count do
@@ -122,9 +124,13 @@ redis.call('XDEL', KEYS[2], '0-0')
 call_in_pieces('XDEL', KEYS[2], cursors)
 redis.call('LTRIM', KEYS[5], 0, whole(-count - 1))
 head = whole(first + count)
-redis.call('HSET', KEYS[1], 'head', head)
+redis.call('HSET', KEYS[1], 'head', head, 'noted', whole(tonumber(meta[4] or '0') + #came_out))
 call_in_pieces('HSET', KEYS[3], records)
 call_in_pieces('LPUSH', KEYS[4], outputs)
+if #came_out > 0 then
+  -- As `complete.lua` does.
+  redis.call('RPUSH', KEYS[8], cmsgpack.pack({ now, first + count - 1, came_out }))
+end
 redis.call('HINCRBY', KEYS[1], 'processed', -count)
 redis.call('PUBLISH', KEYS[6], '')
 if meta[3] then

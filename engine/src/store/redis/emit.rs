@@ -20,6 +20,7 @@ impl RedisStore {
             &keys.input,
             keys.wake(Topic::Output),
             keys.wake(Topic::Window),
+            &keys.kept,
         ]);
         let cursors = || request.entries.iter().map(|ready| ready.processed.cursor);
         call.arg(self.time())

@@ -78,10 +78,10 @@ fn read_run(mut row: Items, entries: &mut Vec<Processed>) -> Result<()> {
         let text = fields.text()?;
         let ids: Vec<String> =
             serde_json::from_str(&text).map_err(|_| unexpected("a JSON array of ids", &Value::SimpleString(text)))?;
-        return ids
-            .into_iter()
-            .zip(0..)
-            .try_for_each(|(id, nth)| push(nth, Turn::Record(Id::given(id))));
+        return ids.into_iter().zip(0..).try_for_each(|(id, nth)| match id.as_str() {
+            "" => push(nth, Turn::Nothing),
+            _ => push(nth, Turn::Record(Id::given(id))),
+        });
     }
     let open = fields.text()?;
     fields.text()?;

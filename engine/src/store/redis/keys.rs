@@ -18,7 +18,8 @@ pub(super) struct Keys {
     /// alive, `told`: when a deadline was last set, `ring`: how many slots `flight` has, and `numbered`: the last number
     /// of an owner; `full`: a claim has found the window full; and of the consumers `consumer_term`, `consumer_since`: when
     /// the latest became the active one, and `consumer`: its lock, `deadline_us|channel|owner`, the channel as in `alive`.
-    /// What is not there has its initial value: 1, 1, 0.
+    /// What is not there has its initial value: 1, 1, 0. And of what stays, as `trim.lua` has it: `noted`, `gone`, `cut`,
+    /// `safe`, `below`, `until`, `keep`, `trimmed`.
     pub(super) meta: String,
     /// string: what is claimed and not yet delivered, a ring of slots of 16 bytes by position, as `prelude.lua` has it.
     pub(super) flight: String,
@@ -34,8 +35,11 @@ pub(super) struct Keys {
     pub(super) alive: String,
     /// hash: the system of record, id → JSON. Before delivery it ends with `processed`, after it is the output.
     pub(super) record: String,
+    /// list: notes of which records came out, the oldest first: packed by `cmsgpack`, the time of their delivery, the last
+    /// position, and their ids.
+    pub(super) kept: String,
     /// stream: what waits for its turn. `position`, and then `ids`: a JSON array of those of the positions from there on,
-    /// whose results the record has; or `open` and `died` (a tombstone), or nothing more (nothing comes out).
+    /// whose results the record has, '' for one that was delivered before; or `open` and `died` (a tombstone), or nothing more (nothing comes out).
     pub(super) processed: String,
     /// list: the output. Consumers RPOP, so the oldest is at the right end.
     pub(super) output: String,
@@ -65,6 +69,7 @@ impl Keys {
             owners: key("owners"),
             alive: key("alive"),
             record: key("record"),
+            kept: key("kept"),
             processed: key("processed"),
             output: key("out"),
             dead: key("dead"),
@@ -86,7 +91,7 @@ impl Keys {
     }
 
     /// Every key with its type as the command TYPE names it.
-    pub(super) fn types(&self) -> [(&str, &'static str); 16] {
+    pub(super) fn types(&self) -> [(&str, &'static str); 17] {
         [
             (&self.input, "list"),
             (&self.producers, "hash"),
@@ -99,6 +104,7 @@ impl Keys {
             (&self.owners, "zset"),
             (&self.alive, "hash"),
             (&self.record, "hash"),
+            (&self.kept, "list"),
             (&self.processed, "stream"),
             (&self.output, "list"),
             (&self.dead, "stream"),

@@ -37,7 +37,7 @@ local function rfc3339(us)
 end
 
 -- Which of these channels nobody listens to any more, as a set: the processes that had subscribed to them are gone, or
--- have lost their connection, which to take for the same is harmless. Only those count that were heard of here, which
+-- have lost their connection, which to take for the same is harmless but for a consumer (`campaign.lua`). Only those count that were heard of here, which
 -- their names tell (`:the server's run_id:`): a server that has just been started, or become the primary, knows nobody
 -- yet. One that does not answer that question says nothing.
 local function silent(channels)

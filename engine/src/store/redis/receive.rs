@@ -29,7 +29,7 @@ impl RedisStore {
         };
         call.arg(term).arg(owner);
         match request.acknowledge {
-            Some(written) => call.arg(written.0).arg(self.handed.beginning(written)),
+            Some(written) => call.arg(written.0).arg(self.handed.beginning(owner, written)),
             None => call.arg("").arg(""),
         };
         let mut all = ::redis::pipe();
@@ -60,12 +60,13 @@ impl RedisStore {
             }
             // The list has the newest first.
             outputs.reverse();
-            self.handed.note(&outputs);
         }
         // Even if nothing was taken off: an earlier one, whose answer was lost, may have.
         if request.acknowledge.is_some() || !outputs.is_empty() {
             self.settle(Some(node)).await?;
         }
+        // Only now: a receive that fails is repeated, and its acknowledgement means what was handed out before.
+        self.handed.note(owner, &outputs);
         Ok(Received::Outputs(outputs))
     }
 }
@@ -85,27 +86,44 @@ const BEGINNING: usize = 4_096;
 const BATCHES: usize = 8;
 
 /// How the last outputs of the latest batches began: an acknowledgement means those, and not what came to stand at their
-/// positions when another server took over.
+/// positions when another server took over. Each consumer means its own.
 #[derive(Debug, Default)]
-pub(super) struct Handed(Mutex<VecDeque<(Position, Bytes)>>);
+pub(super) struct Handed(Mutex<VecDeque<HandedOut>>);
+
+#[derive(Debug)]
+struct HandedOut {
+    owner: String,
+    last: Position,
+    beginning: Bytes,
+}
+
+impl HandedOut {
+    fn is(&self, owner: &str, last: Position) -> bool {
+        self.owner == owner && self.last == last
+    }
+}
 
 impl Handed {
-    fn note(&self, outputs: &[Bytes]) {
+    fn note(&self, owner: &str, outputs: &[Bytes]) {
         let Some(last) = outputs.last() else { return };
         let Some(position) = position_of(last) else { return };
         let mut batches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        batches.retain(|(at, _)| *at != position);
+        batches.retain(|batch| !batch.is(owner, position));
         // A copy, so that it does not keep all of a large answer.
         let beginning = Bytes::copy_from_slice(&last[..last.len().min(BEGINNING)]);
-        batches.push_back((position, beginning));
+        batches.push_back(HandedOut {
+            owner: owner.to_owned(),
+            last: position,
+            beginning,
+        });
         let surplus = batches.len().saturating_sub(BATCHES);
         batches.drain(..surplus);
     }
 
     /// Nothing, if it was not handed out here.
-    fn beginning(&self, position: Position) -> Vec<u8> {
+    fn beginning(&self, owner: &str, position: Position) -> Vec<u8> {
         let batches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let batch = batches.iter().rfind(|(at, _)| *at == position);
-        batch.map_or_else(Vec::new, |(_, beginning)| beginning.to_vec())
+        let batch = batches.iter().rfind(|batch| batch.is(owner, position));
+        batch.map_or_else(Vec::new, |batch| batch.beginning.to_vec())
     }
 }

@@ -73,11 +73,16 @@ impl RedisStore {
         if reply.number::<u8>()? == 1 && self.delivery == Delivery::Store {
             self.deliver_ready(&request.owner).await?;
         }
+        let is_overfull = match &request.keep {
+            Some(keep) if request.lease_us > 0 => self.trim(keep).await?,
+            _ => false,
+        };
         Ok(Renewed {
             known,
             lost,
             found,
             blocking,
+            is_overfull,
         })
     }
 }

@@ -27,12 +27,13 @@ pub(super) static RENEW: Script = script!("renew.lua");
 pub(super) static CAMPAIGN: Script = script!("campaign.lua");
 pub(super) static EMIT: Script = script!("emit.lua");
 pub(super) static RECEIVE: Script = script!("receive.lua");
+pub(super) static TRIM: Script = script!("trim.lua");
 pub(super) static STATUS: Script = script!("status.lua");
 pub(super) static SYNC: Script = script!("sync.lua");
 
 /// All of them, to be loaded at once.
-static ALL: [&Script; 9] = [
-    &SEND, &CLAIM, &COMPLETE, &RENEW, &CAMPAIGN, &EMIT, &RECEIVE, &STATUS, &SYNC,
+static ALL: [&Script; 10] = [
+    &SEND, &CLAIM, &COMPLETE, &RENEW, &TRIM, &CAMPAIGN, &EMIT, &RECEIVE, &STATUS, &SYNC,
 ];
 
 /// Makes all scripts known to the server.

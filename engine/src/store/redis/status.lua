@@ -1,13 +1,14 @@
 -- Status: the depths of a partition and what holds it up. Changes nothing, scans nothing but the living owners.
 --
--- KEYS  1 in  2 meta  3 flight  4 numbers  5 out  6 record  7 dead  8 owners  9 lock  10 producers
+-- KEYS  1 in  2 meta  3 flight  4 numbers  5 out  6 record  7 dead  8 owners  9 lock  10 producers  11 kept
 -- ARGV  1 time or ''
 -- Returns { now, in, head, next, term, processed, out, record, dead, the state of the head and its three numbers or
 -- nothing, who has it, the leader or nothing, { owner, ... }, producers,
--- the active consumer or nothing, the latest one's term, since when }.
+-- the active consumer or nothing, the latest one's term, since when, how much stays or nothing, since when the oldest
+-- record is there or nothing, the oldest dead letter, and as RFC 3339 the oldest output }.
 
 local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'term', 'ring', 'processed', 'consumer_term', 'consumer_since',
-  'consumer')
+  'consumer', 'keep')
 local head, upcoming = tonumber(meta[1] or '1'), tonumber(meta[2] or '1')
 local at_head, holder = {}, ''
 local damage = is_damaged(KEYS[3], tonumber(meta[4] or '0'), head, upcoming)
@@ -32,6 +33,9 @@ local until_when, consumer = string.match(meta[8] or '', '^(%d+)|[^|]*|(.*)$')
 if until_when and now >= tonumber(until_when) then
   consumer = nil
 end
+local note = redis.call('LINDEX', KEYS[11], 0)
+local letter = redis.call('XRANGE', KEYS[7], '-', '+', 'COUNT', 1)[1]
+local output = redis.call('LINDEX', KEYS[5], -1)
 return {
   whole(now),
   redis.call('LLEN', KEYS[1]),
@@ -50,4 +54,8 @@ return {
   consumer or false,
   meta[6] or '0',
   meta[7] or '0',
+  meta[9] or false,
+  note and whole(cmsgpack.unpack(note)[1]) or false,
+  letter and letter[2][10] or false,
+  output and string.sub(output, -29, -3) or false,
 }

@@ -2,7 +2,7 @@
 
 use conga_core::lease::{Attempt, OwnerId};
 use conga_core::message::Position;
-use conga_core::partition::{Blocker, Status};
+use conga_core::partition::{Blocker, Keep, Oldest, Status};
 use conga_core::term::Term;
 use conga_core::time::Micros;
 
@@ -24,6 +24,7 @@ impl RedisStore {
             &keys.owners,
             &keys.lock,
             &keys.producers,
+            &keys.kept,
         ]);
         call.arg(self.time());
         let mut reply = Items::of(self.run(&script::STATUS, &call).await?)?;
@@ -40,6 +41,8 @@ impl RedisStore {
             output: reply.number()?,
             recorded: reply.number()?,
             dead: reply.number()?,
+            oldest: Oldest::default(),
+            keep: None,
             head,
             next,
             blocker: blocker(reply.items()?, reply.text()?)?,
@@ -60,6 +63,14 @@ impl RedisStore {
         status.consumer = reply.optional_text()?.map(OwnerId::new);
         status.consumer_term = Term(reply.number()?);
         status.consumer_since = Micros(reply.number()?);
+        status.keep = reply.optional_text()?.as_deref().and_then(Keep::of_text);
+        let micros = |text: Option<String>| text.and_then(|text| text.parse().ok()).map(Micros);
+        status.oldest = Oldest {
+            record: micros(reply.optional_text()?),
+            dead: micros(reply.optional_text()?),
+            // Something else may have put something else there.
+            output: reply.optional_text()?.and_then(|text| Micros::parse(&text).ok()),
+        };
         Ok(status)
     }
 }

@@ -26,6 +26,9 @@ enum Outcome {
 pub(super) fn campaign(database: &mut Database, request: &CampaignRequest) -> Result<Campaign> {
     if request.lock_us > 0 {
         database.show_alive(&request.owner);
+    } else {
+        // Whether it has the seat or stands by: it ends.
+        database.show_gone(&request.owner);
     }
     // A standby asks all the time, and must not write for that.
     let (line, now) = database.read(|step| Ok((step.load()?, step.now)))?;

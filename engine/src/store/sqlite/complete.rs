@@ -129,32 +129,35 @@ impl<'a, 'b> Ends<'a, 'b> {
             return if self.record(record, true)? {
                 self.outlet.put_open(Some(write_open(record)))
             } else {
-                let number = self.recorded(record)?;
+                let number = self.recorded(record)?.map(|(number, _)| number);
                 self.pass_recorded(position, number)
             };
         }
         let number = if self.record(record, false)? {
             Some(self.step.inserted())
         } else {
-            self.recorded(record)?
+            let recorded = self.recorded(record)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+            self.waits_with(recorded)
         };
-        let number = number.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-        self.append(position, Some(number), None)
+        self.append(position, number, None)
     }
 
     /// A dead letter; but where its id has a result, by another position, that stands.
     fn dead(&mut self, tombstone: &Record, deliver: bool) -> rusqlite::Result<()> {
         let position = tombstone.position;
         let is_turn = self.is_turn_of(position)?;
-        let number = self.recorded(tombstone)?;
-        if number.is_none() {
+        let recorded = self.recorded(tombstone)?;
+        if recorded.is_none() {
             self.bury(tombstone)?;
         }
-        let open = (number.is_none() && deliver).then(|| write_open(tombstone));
-        match (number, open) {
-            (Some(_), _) if is_turn => self.pass_recorded(position, number),
+        let open = (recorded.is_none() && deliver).then(|| write_open(tombstone));
+        match (recorded, open) {
+            (Some((number, _)), _) if is_turn => self.pass_recorded(position, Some(number)),
             (None, open) if is_turn => self.outlet.put_open(open),
-            (number, open) => self.append(position, number, open.as_deref()),
+            (recorded, open) => {
+                let number = recorded.and_then(|recorded| self.waits_with(recorded));
+                self.append(position, number, open.as_deref())
+            }
         }
     }
 
@@ -194,13 +197,19 @@ impl<'a, 'b> Ends<'a, 'b> {
         Ok(inserted > 0)
     }
 
-    /// The number of the row that holds the result of this id, if there is one. It moves to the lower position.
-    fn recorded(&self, record: &Record) -> rusqlite::Result<Option<i64>> {
+    /// The record to ask for when it is its turn; none, where it was delivered before this step, and so may go meanwhile.
+    fn waits_with(&self, (number, position): (i64, Position)) -> Option<i64> {
+        (position >= self.outlet.first()).then_some(number)
+    }
+
+    /// The number of the row that holds the result of this id, and its place, if there is one. It moves to the lower
+    /// position.
+    fn recorded(&self, record: &Record) -> rusqlite::Result<Option<(i64, Position)>> {
         self.step
             .prepare(sql!("complete.sql", "recorded"))?
             .query_row(
                 params![self.step.line, record.id.as_str(), int(record.position.0)],
-                |row| row.get(0),
+                |row| Ok((row.get(0)?, convert::position_at(row, 1)?)),
             )
             .optional()
     }
@@ -221,6 +230,7 @@ impl<'a, 'b> Ends<'a, 'b> {
                 tombstone.attempts.0,
                 int(self.step.now.0),
                 self.step.place(tombstone.position),
+                int(self.cursor + 1 + self.index),
             ])
             .map(drop)
     }

@@ -24,11 +24,11 @@ ON CONFLICT (line, id) DO NOTHING;
 
 -- An id that came in twice keeps the place in which it came first, whichever was done first.
 -- name: recorded
-UPDATE record SET position = min(position, ?3) WHERE line = ?1 AND id = ?2 RETURNING number;
+UPDATE record SET position = min(position, ?3) WHERE line = ?1 AND id = ?2 RETURNING number, position;
 
 -- name: bury
-INSERT INTO dead (line, position, id, reason, attempts, died, entry)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, body FROM input WHERE place = ?7;
+INSERT INTO dead (line, position, id, reason, attempts, died, cursor, entry)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?8, body FROM input WHERE place = ?7;
 
 -- name: append
 INSERT INTO processed (line, cursor, position, record, open, died) VALUES (?1, ?2, ?3, ?4, ?5, ?6);

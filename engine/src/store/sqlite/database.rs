@@ -141,6 +141,11 @@ impl Database {
         self.options.delivery == Delivery::Store
     }
 
+    /// Whether time is the machine's, and no test's.
+    pub(super) fn is_real_time(&self) -> bool {
+        matches!(self.options.clock, Clock::Store)
+    }
+
     /// Whether the answer has to wait for the disk. Asked once for each step.
     pub(super) fn take_unsynced(&mut self) -> bool {
         std::mem::take(&mut self.unsynced)

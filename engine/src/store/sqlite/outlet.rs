@@ -131,6 +131,11 @@ impl<'a, 'b> Outlet<'a, 'b> {
         Ok(())
     }
 
+    /// Where the head was when it was opened.
+    pub(super) fn first(&self) -> Position {
+        self.first
+    }
+
     /// Whether anything was delivered.
     pub(super) fn has_delivered(&self) -> bool {
         self.line.head > self.first

@@ -13,12 +13,16 @@ use super::database::{Commit, Database};
 use super::deliver::deliver_ready;
 use super::sql::sql;
 use super::step::Step;
+use super::trim::trim;
 use crate::store::Result;
 use crate::wake::Topic;
 
 pub(super) fn renew(database: &mut Database, request: &RenewRequest) -> Result<Renewed> {
-    let renewed = renew_or_leave(database, request)?;
+    let mut renewed = renew_or_leave(database, request)?;
     deliver_ready(database);
+    if let Some(keep) = request.keep.filter(|_| request.lease_us > 0) {
+        renewed.is_overfull = trim(database, &keep)?;
+    }
     Ok(renewed)
 }
 
@@ -56,6 +60,7 @@ fn renew_or_leave(database: &mut Database, request: &RenewRequest) -> Result<Ren
         lost,
         found,
         blocking,
+        is_overfull: false,
     })
 }
 

@@ -1,4 +1,4 @@
--- Schema version 5. Several lines live in one file; every table carries the line's number. Datetimes are integers:
+-- Schema version 6. Several lines live in one file; every table carries the line's number. Datetimes are integers:
 -- microseconds since 1970, UTC. The view `records` writes them as text.
 -- `place` is the line's number times 2^48, and the position: one integer is SQLite's own key of a row, and appending and
 -- finding by it costs half of what a key of two columns does.
@@ -22,7 +22,11 @@ CREATE TABLE line (
     processed INTEGER NOT NULL DEFAULT 0, -- rows of each of these tables
     output INTEGER NOT NULL DEFAULT 0,
     recorded INTEGER NOT NULL DEFAULT 0,
-    dead INTEGER NOT NULL DEFAULT 0
+    dead INTEGER NOT NULL DEFAULT 0,
+    keep TEXT,                            -- how much stays, as a processor has last told
+    safe INTEGER NOT NULL DEFAULT 1,      -- the grace period of records, as core's `partition/keep.rs` has it
+    below INTEGER NOT NULL DEFAULT 1,
+    until INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 
 -- What producers sent, until it is delivered.
@@ -85,6 +89,7 @@ CREATE TABLE record (
     payload ANY,                          -- JSON text; a blob for bytes that are no text. Last: it may be long
     UNIQUE (line, id)
 ) STRICT;
+CREATE INDEX record_position ON record (line, position);
 
 -- Done and not yet delivered: found by its place in the order by who delivers, and by `cursor`, the order in which it was
 -- done, by who follows. `record` is the row's number there; a tombstone has `open` and `died`; a dead letter
@@ -106,7 +111,7 @@ CREATE TABLE output (
     body TEXT NOT NULL
 ) STRICT;
 
--- The dead letters, as they came in.
+-- The dead letters, as they came in; `cursor` is the order in which they died.
 CREATE TABLE dead (
     line INTEGER NOT NULL,
     position INTEGER NOT NULL,
@@ -114,9 +119,11 @@ CREATE TABLE dead (
     reason TEXT NOT NULL,
     attempts INTEGER NOT NULL,
     died INTEGER NOT NULL,
+    cursor INTEGER NOT NULL DEFAULT 0,
     entry BLOB NOT NULL,
     PRIMARY KEY (line, position)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX dead_cursor ON dead (line, cursor);
 
 -- For people.
 CREATE VIEW records AS

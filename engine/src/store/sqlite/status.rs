@@ -10,6 +10,7 @@ use super::convert::{attempt_at, int, micros_at, uint, uint_at};
 use super::database::Database;
 use super::sql::sql;
 use super::step::Step;
+use super::trim;
 use crate::store::Result;
 
 pub(super) fn status(database: &Database) -> Result<Status> {
@@ -24,6 +25,7 @@ pub(super) fn status(database: &Database) -> Result<Status> {
         let producers = step
             .prepare(sql!("status.sql", "producers"))?
             .query_row([step.line], |row| uint_at(row, 0))?;
+        let (keep, oldest) = trim::kept(step)?;
         Ok(Status {
             now: step.now,
             // The positions from next to last, and from head to next: each of those is in flight or processed.
@@ -33,6 +35,8 @@ pub(super) fn status(database: &Database) -> Result<Status> {
             output: line.output,
             recorded: line.recorded,
             dead: line.dead,
+            oldest,
+            keep,
             head: line.head,
             next: line.next,
             blocker: blocker(step, line.head)?,

@@ -440,3 +440,35 @@ async fn what_has_its_turn_goes_out_without_waiting() {
         1
     );
 }
+
+/// Else a process with one consumer after the other would run out of descriptors.
+#[tokio::test]
+async fn who_gives_a_seat_up_leaves_no_file() {
+    let rig = Rig::new();
+    let options = SqliteOptions {
+        clock: Clock::Store,
+        ..rig.options()
+    };
+    let store = rig.open_line("orders", options).await.unwrap();
+    let files = || {
+        std::fs::read_dir(rig.directory.path().join("conga.db-alive"))
+            .unwrap()
+            .count()
+    };
+    let ask = async |name: &str, lock_us| {
+        let request = CampaignRequest {
+            owner: owner(name),
+            role: Role::Consumer,
+            lock_us,
+        };
+        store.campaign(&request).await.unwrap()
+    };
+    assert_eq!(ask("active", 60_000_000).await, Campaign::Leader { term: Term(1) });
+    let active = Some(owner("active"));
+    assert_eq!(ask("standby", 60_000_000).await, Campaign::Standby { leader: active });
+    assert_eq!(files(), 2);
+    ask("standby", 0).await;
+    assert_eq!(files(), 1);
+    ask("active", 0).await;
+    assert_eq!(files(), 0);
+}

@@ -23,6 +23,7 @@ impl Flawed {
             out: self.out.clone(),
             completes: self.completes.clone(),
             latest: self.latest.clone(),
+            trimmed: self.trimmed.clone(),
         }
     }
 

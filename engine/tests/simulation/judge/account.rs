@@ -42,7 +42,7 @@ impl Judge {
                         id: row.id.clone(),
                         position,
                     });
-                    let written = self.written.get(&position).cloned();
+                    let written = self.written_or_known(position);
                     self.expect(written.as_ref() == Some(&row.json), || {
                         format!("the record has {:?}, the output {written:?}", row.json)
                     });
@@ -52,6 +52,9 @@ impl Judge {
                 Err(error) => self.wrong(format!("in the record: {error}")),
             }
         }
+        let recorded: Vec<_> = records.values().copied().collect();
+        self.last_stay(&recorded);
+        self.all_written();
         let mut dead = BTreeMap::new();
         for row in &rest.dead {
             self.events.push(Event::DeadLetter { id: row.id.clone() });
@@ -85,6 +88,8 @@ impl Judge {
         let record = records.get(id);
         let output = self.written.get(&position);
         let right = match (dead.get(&position), record, output) {
+            // Its record may be gone, or that of what it is a duplicate of, or be another's by now.
+            (None, ..) if self.came_out(id, position) => true,
             // A result, or a duplicate of what came out before.
             (None, Some(recorded), output) => *recorded <= position && (*recorded == position) == output.is_some(),
             // Dead; it may be sent again later and have a result at that place.

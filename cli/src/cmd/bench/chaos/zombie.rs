@@ -188,6 +188,7 @@ impl Zombie {
         for owner in [first, second] {
             self.store
                 .renew(&RenewRequest {
+                    keep: None,
                     owner,
                     lease_us: 0,
                     held: None,

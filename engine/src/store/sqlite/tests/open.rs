@@ -1,7 +1,5 @@
 //! Whose a file is, and who else uses it.
 
-use conga_core::partition::{Numbered, ProducerId, Session};
-
 use super::*;
 
 #[tokio::test]
@@ -39,39 +37,55 @@ async fn another_programs_database_and_a_newer_one_are_left_untouched() {
     }
 }
 
+/// What each version of the schema has beyond the one before it, taken back: from the latest to the first.
+const DOWNGRADES: [&str; 5] = [
+    "DROP INDEX record_position; DROP INDEX dead_cursor; ALTER TABLE dead DROP COLUMN cursor;
+     ALTER TABLE line DROP COLUMN keep; ALTER TABLE line DROP COLUMN safe; ALTER TABLE line DROP COLUMN below;
+     ALTER TABLE line DROP COLUMN until;",
+    "DROP TABLE producer; ALTER TABLE line DROP COLUMN consumer_term; ALTER TABLE line DROP COLUMN consumer;
+     ALTER TABLE line DROP COLUMN consumer_since; ALTER TABLE line DROP COLUMN consumer_deadline;",
+    "ALTER TABLE input RENAME TO i;
+     CREATE TABLE input (line INTEGER NOT NULL, position INTEGER NOT NULL, body BLOB NOT NULL,
+         PRIMARY KEY (line, position)) STRICT, WITHOUT ROWID;
+     INSERT INTO input SELECT 1, place - (1 << 48), body FROM i; DROP TABLE i; DROP TABLE output;
+     CREATE TABLE output (line INTEGER NOT NULL, position INTEGER NOT NULL, body TEXT NOT NULL,
+         PRIMARY KEY (line, position)) STRICT, WITHOUT ROWID;",
+    "DROP TABLE processed;
+     CREATE TABLE processed (line INTEGER NOT NULL, cursor INTEGER NOT NULL, position INTEGER NOT NULL, record INTEGER,
+         open TEXT, died INTEGER, PRIMARY KEY (line, cursor)) STRICT, WITHOUT ROWID;",
+    "ALTER TABLE line DROP COLUMN told;",
+];
+
+/// Every column with its type and default, and every index, whatever their order.
+fn schema_of(rig: &Rig) -> Vec<String> {
+    let tool = Connection::open(rig.path()).unwrap();
+    let columns = "SELECT m.name || '.' || c.name || ' ' || c.type || ' ' || c.\"notnull\" || ' ' || c.pk || ' ' || \
+                   coalesce(c.dflt_value, '') FROM sqlite_schema m JOIN pragma_table_xinfo(m.name) c ORDER BY 1";
+    let mut statement = tool.prepare(columns).unwrap();
+    let rows = statement.query_map([], |row| row.get(0)).unwrap();
+    rows.map(|row| row.unwrap()).collect()
+}
+
 #[tokio::test]
 async fn a_file_of_an_older_version_is_brought_up_to_date() {
-    let rig = Rig::new();
-    let store = rig.open().await;
-    store.send(&[Bytes::from_static(b"a")], None).await.unwrap();
-    drop(store);
-    let old = "DROP TABLE producer; ALTER TABLE line DROP COLUMN consumer_term; \
-               ALTER TABLE line DROP COLUMN consumer; ALTER TABLE line DROP COLUMN consumer_since; \
-               ALTER TABLE line DROP COLUMN consumer_deadline; \
-               ALTER TABLE line DROP COLUMN told; DROP TABLE processed; \
-               CREATE TABLE processed (line INTEGER NOT NULL, \
-               cursor INTEGER NOT NULL, position INTEGER NOT NULL, record INTEGER, open TEXT, died INTEGER, \
-               PRIMARY KEY (line, cursor)) STRICT, WITHOUT ROWID; ALTER TABLE input RENAME TO i; \
-               CREATE TABLE input (line INTEGER NOT NULL, position INTEGER NOT NULL, body BLOB NOT NULL, \
-               PRIMARY KEY (line, position)) STRICT, WITHOUT ROWID; INSERT INTO input SELECT 1, place - (1 << 48), body \
-               FROM i; DROP TABLE i; DROP TABLE output; CREATE TABLE output (line INTEGER NOT NULL, \
-               position INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (line, position)) STRICT, WITHOUT ROWID; \
-               PRAGMA user_version = 1";
-    Connection::open(rig.path()).unwrap().execute_batch(old).unwrap();
-    let all = (0..4).map(|_| rig.open_line("orders", SqliteOptions::default()));
-    for store in futures_util::future::join_all(all).await {
-        store.unwrap();
+    let new = Rig::new();
+    drop(new.open().await);
+    for versions in 1..=DOWNGRADES.len() {
+        let rig = Rig::new();
+        let store = rig.open().await;
+        store.send(&[Bytes::from_static(b"a")], None).await.unwrap();
+        drop(store);
+        let old = DOWNGRADES[..versions].concat() + &format!("PRAGMA user_version = {}", 6 - versions);
+        Connection::open(rig.path()).unwrap().execute_batch(&old).unwrap();
+        assert_ne!(schema_of(&rig), schema_of(&new));
+        let all = (0..4).map(|_| rig.open_line("orders", SqliteOptions::default()));
+        for store in futures_util::future::join_all(all).await {
+            store.unwrap();
+        }
+        assert_eq!(rig.open().await.status().await.unwrap().waiting, 1);
+        assert_eq!(rig.count("SELECT user_version FROM pragma_user_version"), 6);
+        assert_eq!(schema_of(&rig), schema_of(&new), "from version {}", 6 - versions);
     }
-    let numbered = Numbered {
-        producer: ProducerId::new("a"),
-        session: Session { number: 1, process: 1 },
-        first: 1,
-        mark: 0,
-    };
-    let store = rig.open().await;
-    store.send(&[Bytes::from_static(b"b")], Some(&numbered)).await.unwrap();
-    assert_eq!(store.status().await.unwrap().waiting, 2);
-    assert_eq!(rig.count("SELECT user_version FROM pragma_user_version"), 5);
 }
 
 #[tokio::test]
