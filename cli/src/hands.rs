@@ -68,7 +68,12 @@ impl Hands {
         let (url, line) = (settings.record()?, settings.line()?);
         let mut said = false;
         loop {
-            let error = match Self::open(service, &url, &line, store).await {
+            let opened = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(None),
+                opened = Self::open(service, &url, &line, store) => opened,
+            };
+            let error = match opened {
                 Ok(hands) => return Ok(Some(hands)),
                 Err(error) => error,
             };

@@ -163,15 +163,21 @@ impl Settings {
 
     /// Opens the line; waits for a store that is away, unless told to end: then there is none.
     pub(crate) async fn open_patiently(&self, shutdown: &CancellationToken) -> anyhow::Result<Option<SharedStore>> {
-        let mut said = false;
+        let (url, line, mut said) = (self.store(), self.line()?, false);
         loop {
-            let error = match conga::store::open_with(&self.store(), &self.line()?, &self.options).await {
+            // Whoever is told to end while a server takes its time ends.
+            let opened = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(None),
+                opened = conga::store::open_with(&url, &line, &self.options) => opened,
+            };
+            let error = match opened {
                 Ok(store) => return Ok(Some(store)),
                 Err(error) if error.is_passing() => error,
                 Err(error) => return Err(error.into()),
             };
             if !said {
-                tracing::warn!(store = %self.store(), %error, "can't open the store; trying again until it is there");
+                tracing::warn!(store = %url, %error, "can't open the store; trying again until it is there");
                 said = true;
             }
             tokio::select! {
@@ -250,7 +256,23 @@ impl Settings {
 fn read(path: &Path) -> anyhow::Result<File> {
     let text =
         std::fs::read_to_string(path).map_err(|error| wrong(format!("can't read {}: {error}", path.display())))?;
-    toml::from_str(&text).map_err(|error| wrong(format!("{}: {error}", path.display())))
+    parse_file(&text).map_err(|why| wrong(format!("{}{why}", path.display())))
+}
+
+/// Why not is told without what stands in the file: that may be a password.
+fn parse_file(text: &str) -> Result<File, String> {
+    toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.map_or(String::new(), |before| {
+            format!(", line {}", before.matches('\n').count() + 1)
+        });
+        // What is of another type than it should be is told with its value.
+        let message = match error.message() {
+            message if message.contains("://") => "a value that can't be meant",
+            message => message,
+        };
+        format!("{line}: {message}")
+    })
 }
 
 fn parse_duration(text: &str) -> anyhow::Result<Duration> {
@@ -349,5 +371,23 @@ mod tests {
     fn an_unknown_setting_is_refused() {
         assert!(toml::from_str::<File>("line = \"a\"\nmax-size = 5").is_ok());
         assert!(toml::from_str::<File>("lines = \"a\"").is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_told_without_its_text() {
+        for (text, told) in [
+            (
+                "line = \"a\"\nrecrod = \"postgres://u:secret@h/d\"",
+                ", line 2: unknown field `recrod`",
+            ),
+            ("record = postgres://u:secret@h/d", ", line 1: "),
+            ("record = \"postgres://u:secret@h/d", ", line 1: "),
+            ("record = \"postgres://u:se\\cret@h/d\"", ", line 1: "),
+            ("\nreplicas = \"postgres://u:secret@h/d\"", ", line 2: "),
+            ("on-dead = \"postgres://u:secret@h/d\"", ", line 1: "),
+        ] {
+            let why = parse_file(text).unwrap_err();
+            assert!(why.starts_with(told) && !why.contains("cret"), "{why}");
+        }
     }
 }

@@ -45,7 +45,14 @@ fn a_service_records_and_verify_reads_the_table() {
     assert_eq!((&verdict["rows"], &verdict["passed"]), (&3.into(), &true.into()));
     // What is asked for without a word on it is not.
     assert_eq!(place.json(&["verify", "out", "--json"])["rows"], Value::Null);
+    // Of two messages with one id the row may be of the later.
+    ask(&server.url(), "UPDATE conga_record SET position = 9 WHERE id = 'a'");
+    assert_eq!(place.json(&verify)["passed"], true);
     for (sql, how) in [
+        (
+            "UPDATE conga_record SET position = 0 WHERE id = 'a'",
+            "an earlier position than came out",
+        ),
         (
             "UPDATE conga_record SET result_text = '{}' WHERE id = 'a'",
             "not what the table holds",
@@ -104,6 +111,61 @@ fn a_service_waits_for_a_record_that_is_away_and_shows_no_password() {
         .output()
         .expect("conga starts");
     assert!(!String::from_utf8_lossy(&help.stdout).contains("secret-word"));
+}
+
+/// A server, or a proxy before it, that takes a connection and says nothing.
+#[test]
+fn a_service_that_is_told_to_end_while_it_opens_the_record_ends() {
+    let place = Place::sqlite();
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = server.local_addr().expect("an address").port();
+    let record = format!("postgres://u@127.0.0.1:{port}/d?connect_timeout=600");
+    let mut child = place
+        .conga(&["process", "--json", "--tied", "--record", &record])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("conga starts");
+    let silent = server.accept().expect("a connection");
+    drop(child.stdin.take());
+    let mut stdout = child.stdout.take().expect("standard output");
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = std::io::Read::read_to_string(&mut stdout, &mut text);
+        tell.send(text)
+    });
+    let ended = told.recv_timeout(std::time::Duration::from_secs(20));
+    if ended.is_err() {
+        child.kill().expect("it is killed");
+    }
+    assert!(child.wait().expect("it ends").success());
+    assert_eq!(ended.as_deref(), Ok(""));
+    drop(silent);
+}
+
+/// Two applications with a store each, and one database: what a person can see of it.
+#[test]
+fn two_lines_of_one_name_in_one_database_are_warned_of() {
+    let server = PostgresServer::start(&["fsync=off"]).expect("PostgreSQL");
+    let record = server.url();
+    for (payload, warned) in [("1", false), ("2", true)] {
+        let place = Place::sqlite();
+        let entry = format!("{{\"id\":\"a\",\"payload\":{payload}}}\n");
+        assert!(place.fed(&["send"], entry.as_bytes()).status.success());
+        let mut child = place
+            .conga(&["run", "--tied", "--record", &record])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("conga starts");
+        place.done(&["receive", "--count", "1"]);
+        drop(child.stdin.take());
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said.contains("another line of the same name"), warned, "{said}");
+    }
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(crate) struct Came {
     at: Micros,
     line: u64,
     payload: u64,
-    /// All that a record apart from the store holds too.
+    /// All that a record apart from the store holds too; but the position, which may differ.
     pub(crate) told: u64,
 }
 
@@ -102,9 +102,10 @@ impl Digest {
     }
 }
 
-/// What a record says of a message, by whichever attempt.
+/// What a record says of a message, by whichever attempt, and of several with one id by whichever.
 fn told(record: &Record) -> String {
     write_open(&Record {
+        position: Position(0),
         attempts: Attempt(0),
         processing: Micros(0),
         ..record.clone()

@@ -9,7 +9,8 @@ use conga::record::LedgerRows;
 
 use super::judge::{Came, Digest, Verdict};
 
-/// Compares each output with its row: the same position, the same result, the same beginning; and no row without one.
+/// Compares each output with its row: the same result, the same beginning; and no row without one. Of two messages with one
+/// id the first is delivered, and the row may be of the other (ADR 16): so its position is the same or a later one.
 /// Which attempt has come to the result is the row's to say: by another it may have been delivered.
 /// In a `part` of an output rows may be without.
 pub(crate) async fn compare(
@@ -37,6 +38,7 @@ pub(crate) async fn compare(
                 None if part => continue,
                 None => "the table has a row of what did not come out",
                 Some(output) if output.told != held.told => "the output is not what the table holds",
+                Some(output) if output.position > held.position => "the table has an earlier position than came out",
                 Some(output) if output.attempts < held.attempts => "the table has a later attempt than came out",
                 Some(_) => continue,
             };

@@ -20,6 +20,8 @@ use crate::text;
 
 /// At most so many lines in one step.
 const BATCH: usize = 1_000;
+/// A step ends with the line by which its bytes reach this.
+const BATCH_BYTES: usize = 8 << 20;
 /// A store that is away is waited for so long: a server that is started again, or another that takes over, is there by then.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -115,26 +117,42 @@ async fn send_lines(
                 entries.push((entry(line), mark));
             }
         }
-        producer.send_marked(&entries).await.map_err(|error| {
-            let state = match error {
-                StoreError::Unavailable(_) | StoreError::Closed => "and all after them were not sent",
-                // An earlier attempt may have been done.
-                StoreError::Unknown(_) | StoreError::Broken(_) => "are in doubt",
-            };
-            let after = format!(
-                "after {} were sent, the next {} {state}{again}",
-                text::count(sent.lines, "line"),
-                entries.len()
-            );
-            anyhow::Error::from(error).context(after)
-        })?;
-        sent.lines += entries.len() as u64;
-        progress(entries.len() as u64);
+        let mut rest = entries.as_slice();
+        while !rest.is_empty() {
+            let (step, later) = rest.split_at(step_of(rest));
+            producer.send_marked(step).await.map_err(|error| {
+                let state = match error {
+                    StoreError::Unavailable(_) | StoreError::Closed => "and all after them were not sent",
+                    // An earlier attempt may have been done.
+                    StoreError::Unknown(_) | StoreError::Broken(_) => "are in doubt",
+                };
+                let after = format!(
+                    "after {} were sent, the next {} {state}{again}",
+                    text::count(sent.lines, "line"),
+                    step.len()
+                );
+                anyhow::Error::from(error).context(after)
+            })?;
+            sent.lines += step.len() as u64;
+            progress(step.len() as u64);
+            rest = later;
+        }
     }
     if sent.skipped < there {
         return Err(another_input(there));
     }
     Ok(sent)
+}
+
+/// How many entries go together: one at least.
+fn step_of(entries: &[(Bytes, u64)]) -> usize {
+    let mut bytes = 0;
+    let fit = entries.iter().take_while(|(entry, _)| {
+        let fits = bytes < BATCH_BYTES;
+        bytes += entry.len();
+        fits
+    });
+    fit.count()
 }
 
 fn another_input(there: u64) -> anyhow::Error {
@@ -191,6 +209,15 @@ fn entry(line: Bytes) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_is_bounded_by_bytes() {
+        let large = (Bytes::from(vec![b'x'; BATCH_BYTES / 2 + 1]), 0);
+        let small = (Bytes::from_static(b"x"), 0);
+        assert_eq!(step_of(&[small.clone(), small.clone()]), 2);
+        assert_eq!(step_of(&[large.clone(), large.clone(), large, small]), 2);
+        assert_eq!(step_of(&[(Bytes::from(vec![b'x'; 2 * BATCH_BYTES]), 0)]), 1);
+    }
 
     #[test]
     fn a_line_becomes_an_envelope_with_the_time() {

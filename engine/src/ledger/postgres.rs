@@ -127,7 +127,8 @@ impl PostgresLedger {
     }
 
     fn with_effect<E: Effect>(self: &Arc<Self>, options: TransactionOptions, effect: E) -> Result<Transactional<E>> {
-        let pool = Pool::of(&self.url, options.connections.max(1))?;
+        // Whoever has one gives it back in time, and before that a message has to wait its turn.
+        let pool = Pool::of(&self.url, options.connections.max(1), None)?;
         Ok(Transactional::new(
             pool,
             self.line.clone(),

@@ -20,10 +20,10 @@ pub enum LedgerUrl {
     Postgres(String),
 }
 
-/// A URL that names no system of record.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` names no system of record: use postgres://USER@HOST/DATABASE, or `store` for the store itself")]
-pub struct BadLedgerUrl(String);
+/// A URL that names no system of record. What was given is not told: any part of it may be a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("what is given names no system of record: use postgres://USER@HOST/DATABASE, or `store` for the store itself")]
+pub struct BadLedgerUrl;
 
 impl FromStr for LedgerUrl {
     type Err = BadLedgerUrl;
@@ -32,9 +32,7 @@ impl FromStr for LedgerUrl {
         match url.split_once("://") {
             None if url == "store" => Ok(Self::Store),
             Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(url.to_owned())),
-            // Whatever stands behind the scheme may hold a password.
-            Some((scheme, _)) => Err(BadLedgerUrl(format!("{scheme}://…"))),
-            None => Err(BadLedgerUrl(url.to_owned())),
+            _ => Err(BadLedgerUrl),
         }
     }
 }
@@ -52,23 +50,30 @@ impl LedgerUrl {
 /// Without the password.
 impl fmt::Display for LedgerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = self.exposed();
-        let (address, query) = url
-            .split_once('?')
-            .map_or((url, None), |(url, query)| (url, Some(query)));
-        match address.split_once("://") {
-            Some((scheme, rest)) => {
-                // A password may itself hold an @ or a /, though it should not.
-                let shown = rest.rsplit_once('@').map_or(rest.to_owned(), |(login, host)| {
-                    let user = login.split_once(':').map_or(login, |(user, _)| user);
-                    format!("{user}@{host}")
-                });
-                write!(f, "{scheme}://{shown}")?;
-            }
-            None => f.write_str(address)?,
+        let Some((scheme, rest)) = self.exposed().split_once("://") else {
+            return f.write_str(self.exposed());
+        };
+        // A password may itself hold an @, a / or a ?, though it should not: so the last @ ends it.
+        let (user, rest) = match rest.rsplit_once('@') {
+            Some((login, rest)) => (login.split(':').next(), rest),
+            None => (None, rest),
+        };
+        let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+        // An @ in the query, or a / or ? before the colon: what is what then, nobody knows.
+        if user.is_some_and(|user| user.contains(['?', '/'])) || address.contains(['=', '&']) {
+            return write!(f, "{scheme}://…");
         }
-        let shown = query.iter().flat_map(|query| query.split('&'));
-        for (index, pair) in shown.filter(|pair| !pair.starts_with("password=")).enumerate() {
+        write!(f, "{scheme}://")?;
+        if let Some(user) = user {
+            write!(f, "{user}@")?;
+        }
+        f.write_str(address)?;
+        // A key can be written in more than one way, as in pass%77ord.
+        let shown = query.split('&').filter(|pair| {
+            let key = pair.split('=').next().unwrap_or_default();
+            !pair.is_empty() && !key.contains("pass") && !key.contains('%')
+        });
+        for (index, pair) in shown.enumerate() {
             write!(f, "{}{pair}", if index == 0 { '?' } else { '&' })?;
         }
         Ok(())
@@ -128,6 +133,15 @@ mod tests {
                 "postgres://h/db?user=u&sslmode=disable",
             ),
             ("postgres://h/db?password=secret", "postgres://h/db"),
+            ("postgres://h/db?pass%77ord=secret", "postgres://h/db"),
+            ("postgres://u:secret?secret@h/db", "postgres://u@h/db"),
+            (
+                "postgres://u:secret?a=secret&b@h/db?sslmode=disable",
+                "postgres://u@h/db?sslmode=disable",
+            ),
+            ("postgres://h/db?password=secret@secret", "postgres://…"),
+            ("postgres://h/db?user=a@b&password=secret", "postgres://…"),
+            ("postgres://u:secret@h/db?user=a@b&password=secret", "postgres://…"),
         ] {
             let read: LedgerUrl = url.parse().unwrap();
             assert_eq!(read.to_string(), shown);
@@ -138,11 +152,19 @@ mod tests {
 
     #[test]
     fn what_is_none_says_what_would_be() {
-        let error = "mysql://u:secret@h/db".parse::<LedgerUrl>().unwrap_err().to_string();
-        assert!(
-            error.contains("postgres://USER@HOST") && !error.contains("secret"),
-            "{error}"
-        );
-        assert!("db".parse::<LedgerUrl>().is_err());
+        for url in [
+            "mysql://u:secret@h/db",
+            "postgres:/u:secret@h/db",
+            "u:secret@h/db",
+            "u:secret://@h/db",
+            "secret",
+        ] {
+            let error = url.parse::<LedgerUrl>().unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(
+                told.contains("postgres://USER@HOST") && !told.contains("secret"),
+                "{told}"
+            );
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! With a ledger apart from the store: what is recorded there goes first, and is what gets delivered.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use conga_core::lease::Attempt;
 use conga_core::message::{Body, Entry, Id, Input, Payload, Record};
 use conga_core::partition::{Claim, Completion};
@@ -11,6 +14,9 @@ use crate::persist::persist;
 use crate::random::Random;
 use crate::store::Result;
 
+/// A suspicion is told so often at most.
+const SUSPECT: Duration = Duration::from_secs(10);
+static SAID: Mutex<Option<Instant>> = Mutex::new(None);
 /// So many bytes of a digest tell two messages at one position apart.
 const DIGEST: usize = 8;
 
@@ -58,6 +64,7 @@ pub(super) async fn record(ledger: &SharedLedger, random: &Random, mut batch: Ve
             let kept = persist("record", random, || ledger.record(&results), |_| ()).await?;
             for (record, kept) in batch.iter_mut().filter_map(unrecorded).zip(kept) {
                 if let Kept::Other(held) = kept {
+                    suspect(record, &held);
                     *record = at(record, held);
                 }
             }
@@ -66,14 +73,13 @@ pub(super) async fn record(ledger: &SharedLedger, random: &Random, mut batch: Ve
     Ok(batch.into_iter().map(|ended| ended.completion).collect())
 }
 
-/// A message that failed for good in the end may have a result of an earlier attempt, recorded meanwhile: that stands.
+/// A message that failed for good may have a result: of an earlier attempt, recorded meanwhile; of another message with its id; or
+/// from before its store came back older than it was, and then this is a first attempt. That stands. Dead letters are rare.
 async fn spare(ledger: &SharedLedger, random: &Random, batch: &mut [Ended]) -> Result<()> {
-    let is_doubtful = |completion: &&mut Completion| match completion {
-        Completion::Dead { tombstone, .. } => tombstone.attempts > Attempt(1),
-        Completion::Done(_) | Completion::Retry { .. } => false,
-    };
     let completions = batch.iter_mut().map(|ended| &mut ended.completion);
-    let doubtful: Vec<&mut Completion> = completions.filter(is_doubtful).collect();
+    let doubtful: Vec<&mut Completion> = completions
+        .filter(|completion| matches!(completion, Completion::Dead { .. }))
+        .collect();
     let ids: Vec<Id> = doubtful
         .iter()
         .filter_map(|completion| id(completion))
@@ -89,6 +95,27 @@ async fn spare(ledger: &SharedLedger, random: &Random, batch: &mut [Ended]) -> R
         }
     }
     Ok(())
+}
+
+/// At a first attempt another's result is the one of another message: with the same id, and well so, or of another line of the
+/// same name. Only a person can tell.
+pub(super) fn suspect(record: &Record, held: &Record) {
+    if record.attempts > Attempt(1) || record.created == held.created {
+        return;
+    }
+    let now = Instant::now();
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.is_none_or(|said| now.duration_since(said) >= SUSPECT) {
+        *said = Some(now);
+        tracing::warn!(
+            id = %record.id,
+            created = %record.created,
+            recorded = %held.created,
+            "another message with this id is recorded already, and its result is delivered; if none was sent twice, and the \
+             store did not come back older than it was, then another line of the same name records in this database: give each a \
+             name of its own"
+        );
+    }
 }
 
 /// What was held, as the result of this message: its place and its lease are its own, and to a store the time of the claim is a

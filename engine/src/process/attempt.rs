@@ -95,6 +95,7 @@ pub(super) async fn handle<H: Handler>(
     let handled = std::panic::AssertUnwindSafe(async move { handler.process(message).await });
     let error = match futures_util::FutureExt::catch_unwind(handled).await {
         Ok(Ok(Handled::Recorded(held))) => {
+            apart::suspect(&record, &held);
             return Ended {
                 completion: Completion::Done(apart::at(&record, held)),
                 recorded: true,

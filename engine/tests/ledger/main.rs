@@ -9,6 +9,7 @@ mod bank;
 mod desk;
 mod flow;
 mod kept;
+mod limit;
 mod payload;
 #[path = "../../../cli/src/bench/postgres_server.rs"]
 mod postgres_server;

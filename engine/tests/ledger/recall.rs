@@ -124,6 +124,20 @@ async fn a_result_that_was_recorded_meanwhile_stands_against_a_failure_for_good(
     assert_eq!(outputs[0].body, Body::Result(Payload::string("the zombie's")));
 }
 
+/// The same of a message that fails for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_there_before_stands_against_a_failure_at_a_first_attempt_too() {
+    let desk = PostgresDesk::new().await;
+    let store = memory();
+    let ledger = ledger(&desk, &store).await;
+    ledger.record(&[text(9, "a", "before")]).await.unwrap();
+    send(&store, "{\"id\":\"a\",\"payload\":1}").await;
+    let refuse = tower::service_fn(|_: Message| async { Err::<Payload, _>(HandlerError::permanent("no")) });
+    let outputs = outputs(&store, &ledger, refuse, 1).await;
+    assert_eq!(outputs[0].body, Body::Result(Payload::string("before")));
+    assert_eq!(outputs[0].position.0, 1);
+}
+
 /// The same line in a new store: another message has the position, and must not be given the first one's result.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_that_is_made_anew_is_not_given_old_results() {

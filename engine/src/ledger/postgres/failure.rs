@@ -4,7 +4,7 @@
 use std::error::Error as _;
 use std::io;
 
-use deadpool_postgres::PoolError;
+use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::Error;
 
 use crate::ledger::LedgerError;
@@ -56,6 +56,12 @@ pub(super) fn of_pool(name: &str, error: &PoolError) -> LedgerError {
             LedgerError::Unknown(text) => LedgerError::Unavailable(text),
             other => other,
         },
+        PoolError::Timeout(TimeoutType::Create) => {
+            LedgerError::Unavailable(format!("{name} did not answer to a connection in time"))
+        }
+        PoolError::Timeout(TimeoutType::Wait) => {
+            LedgerError::Unavailable(format!("{name}: no connection became free in time"))
+        }
         other => LedgerError::Unavailable(format!("{name}: {other}")),
     }
 }
@@ -144,7 +150,10 @@ fn hint(code: &str) -> &'static str {
         "28P01" | "28000" => ": the login is refused; look at the user and the password in the URL, and at pg_hba.conf",
         "3D000" => ": make the database first (createdb)",
         "42501" => ": the user needs CREATE in the schema, or a table made by another: see the guide on PostgreSQL",
-        "42P01" | "42703" => ": somebody has changed or dropped what Conga keeps there; it is made anew by a start",
+        "42P01" | "42703" => {
+            ": somebody has changed or dropped what Conga keeps there: bring it back; or, to begin without what was recorded, drop \
+             conga_record and conga_schema, and a start makes both anew"
+        }
         _ => "",
     }
 }

@@ -17,7 +17,7 @@ use deadpool_postgres::{Client, Transaction};
 use tokio::time::timeout;
 use tokio_postgres::Error;
 
-use super::connect::{PATIENCE, Pool};
+use super::connect::{PATIENCE, Pool, millis};
 use super::effect::{Effect, EffectError, TransactionOptions};
 use super::failure::{self, Amidst, Why};
 use super::result::{Form, bytes_of, form_of};
@@ -202,7 +202,6 @@ impl<E: Effect> Desk<E> {
         let sequence = row.sequence.map(|sequence| sequence.to_string());
         let key = row.key.as_deref().map(written);
         let (created, processing) = (datetime(row.created), datetime(row.processing));
-        let millis = |time: Duration| time.as_millis().max(1).to_string();
         let (idle, limit) = (millis(self.options.idle), millis(self.options.limit));
         let taken = transaction
             .query_opt(
