@@ -6,12 +6,16 @@ use anyhow::Context as _;
 use conga::store::{OpenOptions, StoreUrl};
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 
 use super::place::Place;
 use super::redis_server::RedisServer;
 use super::usage::Usage;
 use crate::args::{self, Fsync};
 use crate::settings::{Settings, wrong};
+
+/// How long a server may take to free what was unlinked.
+const FREEING: Duration = Duration::from_secs(10);
 
 /// What was asked for.
 #[derive(Debug, Clone)]
@@ -149,18 +153,26 @@ impl Site {
         }))
     }
 
-    /// What the server's data take now, in bytes.
+    /// What the server's data take now, in bytes. What was unlinked before is freed in the background; that is waited for.
     pub(crate) async fn used_memory(&self) -> anyhow::Result<Option<u64>> {
         let Some(connection) = &self.connection else {
             return Ok(None);
         };
-        let info: String = redis::cmd("INFO")
-            .arg("memory")
-            .query_async(&mut connection.clone())
-            .await?;
-        Ok(info
-            .lines()
-            .find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok()))
+        let patience = Instant::now() + FREEING;
+        loop {
+            let info: String = redis::cmd("INFO")
+                .arg("memory")
+                .query_async(&mut connection.clone())
+                .await?;
+            let number = |name: &str| -> Option<u64> {
+                info.lines()
+                    .find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
+            };
+            if number("lazyfree_pending_objects").unwrap_or(0) == 0 || Instant::now() > patience {
+                return Ok(number("used_memory"));
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Leaves nothing behind.
