@@ -99,15 +99,12 @@ impl Load {
             }
             // With a rate what is due goes out at each look, unless there is more than fits into one step: so the load does
             // not depend on how soon the store answers.
-            if self.rate.is_some() && is_through {
+            if is_through {
                 ticks.tick().await;
             }
             let due = self.due(started.elapsed()).min(last).min(self.room());
-            is_through = due <= sent + BATCH;
+            is_through = due <= if self.rate.is_some() { sent + BATCH } else { sent };
             if due <= sent {
-                if self.rate.is_none() {
-                    ticks.tick().await;
-                }
                 continue;
             }
             let now = Clock::Store.now();

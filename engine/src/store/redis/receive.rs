@@ -21,13 +21,16 @@ impl RedisStore {
     /// Where replicas are waited for, they have to have what is handed out, and what was taken off. The wait is for a
     /// write that comes after the reading, so it covers all that was read.
     pub(super) async fn read_outputs(&self, request: &ReceiveRequest) -> Result<Received> {
-        let mut call = script::RECEIVE.call(&[&self.keys.output, &self.keys.meta]);
-        call.arg(self.time());
         let (term, owner) = match &request.reign {
             Some(reign) => (reign.term.0, reign.owner.as_str()),
             None => (0, ""),
         };
-        call.arg(term).arg(owner);
+        let look = || {
+            let mut call = script::RECEIVE.call(&[&self.keys.output, &self.keys.meta]);
+            call.arg(self.time()).arg(term).arg(owner);
+            call
+        };
+        let mut call = look();
         match request.acknowledge {
             Some(written) => call.arg(written.0).arg(self.handed.beginning(owner, written)),
             None => call.arg("").arg(""),
@@ -37,8 +40,8 @@ impl RedisStore {
         let max = whole(request.max as u64);
         if max > 0 {
             all.cmd("LRANGE").arg(&self.keys.output).arg(format!("-{max}")).arg(-1);
-            let mut again = script::RECEIVE.call(&[&self.keys.output, &self.keys.meta]);
-            again.arg(self.time()).arg(term).arg(owner).arg("").arg("");
+            let mut again = look();
+            again.arg("").arg("");
             all.add_command(again);
         }
         let (replies, node) = self.run_all(&script::RECEIVE, &all).await?;
