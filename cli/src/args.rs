@@ -133,7 +133,7 @@ pub(crate) struct Service {
     /// How many messages are processed at once [default: 256]
     #[arg(long, value_name = "N")]
     pub(crate) concurrency: Option<usize>,
-    /// With sql:FILE, how many are in their transactions at once; each has a connection to the database [default: 8]
+    /// With sql:FILE and PostgreSQL, how many are in their transactions at once; each has a connection to the database [default: 8]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) transactions: Option<usize>,
     /// How far claims may run ahead of the head: it bounds memory [default: 10000]

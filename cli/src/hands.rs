@@ -8,8 +8,9 @@ use conga::core::message::Payload;
 use conga::ledger::postgres::{PostgresLedger, Script, TransactionOptions, Transactional};
 use conga::ledger::{LedgerError, LedgerUrl, SharedLedger};
 use conga::line::Line;
-use conga::process::{Handled, Handler, HandlerError, Message, sleep};
-use conga::store::SharedStore;
+use conga::process::{Handled, Handler, HandlerError, Message, SharedEffects, sleep};
+use conga::store::sqlite::{self, EffectOptions};
+use conga::store::{SharedStore, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::settings::{HandlerSpec, RETRY, ServiceSettings, Settings, wrong};
@@ -18,7 +19,14 @@ use crate::settings::{HandlerSpec, RETRY, ServiceSettings, Settings, wrong};
 pub(crate) struct Hands {
     spec: HandlerSpec,
     pub(crate) ledger: SharedLedger,
-    script: Option<Transactional<Script>>,
+    script: Option<Scripted>,
+}
+
+/// A script, in the transaction that records.
+#[derive(Clone)]
+enum Scripted {
+    Postgres(Transactional<Script>),
+    Sqlite(sqlite::Transactional),
 }
 
 impl Hands {
@@ -37,12 +45,25 @@ impl Hands {
                 script: None,
             });
         };
-        let LedgerUrl::Postgres(url) = record else {
-            return Err(wrong(
-                "--handler sql:FILE runs in the transaction that records: say where by --record postgres://USER@HOST/DATABASE",
-            ));
-        };
         let text = read(path)?;
+        let LedgerUrl::Postgres(url) = record else {
+            let Some(sqlite) = store.as_sqlite() else {
+                return Err(wrong(
+                    "--handler sql:FILE runs in the transaction that records, which this store has none of: say where by \
+                     --record postgres://USER@HOST/DATABASE, or use --store sqlite:PATH",
+                ));
+            };
+            let script = sqlite.script(EffectOptions::default(), &text).await;
+            let script = script.map_err(|error| match error {
+                StoreError::Broken(told) => wrong(format!("{}: {told}", path.display())),
+                passing => LedgerError::from(passing).into(),
+            })?;
+            return Ok(Self {
+                spec: spec.clone(),
+                ledger: conga::ledger::open(record, line, store).await?,
+                script: Some(Scripted::Sqlite(script)),
+            });
+        };
         let ledger = Arc::new(PostgresLedger::open(url, line).await?);
         let mut options = TransactionOptions::default();
         options.connections = service.transactions.unwrap_or(options.connections);
@@ -54,7 +75,7 @@ impl Hands {
         Ok(Self {
             spec: spec.clone(),
             ledger,
-            script: Some(script),
+            script: Some(Scripted::Postgres(script)),
         })
     }
 
@@ -94,7 +115,8 @@ impl Hands {
     /// The handler.
     pub(crate) fn handler(&self) -> impl Handler + use<> {
         match (&self.script, &self.spec) {
-            (Some(script), _) => Hand::Script(script.clone()),
+            (Some(Scripted::Postgres(script)), _) => Hand::Script(script.clone()),
+            (Some(Scripted::Sqlite(script)), _) => Hand::Effect(script.clone()),
             (None, HandlerSpec::Sleep { least, most }) => Hand::Plain(sleep(*least, *most)),
             // It has a script.
             (None, HandlerSpec::Sql(_)) => Hand::Plain(sleep(std::time::Duration::ZERO, std::time::Duration::ZERO)),
@@ -112,6 +134,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
 enum Hand<P> {
     Plain(P),
     Script(Transactional<Script>),
+    Effect(sqlite::Transactional),
 }
 
 impl<P: Handler> Handler for Hand<P> {
@@ -119,6 +142,7 @@ impl<P: Handler> Handler for Hand<P> {
         match self {
             Self::Plain(plain) => plain.handle(message).await,
             Self::Script(script) => script.handle(message).await,
+            Self::Effect(effect) => effect.handle(message).await,
         }
     }
 
@@ -126,6 +150,14 @@ impl<P: Handler> Handler for Hand<P> {
         match self {
             Self::Plain(plain) => plain.process(message).await,
             Self::Script(script) => script.process(message).await,
+            Self::Effect(effect) => effect.process(message).await,
+        }
+    }
+
+    fn effects(&self) -> Option<SharedEffects> {
+        match self {
+            Self::Effect(effect) => effect.effects(),
+            Self::Plain(_) | Self::Script(_) => None,
         }
     }
 }

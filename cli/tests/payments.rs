@@ -1,4 +1,4 @@
-//! The example: a payment ledger in PostgreSQL, by SQL alone. Each payment is made once, whoever is killed.
+//! The example: a payment ledger in PostgreSQL or SQLite, by SQL alone. Each payment is made once, whoever is killed.
 
 mod support;
 
@@ -109,6 +109,55 @@ fn processors_are_killed_and_every_payment_is_made_once() {
     }
 }
 
+/// Without PostgreSQL: the accounts are in the line's own file. Processors are killed all the while, and everything is sent again.
+#[test]
+fn payments_in_the_store_itself_are_made_once() {
+    let place = Place::sqlite();
+    place.done(&["status"]);
+    let bank = rusqlite::Connection::open(place.path().join("conga.db")).unwrap();
+    bank.execute_batch(&std::fs::read_to_string(example("schema-sqlite.sql")).unwrap())
+        .unwrap();
+    let ask = |sql: &str| -> i64 { bank.query_row(sql, [], |row| row.get(0)).unwrap() };
+    let payments = Command::new("sh").arg(example("payments.sh")).output().unwrap().stdout;
+    let handler = format!("sql:{}", example("pay-sqlite.sql").display());
+    let start = || -> Service { place.service(&["process", "--handler", &handler]) };
+    let mut services: Vec<Service> = (0..3).map(|_| start()).collect();
+    let mut outputs = Vec::new();
+    let mut kills = 0;
+    for part in payments
+        .split_inclusive(|byte| *byte == b'\n')
+        .collect::<Vec<_>>()
+        .chunks(50)
+    {
+        assert!(place.fed(&["send"], &part.concat()).status.success());
+        // Dropped, it is killed: in the midst of these.
+        drop(services.remove(0));
+        services.push(start());
+        kills += 1;
+        outputs.extend(place.done(&["receive", "--json", "--count", "50"]));
+    }
+    assert!(place.fed(&["send"], &payments).status.success());
+    for service in services {
+        service.end();
+    }
+    let (out, sent) = (place.path().join("out.ndjson"), place.path().join("sent.ndjson"));
+    std::fs::write(&out, &outputs).unwrap();
+    std::fs::write(&sent, &payments).unwrap();
+    let (out, sent) = (out.to_str().unwrap(), sent.to_str().unwrap());
+    place.done(&["verify", out, "--sent", sent, "--count", "1000"]);
+    let text = String::from_utf8(outputs).unwrap();
+    let paid = text.matches("\"state\":\"paid\"").count();
+    assert_eq!(paid + text.matches("\"state\":\"refused\"").count(), PAYMENTS);
+    assert!(paid > 100, "{paid}");
+    let paid = i64::try_from(paid).unwrap();
+    assert_eq!(ask("SELECT sum(balance) FROM account"), 200_000);
+    assert_eq!(ask("SELECT count(*) FROM entry"), 2 * paid);
+    let whole = "SELECT count(*) FROM (SELECT 1 FROM entry GROUP BY payment HAVING count(*) = 2 AND sum(amount) = 0)";
+    assert_eq!(ask(whole), paid);
+    assert_eq!(ask("SELECT count(*) FROM record"), 1_000);
+    println!("{}: {PAYMENTS} payments, {paid} paid, {kills} kills", place.url);
+}
+
 #[test]
 fn a_script_that_is_wrong_is_refused_at_once() {
     let (place, server) = (Place::sqlite(), PostgresServer::start(&["fsync=off"]).unwrap());
@@ -130,5 +179,9 @@ fn a_script_that_is_wrong_is_refused_at_once() {
         &["process", "--record", &record, "--handler", "sql:none.sql"],
         "can't read none.sql",
     );
-    refused(&["process", "--handler", &handler], "--record postgres://");
+    refused(&["process", "--handler", &handler], "line 2: no such table: nowhere");
+    let redis = Place::redis();
+    let output = redis.run(&["process", "--handler", &handler]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--record postgres://"));
 }

@@ -29,9 +29,11 @@ use crate::wake::Topic;
 
 mod apart;
 mod attempt;
+mod effects;
 mod handler;
 
 pub(crate) use attempt::too_large;
+pub use effects::{Effects, Fail, SharedEffects};
 pub use handler::{Handled, Handler, HandlerError, Message, sleep};
 
 /// At most so many messages in one claim, and so many results in one complete.
@@ -112,6 +114,7 @@ pub struct Processing {
 pub struct Processor<H> {
     claimer: Claimer,
     ledger: SharedLedger,
+    effects: Option<SharedEffects>,
     handler: H,
     options: ProcessorOptions,
 }
@@ -133,6 +136,7 @@ impl<H: Handler> Processor<H> {
         Self {
             claimer,
             ledger,
+            effects: handler.effects(),
             handler,
             options,
         }
@@ -168,12 +172,16 @@ impl<H: Handler> Processor<H> {
     /// # Cancellation
     /// Dropped, it is as if the process had died: what it held expires and is claimed by another.
     pub async fn run(self, shutdown: CancellationToken) -> Result<Processing> {
+        if self.effects.is_some() && self.ledger.is_apart() {
+            return Err(effects::two_records());
+        }
         let drain = self.options.drain;
         let claimer = self.claimer.clone();
         let mut work = Work {
             concurrency: self.options.concurrency.max(1),
             claimer: self.claimer,
             ledger: self.ledger,
+            effects: self.effects,
             handler: self.handler,
             options: self.options,
             holdings: Holdings::default(),
@@ -203,7 +211,12 @@ impl<H: Handler> Processor<H> {
 }
 
 /// What the store was told, and what it said to each.
-type Told = (Vec<Completion>, Vec<Completed>);
+struct Told {
+    completions: Vec<Completion>,
+    answers: Vec<Completed>,
+    /// Which of them became a failure only in the store's step. Empty where none could.
+    failed: Vec<bool>,
+}
 
 /// What came of trying handlers at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,6 +234,7 @@ struct Work<H> {
     concurrency: usize,
     claimer: Claimer,
     ledger: SharedLedger,
+    effects: Option<SharedEffects>,
     handler: H,
     options: ProcessorOptions,
     holdings: Holdings,
@@ -307,8 +321,9 @@ impl<H: Handler> Work<H> {
                     self.compare |= self.take(renewed.found);
                 }
                 Some(told) = completing.next() => {
-                    let (completions, answers) = told?;
-                    self.count(&completions, &answers);
+                    let told = told?;
+                    self.count(&told.completions, &told.answers);
+                    self.count_failed(&told);
                 }
                 claims = answer(&mut claiming) => {
                     let claims = claims?;
@@ -471,7 +486,7 @@ impl<H: Handler> Work<H> {
             Err(reject) => unreadable(claim, &reject),
         };
         let error = HandlerError::passing("the handler panicked");
-        self.finish(fail(claim, record, error, &self.policy()).into());
+        self.finish(fail(held(claim), record, error, &self.policy()).into());
     }
 
     fn finish(&mut self, ended: Ended) {
@@ -491,11 +506,19 @@ impl<H: Handler> Work<H> {
         let batch = std::mem::replace(&mut self.results, rest);
         let claimer = self.claimer.clone();
         let ledger = self.ledger.clone();
+        let effects = self.effects.clone().map(|effects| (effects, self.policy()));
         async move {
+            if let Some((effects, policy)) = effects {
+                return effects::complete(&effects, policy, &claimer, batch).await;
+            }
             let batch = apart::record(&ledger, &claimer.random, batch).await?;
             let tell = || claimer.store.complete(&claimer.owner, &batch);
             let answers = persist("complete", &claimer.random, tell, |_| ()).await?;
-            Ok((batch, answers))
+            Ok(Told {
+                completions: batch,
+                answers,
+                failed: Vec::new(),
+            })
         }
     }
 
@@ -506,6 +529,18 @@ impl<H: Handler> Work<H> {
                 (Completed::Stale, _) => self.processing.stale += 1,
                 (Completed::Accepted, Completion::Done(_)) => self.processing.done += 1,
                 (Completed::Accepted, _) => {}
+            }
+        }
+    }
+
+    /// What failed where it ended was not counted before.
+    fn count_failed(&mut self, told: &Told) {
+        for (index, failed) in told.failed.iter().enumerate() {
+            match told.completions[index] {
+                _ if !failed || told.answers[index] == Completed::Stale => {}
+                Completion::Dead { .. } => self.processing.dead += 1,
+                Completion::Retry { .. } => self.processing.retried += 1,
+                Completion::Done(_) => {}
             }
         }
     }

@@ -127,6 +127,11 @@ pub trait Store: Debug + Send + Sync {
         Keep::ALL
     }
 
+    /// This store itself, if handlers can write through the transaction in which it completes their messages.
+    fn as_sqlite(&self) -> Option<&sqlite::SqliteStore> {
+        None
+    }
+
     /// Where this store gives its hints.
     fn wakes(&self) -> &Wakes;
 }

@@ -61,6 +61,7 @@ pub(super) fn held(claim: &Claim) -> Held {
 }
 
 /// What becomes of a failure.
+#[derive(Clone)]
 pub(super) struct Policy {
     pub(super) backoff: Backoff,
     pub(super) mark_dead: bool,
@@ -101,6 +102,10 @@ pub(super) async fn handle<H: Handler>(
                 recorded: true,
             };
         }
+        Ok(Ok(Handled::InStep(payload))) => {
+            record.body = Body::Result(payload);
+            return Completion::Done(record).into();
+        }
         Ok(Ok(Handled::Result(payload))) => {
             if let Some(error) = too_large(&payload) {
                 error
@@ -112,7 +117,7 @@ pub(super) async fn handle<H: Handler>(
         Ok(Err(error)) => error,
         Err(_) => HandlerError::passing("the handler panicked"),
     };
-    fail(&claim, record, error, &policy).into()
+    fail(held(&claim), record, error, &policy).into()
 }
 
 /// A result that does not fit into a batch will not the next time either.
@@ -123,18 +128,15 @@ pub(crate) fn too_large(result: &Payload) -> Option<HandlerError> {
 }
 
 /// What becomes of a failure: another attempt, or the end.
-pub(super) fn fail(claim: &Claim, mut record: Record, error: HandlerError, policy: &Policy) -> Completion {
+pub(super) fn fail(at: Held, mut record: Record, error: HandlerError, policy: &Policy) -> Completion {
     let delay = (!error.permanent)
-        .then(|| policy.backoff.delay_us(claim.attempt, policy.random.draw()))
+        .then(|| policy.backoff.delay_us(at.attempt, policy.random.draw()))
         .flatten();
     if let Some(delay_us) = delay {
-        tracing::debug!(position = %claim.position, attempt = %claim.attempt, delay_us, %error, "failed, will be tried again");
-        return Completion::Retry {
-            held: held(claim),
-            delay_us,
-        };
+        tracing::debug!(position = %at.position, attempt = %at.attempt, delay_us, %error, "failed, will be tried again");
+        return Completion::Retry { held: at, delay_us };
     }
-    tracing::warn!(position = %claim.position, attempts = %claim.attempt, %error, "failed for good");
+    tracing::warn!(position = %at.position, attempts = %at.attempt, %error, "failed for good");
     record.body = Body::Dead { reason: error.reason };
     Completion::Dead {
         tombstone: record,

@@ -7,6 +7,7 @@ use conga_core::lease::Attempt;
 use conga_core::message::{Id, Payload, Position, Record};
 use conga_core::time::Micros;
 
+use super::effects::SharedEffects;
 use crate::ledger::SharedLedger;
 
 /// A message as a handler sees it.
@@ -38,6 +39,9 @@ pub enum Handled {
     /// The system of record holds this already, as the result of this message: recorded by the handler itself, or there
     /// before.
     Recorded(Record),
+    /// Nothing yet: the store runs the handler's effect in the step that completes the message, whose payload this is. Only for
+    /// a handler that has [`Handler::effects`].
+    InStep(Payload),
 }
 
 /// Why a handler has no result.
@@ -89,6 +93,11 @@ pub trait Handler: Clone + Send + 'static {
 
     /// The ledger in which it records, if it does: its processor uses the same.
     fn ledger(&self) -> Option<SharedLedger> {
+        None
+    }
+
+    /// What completes its messages, where that is also what does their work. A handler around another passes this on.
+    fn effects(&self) -> Option<SharedEffects> {
         None
     }
 }

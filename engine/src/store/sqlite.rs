@@ -9,11 +9,13 @@
 //! before for that much longer.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
+use conga_core::message::Payload;
 use conga_core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
     Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
@@ -25,6 +27,7 @@ use self::worker::Worker;
 use super::{Delivery, Result, Store};
 use crate::clock::Clock;
 use crate::line::Line;
+use crate::process::Message;
 use crate::wake::Wakes;
 
 mod alive;
@@ -36,15 +39,18 @@ mod complete;
 mod convert;
 mod database;
 mod deliver;
+mod effect;
 mod emit;
 mod erase;
 mod fault;
 mod follow;
+mod guard;
 mod leases;
 mod open;
 mod outlet;
 mod receive;
 mod renew;
+mod script;
 mod send;
 mod sql;
 mod status;
@@ -52,9 +58,15 @@ mod step;
 mod syncer;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod trim;
 mod waiting;
 mod worker;
+
+pub use effect::{Effect, EffectError, EffectOptions, Transactional};
+pub use rusqlite;
+pub use script::Script;
+pub use transaction::Transaction;
 
 /// How a store on SQLite works.
 #[derive(Debug, Clone)]
@@ -87,7 +99,7 @@ impl Default for SqliteOptions {
 /// A partition in a file. Dropping it waits for the step that runs, closes the file and ends the thread.
 #[derive(Debug)]
 pub struct SqliteStore {
-    worker: Worker,
+    worker: Arc<Worker>,
     wakes: Wakes,
 }
 
@@ -105,7 +117,55 @@ impl SqliteStore {
         let wakes = Wakes::default();
         let (path, line, bells) = (path.to_owned(), line.clone(), wakes.clone());
         let worker = Worker::start(move || Database::open(&path, &line, options, bells)).await?;
-        Ok(Self { worker, wakes })
+        Ok(Self {
+            worker: Arc::new(worker),
+            wakes,
+        })
+    }
+
+    /// A handler whose own SQL commits together with its record, or not at all: exactly once altogether. It works on tables of its
+    /// own in the same file, in the step of this store that completes the message: after the lease has been checked, and before
+    /// anybody else can. Its processor has to be over this very line, and has no ledger apart.
+    ///
+    /// ```no_run
+    /// # use std::sync::Arc;
+    /// # use conga::core::message::Payload;
+    /// # use conga::process::{Processor, ProcessorOptions};
+    /// # use conga::store::sqlite::{EffectOptions, SqliteOptions, SqliteStore};
+    /// # async fn pay() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Arc::new(SqliteStore::open("conga.db".as_ref(), &"payments".parse()?, SqliteOptions::default()).await?);
+    /// let handler = store.transactional(EffectOptions::default(), |transaction, message| {
+    ///     let sql = "UPDATE account SET balance = balance - (?2->>'amount') WHERE name = ?1 RETURNING balance";
+    ///     let left: i64 = transaction.query_one(sql, (&message.key, message.payload.text()), |row| row.get(0))?;
+    ///     Ok(Payload::string(&left.to_string()))
+    /// });
+    /// let shutdown = tokio_util::sync::CancellationToken::new();
+    /// Processor::new(store, handler, ProcessorOptions::default()).run(shutdown).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn transactional<F>(&self, options: EffectOptions, effect: F) -> Transactional
+    where
+        F: Fn(&Transaction<'_>, &Message) -> std::result::Result<Payload, EffectError> + Send + Sync + 'static,
+    {
+        Transactional::new(self.worker.clone(), options, Arc::new(effect))
+    }
+
+    /// The same, with SQL as text: one or several statements, run for each message. They can name `:id`, `:position`,
+    /// `:sequence`, `:key` and `:payload` (JSON text). The result is what the last of them that answers rows answers.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Broken`] for what SQLite does not take, with the line; the statements are prepared, not run.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub async fn script(&self, options: EffectOptions, text: &str) -> Result<Transactional> {
+        let text = text.to_owned();
+        let script = self
+            .worker
+            .call(move |database| Script::prepare(database, &text))
+            .await?;
+        Ok(Transactional::new(self.worker.clone(), options, Arc::new(script)))
     }
 
     /// Removes the line and all that is of it from the file. Not for a line at which anybody works.
@@ -190,6 +250,10 @@ impl Store for SqliteStore {
                 sheet.write(browse::write_dead)
             }
         })
+    }
+
+    fn as_sqlite(&self) -> Option<&SqliteStore> {
+        Some(self)
     }
 
     fn wakes(&self) -> &Wakes {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use conga_core::lease::OwnerId;
+use conga_core::lease::{Held, OwnerId};
 use conga_core::message::{Body, Position, Record, write_open};
 use conga_core::partition::{Completed, Completion};
 use rusqlite::{CachedStatement, OptionalExtension, params};
@@ -35,8 +35,21 @@ pub(super) fn complete(database: &mut Database, owner: &OwnerId, completions: &[
         let (delivered, full) = ends.finish(completions.len() as u64)?;
         Ok((answers, delivered, full))
     })?;
+    tell(database, completions, &answers, delivered, full);
+    Ok(answers)
+}
+
+/// Wakes whoever can go on now, and delivers what one step had to leave.
+pub(super) fn tell(
+    database: &mut Database,
+    completions: &[Completion],
+    answers: &[Completed],
+    delivered: bool,
+    full: bool,
+) {
+    let delivers = database.delivers();
     let accepted = |retry: bool| {
-        completions.iter().zip(&answers).any(|(completion, answer)| {
+        completions.iter().zip(answers).any(|(completion, answer)| {
             *answer == Completed::Accepted && matches!(completion, Completion::Retry { .. }) == retry
         })
     };
@@ -53,7 +66,6 @@ pub(super) fn complete(database: &mut Database, owner: &OwnerId, completions: &[
     if full {
         deliver_ready(database);
     }
-    Ok(answers)
 }
 
 /// By position, if it is not so already: then what follows the head does not have to wait for it. An id that is there
@@ -74,7 +86,7 @@ fn order_of(completions: &[Completion]) -> Option<Vec<usize>> {
 }
 
 /// Many completions in one step, and what they add to the line's row.
-struct Ends<'a, 'b> {
+pub(super) struct Ends<'a, 'b> {
     step: &'a Step<'b>,
     leases: Leases<'a, 'b>,
     record: CachedStatement<'b>,
@@ -89,7 +101,7 @@ struct Ends<'a, 'b> {
 }
 
 impl<'a, 'b> Ends<'a, 'b> {
-    fn new(step: &'a Step<'b>, leases: Leases<'a, 'b>, delivers: bool) -> rusqlite::Result<Self> {
+    pub(super) fn new(step: &'a Step<'b>, leases: Leases<'a, 'b>, delivers: bool) -> rusqlite::Result<Self> {
         let outlet = Outlet::open(step)?;
         Ok(Self {
             step,
@@ -104,7 +116,20 @@ impl<'a, 'b> Ends<'a, 'b> {
         })
     }
 
-    fn end(&mut self, index: u64, completion: &Completion) -> rusqlite::Result<Completed> {
+    /// Whether a message is still to be worked at: its lease is held, and its id has no result yet.
+    pub(super) fn wants_result(&mut self, record: &Record) -> rusqlite::Result<bool> {
+        let held = Held {
+            position: record.position,
+            attempt: record.attempts,
+        };
+        Ok(self.leases.is_held(held)?
+            && !self
+                .step
+                .prepare(sql!("effect.sql", "has_result"))?
+                .exists(params![self.step.line, record.id.as_str()])?)
+    }
+
+    pub(super) fn end(&mut self, index: u64, completion: &Completion) -> rusqlite::Result<Completed> {
         let ended = match completion {
             Completion::Retry { held, delay_us } => self.leases.give_back(*held, *delay_us)?,
             _ => self.leases.end(completion.held())?,
@@ -252,7 +277,7 @@ impl<'a, 'b> Ends<'a, 'b> {
 
     /// Delivers what is ready, if that is the store's to do, and writes the line's row. Whether anything was delivered,
     /// and whether there may be more.
-    fn finish(mut self, count: u64) -> rusqlite::Result<(bool, bool)> {
+    pub(super) fn finish(mut self, count: u64) -> rusqlite::Result<(bool, bool)> {
         self.leases.close()?;
         if self.delivers {
             self.outlet.drain()?;

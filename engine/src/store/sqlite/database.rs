@@ -14,6 +14,7 @@ use super::SqliteOptions;
 use super::alive::Alive;
 use super::bell::Bell;
 use super::fault::{fault, fault_of_commit, wants_room};
+use super::guard::Guard;
 use super::open::{log_of, open};
 use super::sql::sql;
 use super::step::{LAST_LINE, Step};
@@ -48,6 +49,8 @@ pub(super) struct Database {
     unsynced: bool,
     /// When the log was written again for the last time, with what error.
     mended: Option<(Instant, StoreError)>,
+    /// What keeps effects within their bounds; once there are any.
+    guard: Option<Guard>,
 }
 
 /// Why a step came to nothing.
@@ -82,6 +85,7 @@ impl Database {
             bell: Bell::hang(&path, number, wakes),
             unsynced: false,
             mended: None,
+            guard: None,
             path,
         })
     }
@@ -149,6 +153,20 @@ impl Database {
     /// Whether the answer has to wait for the disk. Asked once for each step.
     pub(super) fn take_unsynced(&mut self) -> bool {
         std::mem::take(&mut self.unsynced)
+    }
+
+    /// What keeps effects within their bounds.
+    pub(super) fn guard(&mut self) -> Result<Guard> {
+        if self.guard.is_none() {
+            let guard = Guard::over(&mut self.connection).map_err(|error| fault(&self.path, &error))?;
+            self.guard = Some(guard);
+        }
+        self.guard.clone().ok_or(StoreError::Closed)
+    }
+
+    /// A look at the connection itself, outside any step.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// Takes up what could not be had before.

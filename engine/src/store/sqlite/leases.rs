@@ -71,17 +71,22 @@ impl<'a, 'b> Leases<'a, 'b> {
         Ok(true)
     }
 
-    /// Frees a lease, at once or when it is due; whether it was still held.
-    pub(super) fn give_back(&mut self, held: Held, delay_us: u64) -> rusqlite::Result<bool> {
-        let Held { position, attempt } = held;
-        let (line, at, owner) = (self.step.line, int(position.0), self.owner.as_str());
+    /// Whether a lease is still held.
+    pub(super) fn is_held(&mut self, held: Held) -> rusqlite::Result<bool> {
         // The rows of those that have ended are still there, and would count as held.
         self.close()?;
-        let is_held = self
-            .step
-            .prepare(sql!("complete.sql", "held"))?
-            .exists(params![line, at, owner, attempt.0])?;
-        if !is_held {
+        self.step.prepare(sql!("complete.sql", "held"))?.exists(params![
+            self.step.line,
+            int(held.position.0),
+            self.owner.as_str(),
+            held.attempt.0
+        ])
+    }
+
+    /// Frees a lease, at once or when it is due; whether it was still held.
+    pub(super) fn give_back(&mut self, held: Held, delay_us: u64) -> rusqlite::Result<bool> {
+        let (line, at) = (self.step.line, int(held.position.0));
+        if !self.is_held(held)? {
             return Ok(false);
         }
         self.take(held);

@@ -72,6 +72,11 @@ impl<'a> Step<'a> {
         Self { line, now, connection }
     }
 
+    /// What a handler's effect works on.
+    pub(super) fn connection(&self) -> &'a Connection {
+        self.connection
+    }
+
     pub(super) fn prepare(&self, statement: &'static str) -> rusqlite::Result<CachedStatement<'a>> {
         self.connection.prepare_cached(statement)
     }
