@@ -8,10 +8,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 mod chaos;
 mod keep;
 mod measure;
+mod order;
 
 pub(crate) use chaos::{Chaos, Fault, Fsync, Serve};
 pub(crate) use keep::Stays;
 pub(crate) use measure::{Ground, Latency, Limit, Part, PartRole, Scale, Series, ServeRedis, Services, Throughput};
+pub(crate) use order::{OrderName, Ordering, PerKey};
 
 /// Messages processed in parallel across processes, delivered in total order, each exactly once.
 #[derive(Debug, Parser)]
@@ -164,6 +166,8 @@ pub(crate) struct Service {
     /// The same of outputs that nobody has received yet: with a limit the oldest of them are LOST [default: all]
     #[arg(long, value_name = "LIMIT")]
     pub(crate) keep_output: Option<Stays>,
+    #[command(flatten)]
+    pub(crate) ordering: Ordering,
     /// End when standard input does
     #[arg(long, hide = true)]
     pub(crate) tied: bool,

@@ -6,14 +6,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use conga::core::message::Format;
 use conga::core::partition::{Keep, Limits};
+use conga::core::shape::{Order, Shape};
 use conga::ledger::LedgerUrl;
 use conga::line::Line;
 use conga::process::ProcessorOptions;
 use conga::sequence::SequencerOptions;
-use conga::store::{OpenOptions, SharedStore, StoreUrl};
+use conga::store::{OpenOptions, SharedStore, StoreError, StoreUrl};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Common, Delivery, InputFormat, OnDead, Service, Stays, duration};
+use crate::args::{Common, Delivery, InputFormat, OnDead, OrderName, PerKey, Service, Stays, duration};
 
 /// How long to wait before looking again for a store that is not there.
 pub(crate) const RETRY: Duration = Duration::from_millis(200);
@@ -49,6 +50,8 @@ struct File {
     keep_records: Option<Stays>,
     keep_dead: Option<Stays>,
     keep_output: Option<Stays>,
+    order: Option<OrderName>,
+    per_key: Option<PerKey>,
 }
 
 /// What every command works with.
@@ -91,6 +94,7 @@ impl Settings {
                 .or(file.delivery)
                 .map(Delivery::meant)
                 .unwrap_or_default(),
+            shape: None,
         };
         if options.replicas > 0 && !serves && !matches!(store, Some(StoreUrl::Redis(_))) {
             return Err(wrong(
@@ -187,6 +191,36 @@ impl Settings {
         }
     }
 
+    /// As [`Settings::open_patiently`], for a service, which may say what the line has to be.
+    pub(crate) async fn open_for(
+        &self,
+        service: &ServiceSettings,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Option<SharedStore>> {
+        loop {
+            let Some(store) = self.open_patiently(shutdown).await? else {
+                return Ok(None);
+            };
+            match self.settle(&store, service).await {
+                Err(error) if error.is::<StoreError>() => tracing::warn!(%error, "trying again"),
+                settled => return settled.map(|()| Some(store)),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = shutdown.cancelled() => return Ok(None),
+            }
+        }
+    }
+
+    /// Makes the line what the service was told that it is, if it is new.
+    pub(crate) async fn settle(&self, store: &SharedStore, service: &ServiceSettings) -> anyhow::Result<()> {
+        let Some(order) = service.order else { return Ok(()) };
+        match conga::store::settle(store, &self.line()?, Shape::of(order)).await {
+            Err(error) if !error.is_passing() => Err(wrong(error)),
+            settled => Ok(settled?),
+        }
+    }
+
     /// What a service was told, completed from the settings file.
     pub(crate) fn service(&self, given: &Service) -> anyhow::Result<ServiceSettings> {
         let file = &self.file;
@@ -226,7 +260,19 @@ impl Settings {
                 .unwrap_or(defaults.claim.limits.entry_bytes),
             ..defaults.claim.limits
         };
+        let order = given.ordering.or(file.order, file.per_key).meant().map_err(wrong)?;
+        if order.is_some_and(|order| order != Order::Total) {
+            return Err(wrong(
+                "--order key and --order none are not there yet: leave --order out",
+            ));
+        }
+        if order.is_some_and(|order| order != Order::Total) && self.options.delivery == conga::store::Delivery::Leader {
+            return Err(wrong(
+                "--delivery leader is for --order total: with another order the store delivers as soon as it may",
+            ));
+        }
         Ok(ServiceSettings {
+            order,
             handler: handler.map_or(Ok(HandlerSpec::ECHO), |text| text.parse())?,
             processor,
             transactions: given.transactions.or(file.transactions),
@@ -282,6 +328,8 @@ fn parse_duration(text: &str) -> anyhow::Result<Duration> {
 /// What a service works with.
 #[derive(Debug, Clone)]
 pub(crate) struct ServiceSettings {
+    /// What order the line has to keep; nothing: whatever it does.
+    pub(crate) order: Option<Order>,
     pub(crate) handler: HandlerSpec,
     pub(crate) processor: ProcessorOptions,
     /// How many at once, as it was asked for.

@@ -11,5 +11,6 @@ pub mod message;
 pub mod partition;
 pub mod retry;
 pub mod sequencer;
+pub mod shape;
 pub mod term;
 pub mod time;

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crate::lease::{Attempt, Lease, OwnerId};
 use crate::lifecycle::State;
 use crate::message::{Entry, Id, Position, Record};
+use crate::shape::Shape;
 use crate::time::Micros;
 use campaign::Seat;
 
@@ -28,6 +29,7 @@ mod keep;
 mod receive;
 mod renew;
 mod send;
+mod shape;
 mod status;
 
 pub use browse::{Page, Row, Shelf, finish_processed, write_dead_letter};
@@ -72,6 +74,8 @@ pub struct Partition {
     grace: Grace,
     /// What was last asked for.
     keep: Option<Keep>,
+    /// What it is, where that was set.
+    shape: Option<Shape>,
 }
 
 /// Where a claimed message is.
@@ -142,6 +146,7 @@ impl Default for Partition {
             told: Micros::default(),
             grace: Grace::default(),
             keep: None,
+            shape: None,
         }
     }
 }

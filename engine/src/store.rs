@@ -1,4 +1,4 @@
-//! The store: where a partition of a line lives. Ten verbs, each one atomic step.
+//! The store: where a partition of a line lives. Eleven verbs, each one atomic step.
 //!
 //! # The laws
 //! Every store keeps these; `tests/contract` holds each of them to the reference, [`conga_core::partition`].
@@ -49,6 +49,7 @@ use conga_core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Keep,
     Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
+use conga_core::shape::Shape;
 use conga_core::term::Campaign;
 
 use crate::wake::Wakes;
@@ -60,7 +61,7 @@ pub mod redis;
 pub mod sqlite;
 
 pub use error::StoreError;
-pub use open::{BadStoreUrl, OpenOptions, StoreUrl, erase, open, open_with};
+pub use open::{BadStoreUrl, OpenOptions, StoreUrl, erase, open, open_with, settle};
 
 /// What a verb answers.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -121,6 +122,10 @@ pub trait Store: Debug + Send + Sync {
     /// A page of the system of record or of the dead letters: the first one, or the one that [`Page::next`] named.
     /// Changes nothing.
     async fn browse(&self, shelf: Shelf, from: Option<&str>) -> Result<Page>;
+
+    /// What the line is: as it was set by whoever wished first, or nothing, if nobody did yet and nothing was handed out. A
+    /// wish counts only where [`Shape::settle`] lets it, so who wished has to compare.
+    async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>>;
 
     /// How much stays where nobody says otherwise: everything, where there is room for it.
     fn keeps(&self) -> Keep {

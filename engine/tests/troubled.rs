@@ -16,6 +16,7 @@ use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits,
     Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
+use conga::core::shape::Shape;
 use conga::core::term::Campaign;
 use conga::process::{Handler, HandlerError, Message, Processor, ProcessorOptions, sleep};
 use conga::sequence::{Sequencer, SequencerOptions};
@@ -152,6 +153,10 @@ impl Store for Troubled {
 
     async fn browse(&self, shelf: Shelf, from: Option<&str>) -> Result<Page> {
         self.inner.browse(shelf, from).await
+    }
+
+    async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
+        self.inner.shape(wanted).await
     }
 
     fn wakes(&self) -> &Wakes {

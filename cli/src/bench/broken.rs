@@ -12,6 +12,7 @@ use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
     Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
+use conga::core::shape::Shape;
 use conga::core::term::Campaign;
 use conga::deliver::position_of;
 use conga::store::{Result, SharedStore, Store};
@@ -235,6 +236,10 @@ impl Store for Broken {
             _ => {}
         }
         Ok(page)
+    }
+
+    async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
+        self.inner.shape(wanted).await
     }
 
     fn wakes(&self) -> &Wakes {

@@ -55,6 +55,9 @@ pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool>
     let record = pipe.job.as_ref().map_or(Ok(LedgerUrl::Store), |_| settings.record())?;
     let mut sink = Sink::open(pipe.output.as_deref())?;
     let mut service = settings.service(&pipe.service)?;
+    if service.order.is_some() {
+        return Err(wrong("`conga pipe` keeps the order of its lines: leave --order out"));
+    }
     let hands = Hands::open(&service, &record, &line, &store).await?;
     // Each line of the input has its line in the output, whatever becomes of it.
     service.processor.mark_dead = true;

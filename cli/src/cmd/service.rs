@@ -14,7 +14,7 @@ use crate::{signal, text};
 /// `conga process`.
 pub(crate) async fn process(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
     let (service, shutdown) = prepare(settings, given)?;
-    let Some(store) = settings.open_patiently(&shutdown).await? else {
+    let Some(store) = settings.open_for(&service, &shutdown).await? else {
         return Ok(true);
     };
     let Some(hands) = Hands::open_patiently(settings, &service, &store, &shutdown).await? else {
@@ -29,7 +29,7 @@ pub(crate) async fn process(settings: &Settings, given: &Service) -> anyhow::Res
 /// `conga sequence`.
 pub(crate) async fn sequence(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
     let (service, shutdown) = prepare(settings, given)?;
-    let Some(store) = settings.open_patiently(&shutdown).await? else {
+    let Some(store) = settings.open_for(&service, &shutdown).await? else {
         return Ok(true);
     };
     let sequencer = Sequencer::new(store, service.sequencer);
@@ -41,7 +41,7 @@ pub(crate) async fn sequence(settings: &Settings, given: &Service) -> anyhow::Re
 /// `conga run`.
 pub(crate) async fn run(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
     let (service, shutdown) = prepare(settings, given)?;
-    let Some(store) = settings.open_patiently(&shutdown).await? else {
+    let Some(store) = settings.open_for(&service, &shutdown).await? else {
         return Ok(true);
     };
     let Some(hands) = Hands::open_patiently(settings, &service, &store, &shutdown).await? else {

@@ -9,6 +9,7 @@ use conga_core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
     Page, Partition, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
+use conga_core::shape::Shape;
 use conga_core::term::Campaign;
 
 use super::{Delivery, Result, Store};
@@ -138,6 +139,10 @@ impl Store for MemoryStore {
 
     async fn browse(&self, shelf: Shelf, _from: Option<&str>) -> Result<Page> {
         Ok(self.partition().browse(shelf))
+    }
+
+    async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
+        Ok(self.partition().shape(wanted))
     }
 
     fn wakes(&self) -> &Wakes {

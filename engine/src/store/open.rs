@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use conga_core::partition::Keep;
+use conga_core::shape::Shape;
 
 use super::redis::{self, RedisOptions, RedisStore};
 use super::sqlite::{SqliteOptions, SqliteStore};
@@ -80,6 +81,8 @@ pub struct OpenOptions {
     pub replicas: usize,
     /// Who delivers.
     pub delivery: Delivery,
+    /// What the line has to be. A new line becomes that; nothing: whatever it is.
+    pub shape: Option<Shape>,
 }
 
 /// Opens `line` in the store at `url`; makes it, if it is new.
@@ -97,11 +100,38 @@ pub async fn open(url: &StoreUrl, line: &Line) -> Result<SharedStore> {
 /// As [`open`], with options.
 ///
 /// # Errors
-/// As [`open`]; [`super::StoreError::Broken`] also for an option that this kind of store can't keep.
+/// As [`open`]; [`super::StoreError::Broken`] also for an option that this kind of store can't keep, and for a line of
+/// another shape.
 ///
 /// # Cancellation
 /// As [`open`].
 pub async fn open_with(url: &StoreUrl, line: &Line, options: &OpenOptions) -> Result<SharedStore> {
+    let store = open_any(url, line, options).await?;
+    if let Some(wanted) = options.shape {
+        settle(&store, line, wanted).await?;
+    }
+    Ok(store)
+}
+
+/// Makes a new line what is wanted, and refuses a line that is something else.
+///
+/// # Errors
+/// [`super::StoreError::Broken`] for a line of another shape, else as [`super::Store::shape`].
+///
+/// # Cancellation
+/// The line has the shape then, or not; it can be said again.
+pub async fn settle(store: &SharedStore, line: &Line, wanted: Shape) -> Result<()> {
+    let shape = store.shape(Some(wanted)).await?.unwrap_or_default();
+    if shape == wanted {
+        return Ok(());
+    }
+    Err(StoreError::Broken(format!(
+        "the line {line} is `{shape}`, not `{wanted}`, and stays what it was first: say `{shape}` or nothing about it, or give \
+         another line with --line NAME"
+    )))
+}
+
+async fn open_any(url: &StoreUrl, line: &Line, options: &OpenOptions) -> Result<SharedStore> {
     Ok(match url {
         StoreUrl::Sqlite(_) if options.replicas > 0 => {
             return Err(StoreError::Broken(

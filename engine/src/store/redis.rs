@@ -31,6 +31,7 @@ use conga_core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Keep, Limit,
     Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
+use conga_core::shape::Shape;
 use conga_core::term::Campaign;
 
 use self::connection::Connection;
@@ -69,6 +70,7 @@ mod reply;
 mod resolver;
 mod script;
 mod send;
+mod shape;
 mod slot;
 mod status;
 mod target;
@@ -377,6 +379,10 @@ impl Store for RedisStore {
     #[expect(clippy::similar_names, reason = "the trait's names")]
     async fn browse(&self, shelf: Shelf, from: Option<&str>) -> Result<Page> {
         self.read_page(shelf, from).await
+    }
+
+    async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
+        self.read_shape(wanted).await
     }
 
     fn keeps(&self) -> Keep {

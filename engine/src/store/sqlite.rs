@@ -20,6 +20,7 @@ use conga_core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
     Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
+use conga_core::shape::Shape;
 use conga_core::term::Campaign;
 
 use self::database::Database;
@@ -52,6 +53,7 @@ mod receive;
 mod renew;
 mod script;
 mod send;
+mod shape;
 mod sql;
 mod status;
 mod step;
@@ -254,6 +256,10 @@ impl Store for SqliteStore {
 
     fn as_sqlite(&self) -> Option<&SqliteStore> {
         Some(self)
+    }
+
+    async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
+        self.worker.call(move |database| shape::shape(database, wanted)).await
     }
 
     fn wakes(&self) -> &Wakes {

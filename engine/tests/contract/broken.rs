@@ -11,6 +11,7 @@ use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Keep,
     Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Session, Shelf, Status,
 };
+use conga::core::shape::Shape;
 use conga::core::term::{Campaign, Reign, Role};
 use conga::store::memory::MemoryStore;
 use conga::store::{Delivery, Result, Store};
@@ -155,6 +156,10 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
                 .retain(|row| row.json.windows(11).any(|part| part == b"\"sequenced\""));
         }
         Ok(page)
+    }
+
+    async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
+        self.0.shape(wanted).await
     }
 
     fn wakes(&self) -> &Wakes {

@@ -22,6 +22,7 @@ mod receive;
 mod redis_server;
 mod renew;
 mod send;
+mod shape;
 
 use fixture::{Fixture, MemoryFixture, Opened, RedisFixture, SqliteFixture};
 
@@ -158,6 +159,13 @@ macro_rules! contract_suite {
                 garbage_is_buried_as_it_is,
                 odd_ids_keys_and_numbers,
                 every_payload_comes_out_as_it_went_in,
+            }
+            contract_suite! { @file $fixture, shape:
+                who_wishes_first_is_heard,
+                what_waits_has_no_order_yet,
+                what_waits_is_in_its_partition,
+                partitions_are_kept,
+                a_line_that_was_worked_at_is_total,
             }
             contract_suite! { @file $fixture, random:
                 histories,

@@ -12,6 +12,7 @@ use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Keep, Limits,
     Numbered, Processed, Ready, ReceiveRequest, Received, RenewRequest, Renewed, Row, Sent, Shelf, Status,
 };
+use conga::core::shape::Shape;
 use conga::core::term::{Campaign, Reign, Role, Term};
 use conga::core::time::Micros;
 use conga::store::memory::MemoryStore;
@@ -178,6 +179,13 @@ impl Pair {
         let should = self.reference.receive(&request).await;
         assert_eq!(is, should, "{} {request:?}", self.context);
         self.compare_status().await;
+        should.expect("the reference answers")
+    }
+
+    pub(crate) async fn shape(&self, wanted: Option<Shape>) -> Option<Shape> {
+        let is = self.store.shape(wanted).await;
+        let should = self.reference.shape(wanted).await;
+        assert_eq!(is, should, "{} shape {wanted:?}", self.context);
         should.expect("the reference answers")
     }
 

@@ -12,6 +12,7 @@ use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits,
     Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Row, Sent, Session, Shelf, Status,
 };
+use conga::core::shape::Shape;
 use conga::core::term::{Campaign, Reign, Role};
 use conga::deliver::position_of;
 use conga::store::memory::MemoryStore;
@@ -366,6 +367,10 @@ impl Store for Flawed {
             page.rows.pop();
         }
         Ok(page)
+    }
+
+    async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
+        self.inner.shape(wanted).await
     }
 
     fn wakes(&self) -> &Wakes {

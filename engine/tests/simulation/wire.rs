@@ -12,6 +12,7 @@ use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
     Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
+use conga::core::shape::Shape;
 use conga::core::term::Campaign;
 use conga::store::{Result, SharedStore, Store, StoreError};
 use conga::wake::Wakes;
@@ -390,6 +391,10 @@ impl Store for Connection {
 
     async fn browse(&self, shelf: Shelf, from: Option<&str>) -> Result<Page> {
         self.world.store.browse(shelf, from).await
+    }
+
+    async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
+        self.world.store.shape(wanted).await
     }
 
     fn wakes(&self) -> &Wakes {

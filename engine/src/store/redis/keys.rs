@@ -19,7 +19,7 @@ pub(super) struct Keys {
     /// of an owner; `full`: a claim has found the window full; and of the consumers `consumer_term`, `consumer_since`: when
     /// the latest became the active one, and `consumer`: its lock, `deadline_us|channel|owner`, the channel as in `alive`.
     /// What is not there has its initial value: 1, 1, 0. And of what stays, as `trim.lua` has it: `noted`, `gone`, `cut`,
-    /// `safe`, `below`, `until`, `keep`, `trimmed`.
+    /// `safe`, `below`, `until`, `keep`, `trimmed`. `shape`: what the line is, where that was set.
     pub(super) meta: String,
     /// string: what is claimed and not yet delivered, a ring of slots of 16 bytes by position, as `prelude.lua` has it.
     pub(super) flight: String,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use conga_core::lease::Attempt;
 use conga_core::message::{Body, Entry, Id, Payload, Position, Record};
+use conga_core::shape::{BadShape, Shape};
 use conga_core::time::Micros;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, Type, Value, ValueRef};
 use rusqlite::{Row, ToSql};
@@ -33,6 +34,14 @@ pub(super) fn micros_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Micros
 
 pub(super) fn attempt_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Attempt> {
     row.get(column).map(Attempt)
+}
+
+/// What the line is, where that was set.
+pub(super) fn shape_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Shape>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| text.parse())
+        .transpose()
+        .map_err(|error: BadShape| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
 }
 
 /// An entry from its size and, unless it is larger than the limit, its body.

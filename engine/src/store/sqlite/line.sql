@@ -2,7 +2,7 @@
 
 -- name: load
 SELECT head, next, last, cursor, term, lock_owner, lock_deadline, processed, output, recorded, dead, told, consumer_term,
-    consumer, consumer_deadline, consumer_since
+    consumer, consumer_deadline, consumer_since, shape
 FROM line WHERE line = ?1;
 
 -- name: number

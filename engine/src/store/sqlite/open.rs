@@ -13,13 +13,13 @@ use crate::store::{Result, StoreError};
 
 /// "cong": says in the file's header whose it is.
 const APPLICATION: i32 = 0x636f_6e67;
-const VERSION: i32 = 6;
+const VERSION: i32 = 7;
 
 /// How long another process may take to make a new file ours.
 const SETUP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What each version of the schema has beyond the one before it, from version 2 on.
-const UPGRADES: [&str; 5] = [
+const UPGRADES: [&str; 6] = [
     "ALTER TABLE line ADD COLUMN told INTEGER NOT NULL DEFAULT 0;",
     "ALTER TABLE processed RENAME TO processed_before;
      CREATE TABLE processed (line INTEGER NOT NULL, position INTEGER NOT NULL, cursor INTEGER NOT NULL, record INTEGER,
@@ -50,6 +50,7 @@ const UPGRADES: [&str; 5] = [
      ALTER TABLE dead ADD COLUMN cursor INTEGER NOT NULL DEFAULT 0;
      CREATE INDEX dead_cursor ON dead (line, cursor);
      CREATE INDEX record_position ON record (line, position);",
+    "ALTER TABLE line ADD COLUMN shape TEXT;",
 ];
 
 /// Whose a file is.

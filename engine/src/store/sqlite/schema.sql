@@ -1,4 +1,4 @@
--- Schema version 6. Several lines live in one file; every table carries the line's number. Datetimes are integers:
+-- Schema version 7. Several lines live in one file; every table carries the line's number. Datetimes are integers:
 -- microseconds since 1970, UTC. The view `records` writes them as text.
 -- `place` is the line's number times 2^48, and the position: one integer is SQLite's own key of a row, and appending and
 -- finding by it costs half of what a key of two columns does.
@@ -26,7 +26,8 @@ CREATE TABLE line (
     keep TEXT,                            -- how much stays, as a processor has last told
     safe INTEGER NOT NULL DEFAULT 1,      -- the grace period of records, as core's `partition/keep.rs` has it
     below INTEGER NOT NULL DEFAULT 1,
-    until INTEGER NOT NULL DEFAULT 1
+    until INTEGER NOT NULL DEFAULT 1,
+    shape TEXT                            -- what the line is, as core's `shape.rs` writes it, where that was set
 ) STRICT;
 
 -- What producers sent, until it is delivered.

@@ -3,11 +3,12 @@
 use conga_core::lease::OwnerId;
 use conga_core::message::Position;
 use conga_core::partition::{SET_BACK_US, TELL_EVERY_US};
+use conga_core::shape::Shape;
 use conga_core::term::{Lock, Reign, Role, Term};
 use conga_core::time::Micros;
 use rusqlite::{CachedStatement, Connection};
 
-use super::convert::{int, micros_at, position_at, uint_at};
+use super::convert::{int, micros_at, position_at, shape_at, uint_at};
 use super::sql::sql;
 
 /// Of a place, what is the position's: 280 trillion of them, in each of 32,767 lines.
@@ -41,6 +42,8 @@ pub(super) struct LineRow {
     pub(super) consumer: Option<Lock>,
     pub(super) consumer_term: Term,
     pub(super) consumer_since: Micros,
+    /// What it is, where that was set.
+    pub(super) shape: Option<Shape>,
 }
 
 impl LineRow {
@@ -118,6 +121,7 @@ impl<'a> Step<'a> {
                 consumer: lock(consumer, consumer_deadline),
                 consumer_term: uint_at(row, 12).map(Term)?,
                 consumer_since: micros_at(row, 15)?,
+                shape: shape_at(row, 16)?,
             })
         })
     }

@@ -38,7 +38,8 @@ async fn another_programs_database_and_a_newer_one_are_left_untouched() {
 }
 
 /// What each version of the schema has beyond the one before it, taken back: from the latest to the first.
-const DOWNGRADES: [&str; 5] = [
+const DOWNGRADES: [&str; 6] = [
+    "ALTER TABLE line DROP COLUMN shape;",
     "DROP INDEX record_position; DROP INDEX dead_cursor; ALTER TABLE dead DROP COLUMN cursor;
      ALTER TABLE line DROP COLUMN keep; ALTER TABLE line DROP COLUMN safe; ALTER TABLE line DROP COLUMN below;
      ALTER TABLE line DROP COLUMN until;",
@@ -75,7 +76,7 @@ async fn a_file_of_an_older_version_is_brought_up_to_date() {
         let store = rig.open().await;
         store.send(&[Bytes::from_static(b"a")], None).await.unwrap();
         drop(store);
-        let old = DOWNGRADES[..versions].concat() + &format!("PRAGMA user_version = {}", 6 - versions);
+        let old = DOWNGRADES[..versions].concat() + &format!("PRAGMA user_version = {}", 7 - versions);
         Connection::open(rig.path()).unwrap().execute_batch(&old).unwrap();
         assert_ne!(schema_of(&rig), schema_of(&new));
         let all = (0..4).map(|_| rig.open_line("orders", SqliteOptions::default()));
@@ -83,8 +84,8 @@ async fn a_file_of_an_older_version_is_brought_up_to_date() {
             store.unwrap();
         }
         assert_eq!(rig.open().await.status().await.unwrap().waiting, 1);
-        assert_eq!(rig.count("SELECT user_version FROM pragma_user_version"), 6);
-        assert_eq!(schema_of(&rig), schema_of(&new), "from version {}", 6 - versions);
+        assert_eq!(rig.count("SELECT user_version FROM pragma_user_version"), 7);
+        assert_eq!(schema_of(&rig), schema_of(&new), "from version {}", 7 - versions);
     }
 }
 
