@@ -251,6 +251,9 @@ pub(crate) struct Verify {
     /// How many must have come out
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
+    /// The order that the line keeps: of all, of the messages of each key, or none [default: total]
+    #[arg(long, value_enum, value_name = "ORDER")]
+    pub(crate) order: Option<OrderName>,
     /// Positions may be missing: after duplicates, skipped dead letters, or in a part of an output
     #[arg(long)]
     pub(crate) gaps: bool,

@@ -261,11 +261,6 @@ impl Settings {
             ..defaults.claim.limits
         };
         let order = given.ordering.or(file.order, file.per_key).meant().map_err(wrong)?;
-        if order.is_some_and(|order| order != Order::Total) {
-            return Err(wrong(
-                "--order key and --order none are not there yet: leave --order out",
-            ));
-        }
         if order.is_some_and(|order| order != Order::Total) && self.options.delivery == conga::store::Delivery::Leader {
             return Err(wrong(
                 "--delivery leader is for --order total: with another order the store delivers as soon as it may",

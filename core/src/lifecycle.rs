@@ -5,6 +5,8 @@
 pub enum State {
     /// In the input, not yet claimed; or claimed once and free again.
     Waiting,
+    /// Passed over by a claim, because an earlier message of its key is not done yet.
+    Parked,
     /// Failed for now: waits for its next attempt to be due.
     Delayed,
     /// Held by a processor.
@@ -13,14 +15,16 @@ pub enum State {
     Processed,
     /// Failed for good; its tombstone waits for its turn.
     Dead,
-    /// Past the head: written to the output (or, as a duplicate or a skipped dead letter, passed over).
+    /// Written to the output (or, as a duplicate or a skipped dead letter, passed over). Where not all messages keep their
+    /// order, it may still stand beyond the head.
     Delivered,
 }
 
 impl State {
     /// All states, in the order in which a message meets them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Waiting,
+        Self::Parked,
         Self::Delayed,
         Self::Leased,
         Self::Processed,
@@ -30,15 +34,16 @@ impl State {
 
     /// Whether the one step from here to `next` is legal.
     pub fn may_become(self, next: Self) -> bool {
-        use State::{Dead, Delayed, Delivered, Leased, Processed, Waiting};
+        use State::{Dead, Delayed, Delivered, Leased, Parked, Processed, Waiting};
         matches!(
             (self, next),
             // claimed
-            (Waiting, Leased)
+            // claimed; behind another of its key
+            (Waiting, Leased | Parked)
+                // and no longer behind it; due again
+                | (Parked | Delayed, Waiting)
                 // completed; failed for good; failed for now; its owner is gone
                 | (Leased, Processed | Dead | Delayed | Waiting)
-                // due again
-                | (Delayed, Waiting)
                 // its turn came
                 | (Processed | Dead, Delivered)
         )
@@ -53,7 +58,11 @@ mod tests {
     fn nothing_leaves_delivered_and_nothing_skips_the_lease() {
         for next in State::ALL {
             assert!(!State::Delivered.may_become(next));
-            assert_eq!(State::Waiting.may_become(next), next == State::Leased);
+            assert_eq!(
+                State::Waiting.may_become(next),
+                matches!(next, State::Leased | State::Parked)
+            );
+            assert_eq!(State::Parked.may_become(next), next == State::Waiting);
         }
     }
 

@@ -5,11 +5,13 @@ use std::fmt;
 use bytes::Bytes;
 
 mod input;
+mod key;
 mod output;
 mod payload;
 mod record;
 
 pub use input::{Format, Input, Reject, identify, parse};
+pub use key::key_of;
 pub use output::{NotAnOutput, Output};
 pub use payload::{NotJson, Payload};
 pub use record::{Body, Record, finish, write_open, write_string};

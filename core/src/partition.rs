@@ -18,6 +18,7 @@ use crate::message::{Entry, Id, Position, Record};
 use crate::shape::Shape;
 use crate::time::Micros;
 use campaign::Seat;
+use in_place::Queues;
 
 mod browse;
 mod campaign;
@@ -25,6 +26,7 @@ mod claim;
 mod clock;
 mod complete;
 mod emit;
+mod in_place;
 mod keep;
 mod receive;
 mod renew;
@@ -38,8 +40,9 @@ pub use claim::{Claim, ClaimRequest, Limits};
 pub use clock::{SET_BACK_US, TELL_EVERY_US};
 pub use complete::{Completed, Completion};
 pub use emit::{Cursor, EmitRequest, Emitted, Followed, Processed, Ready, Turn};
+pub use in_place::{PASS_MOST, REACH};
 pub use keep::{Grace, Keep, Limit, Oldest, TRIM_MOST};
-pub use receive::{ReceiveRequest, Received};
+pub use receive::{ACKNOWLEDGE_WITHIN, ReceiveRequest, Received};
 pub use renew::{RenewRequest, Renewed};
 pub use send::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, ProducerId, Sent, Session};
 pub use status::{Blocker, Status};
@@ -51,7 +54,7 @@ pub struct Partition {
     entries: VecDeque<Bytes>,
     head: Position,
     next: Position,
-    /// Every claimed position that is not yet delivered: exactly those from head to next.
+    /// Every claimed position from the head on: exactly those from head to next.
     flights: BTreeMap<Position, Flight>,
     /// Those of them that are free to be claimed again.
     free: BTreeSet<Position>,
@@ -64,6 +67,8 @@ pub struct Partition {
     records: BTreeMap<Id, Stored>,
     /// Those of them that are delivered, in their order: where, and when.
     delivered: VecDeque<(Position, Micros, Id)>,
+    /// Where not all messages keep their order.
+    queues: Queues,
     processed: BTreeMap<Cursor, (Position, Turn)>,
     last_cursor: u64,
     /// With the time of their delivery.
@@ -91,6 +96,10 @@ enum Flight {
     },
     Processed,
     Dead,
+    /// Passed over: an earlier message of its key is not done.
+    Parked,
+    /// Delivered before the head has come to it.
+    Delivered,
 }
 
 impl Flight {
@@ -101,6 +110,8 @@ impl Flight {
             Self::Delayed { .. } => State::Delayed,
             Self::Processed => State::Processed,
             Self::Dead => State::Dead,
+            Self::Parked => State::Parked,
+            Self::Delivered => State::Delivered,
         }
     }
 }
@@ -139,6 +150,7 @@ impl Default for Partition {
             producers: BTreeMap::new(),
             records: BTreeMap::new(),
             delivered: VecDeque::new(),
+            queues: Queues::default(),
             processed: BTreeMap::new(),
             last_cursor: 0,
             outputs: VecDeque::new(),

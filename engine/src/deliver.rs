@@ -36,6 +36,8 @@ pub struct Batch {
     last: Option<Position>,
     /// What tells each of them from all others.
     identities: Vec<Option<u64>>,
+    /// Batches are numbered as they are handed out: the positions of outputs need not ascend.
+    number: u64,
 }
 
 /// Reads a line's output. Of all consumers of a line one is active at a time, and the others stand by: when it ends, dies
@@ -49,8 +51,10 @@ pub struct Consumer {
     owner: OwnerId,
     seat: Option<Seat>,
     hints: Listener,
-    /// Acknowledged here, and not known to be so in the store.
-    written: Option<Position>,
+    /// Acknowledged here, and not known to be so in the store: the last output of a batch, and the batch's number.
+    written: Option<Written>,
+    /// The number of the last batch.
+    number: u64,
     acknowledged: Acknowledged,
     /// How many outputs are asked for at once: as many as their sizes so far let fit into [`BATCH_BYTES`].
     fits: usize,
@@ -71,6 +75,20 @@ pub fn position_of(output: &[u8]) -> Option<Position> {
     std::str::from_utf8(&digits[..end]).ok()?.parse().ok().map(Position)
 }
 
+/// What was acknowledged last. Of two the later one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Written {
+    number: u64,
+    last: Position,
+}
+
+impl Batch {
+    fn written(&self) -> Option<Written> {
+        let number = self.number;
+        self.last.map(|last| Written { number, last })
+    }
+}
+
 impl Consumer {
     /// A consumer of the line that `store` was opened for.
     pub fn new(store: SharedStore) -> Self {
@@ -81,6 +99,7 @@ impl Consumer {
             owner: OwnerId::new(random.name("consumer")),
             seat: None,
             written: None,
+            number: 0,
             acknowledged: Acknowledged::default(),
             fits: FIRST,
             pace: Pace::new(),
@@ -182,12 +201,12 @@ impl Consumer {
                 "what was acknowledged is there still: the store has come back older than it was, or another consumer was \
                  the active one before it was told; it is taken off again"
             );
-            self.written = batch.last;
+            self.written = batch.written();
         }
     }
 
     async fn ask(&mut self, reign: &Reign, max: usize) -> Result<Option<Batch>> {
-        let (store, acknowledge) = (self.store.clone(), self.written);
+        let (store, acknowledge) = (self.store.clone(), self.written.map(|written| written.last));
         // Not a `Cell`: a consumer has to run in a spawned task too.
         let fits = AtomicUsize::new(self.fits);
         let fitting = || fits.load(Ordering::Relaxed);
@@ -211,9 +230,11 @@ impl Consumer {
         let largest = outputs.iter().map(Bytes::len).max();
         self.fits = largest.map_or(fitting(), |bytes| (BATCH_BYTES / bytes.max(1)).clamp(1, MOST));
         let last = outputs.last().and_then(|output| position_of(output));
+        self.number += 1;
         Ok(Some(Batch {
             outputs,
             last,
+            number: self.number,
             ..Batch::default()
         }))
     }
@@ -221,7 +242,7 @@ impl Consumer {
     /// Says that a batch is written down. The store hears of it with the next call of [`Consumer::next`], or by
     /// [`Consumer::finish`].
     pub fn acknowledge(&mut self, batch: &Batch) {
-        self.written = self.written.max(batch.last);
+        self.written = self.written.max(batch.written());
         self.acknowledged.add(&batch.identities);
     }
 
@@ -234,7 +255,7 @@ impl Consumer {
         let Some(mut seat) = self.seat.take() else {
             return Ok(());
         };
-        while let Some(written) = self.written {
+        while let Some(Written { last: written, .. }) = self.written {
             let Some(reign) = seat.reign_soon().await? else {
                 let other = seat
                     .other()

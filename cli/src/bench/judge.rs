@@ -1,13 +1,14 @@
 //! The verdict on a run: lost, duplicated, reordered, counted from what came out and from the record.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 
 use bytes::Bytes;
 use conga::core::invariant::{Event, Violation, duplicate, loss, order};
 use conga::core::lease::Attempt;
 use conga::core::message::{Body, Id, NotAnOutput, Output, Payload, Position, Record, write_open};
 use conga::core::partition::Shelf;
+use conga::core::shape::Order;
 use conga::core::time::Micros;
 use conga::ledger::SharedLedger;
 use conga::record::Rows;
@@ -59,6 +60,7 @@ pub(crate) struct Came {
     pub(crate) id: Id,
     pub(crate) attempts: u32,
     pub(crate) dead: bool,
+    key: Option<u64>,
     at: Micros,
     line: u64,
     payload: u64,
@@ -89,6 +91,7 @@ impl Digest {
             id: output.record.id.clone(),
             attempts: output.record.attempts.0,
             dead,
+            key: output.record.key.as_ref().map(|key| self.of(key.as_bytes())),
             at: output.sequenced.unwrap_or_default(),
             line: self.of(line),
             payload,
@@ -130,8 +133,9 @@ pub(crate) fn sent(ids: &[String]) -> impl Iterator<Item = Event> {
     })
 }
 
-/// Judges a history of what was sent, recorded and delivered.
-pub(crate) fn judge(history: &[Event]) -> Verdict {
+/// Judges a history of what was sent, recorded and delivered, by the order that its line keeps; `key_of` tells the key of a
+/// position.
+pub(crate) fn judge<K: Eq + Hash>(history: &[Event], order: Order, key_of: impl Fn(Position) -> Option<K>) -> Verdict {
     let mut verdict = Verdict::default();
     for event in history {
         match event {
@@ -146,7 +150,12 @@ pub(crate) fn judge(history: &[Event]) -> Verdict {
     let count = loss::count(history);
     verdict.sent = count.sent;
     verdict.lost = count.lost;
-    let (reordered, duplicated) = (order::check(history), duplicate::check(history));
+    let reordered = match order {
+        Order::Total => order::check(history),
+        Order::Key { .. } => order::check_by(history, |position, _| key_of(position)),
+        Order::None => Vec::new(),
+    };
+    let duplicated = duplicate::check(history);
     verdict.reordered = reordered.len() as u64;
     verdict.duplicated = duplicated.len() as u64;
     for violations in [&reordered, &duplicated, &loss::check(history)] {
@@ -200,7 +209,12 @@ pub(crate) async fn judge_came(
         id: id.clone(),
         position: *position,
     }));
-    let mut verdict = judge(&history);
+    let order = store.shape(None).await?.unwrap_or_default().order;
+    let keys: HashMap<Position, u64> = came
+        .iter()
+        .filter_map(|came| Some((came.position, came.key?)))
+        .collect();
+    let mut verdict = judge(&history, order, |position| keys.get(&position).copied());
     verdict.records.get_or_insert(0);
     for came in came.iter().filter(|came| !came.dead) {
         if records.get(&came.id).map(|(_, line)| *line) != Some(came.line) {
@@ -230,9 +244,15 @@ mod tests {
         }
     }
 
-    fn run(events: &[Event]) -> Verdict {
+    fn run_in(order: Order, events: &[Event]) -> Verdict {
         let ids: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
-        judge(&sent(&ids).chain(events.iter().cloned()).collect::<Vec<_>>())
+        let history: Vec<_> = sent(&ids).chain(events.iter().cloned()).collect();
+        // Positions 1 and 3 have a key in common.
+        judge(&history, order, |position| (position.0 != 2).then_some("k"))
+    }
+
+    fn run(events: &[Event]) -> Verdict {
+        run_in(Order::Total, events)
     }
 
     #[test]
@@ -245,6 +265,20 @@ mod tests {
         assert_eq!((doubled.duplicated, doubled.passed()), (1, false));
         let reordered = run(&[came(2, "b"), came(1, "a"), came(3, "c")]);
         assert_eq!((reordered.reordered, reordered.passed()), (1, false));
-        assert!(!judge(&[]).passed(), "nothing was sent, so nothing was shown");
+        let nothing = judge(&[], Order::Total, |_| None::<u64>);
+        assert!(!nothing.passed(), "nothing was sent, so nothing was shown");
+    }
+
+    #[test]
+    fn a_run_is_judged_by_the_order_of_its_line() {
+        let (key, none) = (Order::Key { serial: true }, Order::None);
+        let passed = |order, positions: [(u64, &str); 3]| {
+            run_in(order, &positions.map(|(position, id)| came(position, id))).passed()
+        };
+        let between_keys = [(2, "b"), (1, "a"), (3, "c")];
+        let within_a_key = [(3, "c"), (1, "a"), (2, "b")];
+        assert!(passed(key, between_keys) && !passed(key, within_a_key));
+        assert!(passed(none, between_keys) && passed(none, within_a_key));
+        assert!(!passed(none, [(3, "c"), (3, "c"), (2, "b")]), "lost and doubled");
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use conga::core::partition::{Blocker, Limit, Status};
+use conga::core::shape::Shape;
 use conga::core::time::Micros;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -19,11 +20,17 @@ pub(crate) async fn run(settings: &Settings, given: args::Status) -> anyhow::Res
     let mut before: Option<Status> = None;
     loop {
         let status = store.status().await?;
+        let shape = store.shape(None).await?;
         let rates = before.as_ref().map(|before| Rates::between(before, &status));
         if settings.json {
-            println!("{}", to_json(line.name(), &status, rates.as_ref()));
+            let mut value = to_json(line.name(), &status, rates.as_ref());
+            value["order"] = shape.map(|shape| shape.to_string()).into();
+            println!("{value}");
         } else {
             print!("{}", to_text(line.name(), &status, rates.as_ref()));
+            if let Some(shape) = shape.filter(|shape| *shape != Shape::TOTAL) {
+                println!("  order       {shape}");
+            }
         }
         if !given.watch || !pause(&shutdown).await {
             return Ok(true);

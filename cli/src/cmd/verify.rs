@@ -1,5 +1,6 @@
 //! `conga verify`: an output, checked.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
@@ -7,12 +8,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use conga::core::invariant::Event;
 use conga::core::message::{Entry, Format, Id, Output, Position, parse};
+use conga::core::shape::Order;
 use conga::core::time::Micros;
 use conga::ledger::postgres::PostgresLedger;
 use conga::ledger::{LedgerUrl, SharedLedger};
 
 use super::bench::verdict_text;
-use crate::args::Verify;
+use crate::args::{OrderName, Verify};
 use crate::bench::judge::{Digest, delivered, judge};
 use crate::bench::table;
 use crate::settings::{Settings, wrong};
@@ -36,7 +38,12 @@ pub(crate) async fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<
             .collect(),
     };
     history.extend(delivered(&outputs));
-    let mut verdict = judge(&history);
+    let keys: HashMap<Position, &str> = outputs
+        .iter()
+        .filter_map(|output| Some((output.record.position, output.record.key.as_deref()?)))
+        .collect();
+    let order = verify.order.map_or(Order::Total, OrderName::plain);
+    let mut verdict = judge(&history, order, |position| keys.get(&position).copied());
     if verify.sent.is_none() {
         let missing = if verify.gaps { Vec::new() } else { gaps(&outputs) };
         verdict.lost += missing.iter().map(|gap| gap.1 - gap.0 + 1).sum::<u64>();

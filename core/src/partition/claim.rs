@@ -1,6 +1,6 @@
 //! Claim (law 1): first what is free again, lowest position first, then new messages from the input.
 
-use super::{Flight, Partition};
+use super::{Flight, PASS_MOST, Partition};
 use crate::lease::{Attempt, Lease, OwnerId};
 use crate::message::{Entry, Position};
 use crate::time::Micros;
@@ -32,7 +32,8 @@ pub struct ClaimRequest {
     pub max: usize,
     /// How long the owner is taken to be alive from now, in microseconds; 0 counts as 1.
     pub lease_us: u64,
-    /// New messages are handed out below head + window.
+    /// New messages are handed out as long as fewer than so many are claimed and not yet delivered: in total order below head
+    /// + window.
     pub window: u64,
     /// How large the answer may be.
     pub limits: Limits,
@@ -59,9 +60,12 @@ impl Partition {
         self.owners.insert(request.owner.clone(), deadline);
         self.free_the_expired(now);
         let mut claims = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut passed) = (0, 0);
         while claims.len() < request.max && bytes < request.limits.total_bytes {
-            let Some((position, attempt)) = self.free_again().or_else(|| self.take_next(request.window)) else {
+            let Some((position, attempt)) = self
+                .free_again()
+                .or_else(|| self.take_next(request.window, &mut passed))
+            else {
                 break;
             };
             let Some(entry) = self.entry(position, request.limits.entry_bytes) else {
@@ -119,12 +123,19 @@ impl Partition {
         }
     }
 
-    fn take_next(&mut self, window: u64) -> Option<(Position, Attempt)> {
-        let position = self.next;
-        if position.past(self.head) >= window || self.raw(position).is_none() {
-            return None;
+    /// Takes the next message that nothing holds back. `passed` counts what was passed over.
+    fn take_next(&mut self, window: u64, passed: &mut usize) -> Option<(Position, Attempt)> {
+        loop {
+            let position = self.next;
+            if *passed >= PASS_MOST || !self.has_room(window) || self.raw(position).is_none() {
+                return None;
+            }
+            self.next = position.next();
+            if !self.queue(position) {
+                return Some((position, Attempt(1)));
+            }
+            self.put(position, Flight::Parked);
+            *passed += 1;
         }
-        self.next = position.next();
-        Some((position, Attempt(1)))
     }
 }

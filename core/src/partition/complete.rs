@@ -84,7 +84,7 @@ impl Partition {
                 } else {
                     Turn::Nothing
                 };
-                self.append(held.position, turn);
+                self.append(now, held.position, turn);
             }
             Completion::Retry { delay_us: 0, .. } => self.put(held.position, Flight::Free(held.attempt)),
             Completion::Retry { delay_us, .. } => {
@@ -103,19 +103,22 @@ impl Partition {
 
     /// Takes a result for processed, and records it unless its id has one. What the record holds is what gets delivered, at the lowest position
     /// that asks for it: an id that came in twice keeps the place in which it came first, whichever was done first.
+    /// Where not all messages keep their order, that is so only among those of the same key; else the first one that is done
+    /// counts, and the others are its duplicates.
     fn record(&mut self, now: Micros, record: &Record) {
-        self.put(record.position, Flight::Processed);
-        let is_delivered = self
-            .records
-            .get(&record.id)
-            .is_some_and(|stored| stored.delivered.is_some());
-        // It asks for nothing that retention may let go of meanwhile.
-        let turn = if is_delivered {
-            Turn::Nothing
-        } else {
-            Turn::Record(record.id.clone())
+        let position = record.position;
+        self.put(position, Flight::Processed);
+        let asks = match self.records.get(&record.id) {
+            None => true,
+            // It asks for nothing that retention may let go of meanwhile.
+            Some(stored) if stored.delivered.is_some() => false,
+            Some(stored) => self.may_take_over(position, stored.record.position),
         };
-        self.append(record.position, turn);
+        let turn = if asks {
+            Turn::Record(record.id.clone())
+        } else {
+            Turn::Nothing
+        };
         match self.records.entry(record.id.clone()) {
             btree_map::Entry::Vacant(slot) => {
                 slot.insert(Stored {
@@ -124,11 +127,13 @@ impl Partition {
                     delivered: None,
                 });
             }
-            btree_map::Entry::Occupied(mut slot) => {
+            btree_map::Entry::Occupied(mut slot) if asks => {
                 let kept = &mut slot.get_mut().record.position;
-                *kept = record.position.min(*kept);
+                *kept = position.min(*kept);
             }
+            btree_map::Entry::Occupied(_) => {}
         }
+        self.append(now, position, turn);
     }
 
     fn bury(&mut self, now: Micros, tombstone: &Record) {
@@ -146,8 +151,9 @@ impl Partition {
         });
     }
 
-    fn append(&mut self, position: Position, turn: Turn) {
+    fn append(&mut self, now: Micros, position: Position, turn: Turn) {
         self.last_cursor += 1;
         self.processed.insert(Cursor(0, self.last_cursor), (position, turn));
+        self.deliver_in_place(now, position);
     }
 }

@@ -92,13 +92,14 @@ pub enum Emitted {
 }
 
 impl Partition {
-    /// What was processed after `cursor`, at most `max` entries. Changes nothing.
+    /// What was processed after `cursor`, at most `max` entries: nothing, where not all messages keep their order, for there
+    /// is nothing to sequence. Changes nothing.
     pub fn follow(&self, now: Micros, cursor: Cursor, max: usize) -> Followed {
         let after = Cursor(cursor.0, cursor.1.saturating_add(1));
         let entries = self
             .processed
             .range(after..)
-            .take(max)
+            .take(if self.is_total() { max } else { 0 })
             .map(|(cursor, (position, turn))| Processed {
                 cursor: *cursor,
                 position: *position,
@@ -117,7 +118,7 @@ impl Partition {
         if request.term != self.leader.term {
             return Emitted::Fenced { term: self.leader.term };
         }
-        if request.head != self.head || !self.all_wait(request) {
+        if request.head != self.head || !self.is_total() || !self.all_wait(request) {
             return Emitted::Moved { head: self.head };
         }
         for ready in &request.entries {
@@ -164,6 +165,15 @@ impl Partition {
     }
 
     fn deliver(&mut self, now: Micros, ready: &Ready) {
+        let position = ready.processed.position;
+        self.put_out(now, ready);
+        self.flights.remove(&position);
+        self.entries.pop_front();
+        self.head = position.next();
+    }
+
+    /// Appends to the output what comes out of a message.
+    pub(super) fn put_out(&mut self, now: Micros, ready: &Ready) {
         let Processed { cursor, position, turn } = &ready.processed;
         debug_assert!(self.flights.get(position).is_some_and(|flight| {
             matches!(flight, Flight::Processed | Flight::Dead) && flight.state().may_become(State::Delivered)
@@ -185,8 +195,5 @@ impl Partition {
             self.outputs.push_back((*position, now, text.into()));
         }
         self.processed.remove(cursor);
-        self.flights.remove(position);
-        self.entries.pop_front();
-        self.head = position.next();
     }
 }

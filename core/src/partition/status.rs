@@ -83,12 +83,12 @@ impl Partition {
             }),
             Some(Flight::Free(_)) => Some(Blocker::Free),
             Some(Flight::Delayed { due, .. }) => Some(Blocker::Delayed { due: *due }),
-            Some(Flight::Processed | Flight::Dead) | None => None,
+            Some(Flight::Processed | Flight::Dead | Flight::Parked | Flight::Delivered) | None => None,
         };
         Status {
             now,
             waiting: self.entries.len() as u64 - claimed,
-            in_flight: claimed - processed,
+            in_flight: self.undelivered() - processed,
             processed,
             output: self.outputs.len() as u64,
             recorded: self.records.len() as u64,

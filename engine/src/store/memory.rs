@@ -86,12 +86,15 @@ impl Store for MemoryStore {
         let mut partition = self.partition();
         let answers = partition.complete(self.clock.now(), owner, completions);
         self.deliver(&mut partition);
+        let in_place = !partition.is_total();
         drop(partition);
         self.wakes.wake(Topic::Processed);
-        if completions
-            .iter()
-            .any(|completion| matches!(completion, Completion::Retry { .. }))
-        {
+        if in_place {
+            self.wake_of_head();
+        }
+        let is_retry = |completion: &Completion| matches!(completion, Completion::Retry { .. });
+        // What is done may free what was held back behind it.
+        if in_place || completions.iter().any(is_retry) {
             self.wakes.wake(Topic::Input);
         }
         Ok(answers)

@@ -46,6 +46,7 @@ mod erase;
 mod fault;
 mod follow;
 mod guard;
+mod in_place;
 mod leases;
 mod open;
 mod outlet;

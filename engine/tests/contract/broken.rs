@@ -11,7 +11,7 @@ use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Keep,
     Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Session, Shelf, Status,
 };
-use conga::core::shape::Shape;
+use conga::core::shape::{Order, Shape};
 use conga::core::term::{Campaign, Reign, Role};
 use conga::store::memory::MemoryStore;
 use conga::store::{Delivery, Result, Store};
@@ -34,6 +34,9 @@ const ACCEPTS_AN_OLDER_SESSION: u8 = 8;
 const TRIMS_ONE_TOO_MANY: u8 = 9;
 const TRIMS_WHAT_WAITS: u8 = 10;
 const NEVER_TRIMS: u8 = 11;
+const IGNORES_KEYS: u8 = 12;
+const HANDS_OUT_TWO_OF_A_KEY: u8 = 13;
+const KEEPS_AN_ORDER: u8 = 14;
 
 /// A memory store with one flaw, and the latest reign of a consumer.
 #[derive(Debug)]
@@ -159,7 +162,16 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
     }
 
     async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
-        self.0.shape(wanted).await
+        let flawed = match FLAW {
+            IGNORES_KEYS => Some(Shape::of(Order::None)),
+            HANDS_OUT_TWO_OF_A_KEY => Some(Shape::of(Order::Key { serial: false })),
+            KEEPS_AN_ORDER => Some(Shape::TOTAL),
+            _ => return self.0.shape(wanted).await,
+        };
+        if wanted.is_some() {
+            self.0.shape(flawed).await?;
+        }
+        Ok(wanted)
     }
 
     fn wakes(&self) -> &Wakes {
@@ -169,9 +181,13 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
 
 /// How many of fifteen random histories find the flaw.
 async fn found<F: Fixture>() -> usize {
+    found_in::<F>(Order::Total).await
+}
+
+async fn found_in<F: Fixture>(order: Order) -> usize {
     let mut found = 0;
     for seed in 1..=15 {
-        let history = random::history(Pair::open::<F>().await, seed);
+        let history = random::history(Pair::open::<F>().await, seed, order);
         found += usize::from(AssertUnwindSafe(history).catch_unwind().await.is_err());
     }
     found
@@ -226,6 +242,25 @@ async fn random_histories_find_each_flaw() {
         0,
         "and no flaw where there is none"
     );
+}
+
+#[tokio::test]
+async fn random_histories_find_another_order() {
+    let (key, serial) = (Order::Key { serial: false }, Order::Key { serial: true });
+    assert!(found_in::<BrokenFixture<IGNORES_KEYS>>(key).await > 10, "ignores keys");
+    let two = found_in::<BrokenFixture<HANDS_OUT_TWO_OF_A_KEY>>(serial).await;
+    assert!(two > 10, "hands out two of a key");
+    let ordered = found_in::<BrokenFixture<KEEPS_AN_ORDER>>(Order::None).await;
+    assert!(ordered > 10, "keeps an order that nobody wants");
+    for order in [key, serial, Order::None] {
+        assert_eq!(found_in::<crate::MemoryFixture>(order).await, 0, "no flaw in {order}");
+    }
+}
+
+#[tokio::test]
+#[should_panic(expected = "ClaimRequest")]
+async fn a_case_finds_two_of_a_key_at_a_time() {
+    crate::in_place::one_of_a_key_at_a_time::<BrokenFixture<HANDS_OUT_TWO_OF_A_KEY>>().await;
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod delivery;
 mod duplicate;
 mod emit;
 mod fixture;
+mod in_place;
 mod keep;
 mod lead;
 mod pair;
@@ -167,8 +168,32 @@ macro_rules! contract_suite {
                 partitions_are_kept,
                 a_line_that_was_worked_at_is_total,
             }
+            contract_suite! { @file $fixture, in_place:
+                without_order_what_is_done_goes_out,
+                by_key_a_result_waits_for_its_key_alone,
+                what_fails_holds_up_its_key_alone,
+                whoever_is_to_deliver_the_store_does,
+                the_window_counts_what_is_not_delivered,
+                one_of_a_key_at_a_time,
+                whatever_happens_to_it_the_next_of_its_key_waits,
+                what_is_passed_over_counts_and_is_bounded,
+                a_key_is_read_however_it_is_written,
+                what_is_too_large_keeps_its_key,
+                an_id_comes_out_once,
+                an_id_keeps_its_first_place_in_its_key,
+                an_id_in_two_keys_does_not_wait_twice,
+                one_of_two_dies,
+                many_in_one_batch,
+                acknowledged_is_what_came_before,
+                an_owner_finds_what_it_holds_beyond_the_head,
+                thousands_wait_for_one_of_their_key,
+                a_record_stays_until_the_head_is_past_it,
+            }
             contract_suite! { @file $fixture, random:
                 histories,
+                histories_by_key,
+                serial_histories,
+                histories_without_order,
             }
         }
     };

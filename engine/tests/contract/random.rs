@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use conga::core::invariant::{Event, Violation, check_all, loss};
+use conga::core::invariant::{Event, Violation, check_all, check_any_order, loss, order};
 use conga::core::lease::OwnerId;
 use conga::core::message::{Id, Position};
 use conga::core::partition::{
@@ -12,11 +12,13 @@ use conga::core::partition::{
     SET_BACK_US, Sent, Session, Shelf,
 };
 use conga::core::sequencer::{Action, Event as News, Sequencer};
+use conga::core::shape::{Order, Shape};
 use conga::core::term::{Campaign, Reign, Term};
 
 use conga::store::Delivery;
 
 use crate::Fixture;
+use crate::in_place::keyed;
 use crate::pair::{LEASE_US, Pair, ask, dead, done, leave, place, retry, stay, trim};
 
 /// How many histories, unless `CONGA_SEEDS` says another number.
@@ -24,16 +26,42 @@ const SEEDS: u64 = 20;
 const STEPS: u64 = 300;
 const WINDOW: u64 = 8;
 
-pub(crate) async fn histories<F: Fixture>() {
+fn seeds() -> u64 {
     let asked_for = std::env::var("CONGA_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
-    for seed in 1..=asked_for.unwrap_or(SEEDS) {
-        history(Pair::open::<F>().await, seed).await;
+    asked_for.unwrap_or(SEEDS)
+}
+
+pub(crate) async fn histories<F: Fixture>() {
+    for seed in 1..=seeds() {
+        history(Pair::open::<F>().await, seed, Order::Total).await;
+    }
+}
+
+pub(crate) async fn histories_by_key<F: Fixture>() {
+    many_in_place::<F>(Order::Key { serial: false }).await;
+}
+
+pub(crate) async fn serial_histories<F: Fixture>() {
+    many_in_place::<F>(Order::Key { serial: true }).await;
+}
+
+pub(crate) async fn histories_without_order<F: Fixture>() {
+    many_in_place::<F>(Order::None).await;
+}
+
+async fn many_in_place<F: Fixture>(order: Order) {
+    for seed in 1..=seeds() {
+        history(Pair::open::<F>().await, seed, order).await;
     }
 }
 
 /// One history, and what must hold of it. In one of three the leader delivers, in one the store, and in one as it comes.
-pub(crate) async fn history(pair: Pair, seed: u64) {
+pub(crate) async fn history(pair: Pair, seed: u64, order: Order) {
     let mut driver = Driver::new(pair, seed);
+    driver.order = order;
+    if order != Order::Total {
+        driver.pair.shape(Some(Shape::of(order))).await;
+    }
     for step in 0..STEPS {
         driver.pair.context = format!("seed {seed}, step {step}:");
         driver.pair.delivery = match seed % 3 {
@@ -108,8 +136,22 @@ impl Leader {
     }
 }
 
+/// The key of an id, in three of four.
+fn key_of(id: &str) -> Option<&'static str> {
+    let number: usize = id[1..].parse().unwrap_or(0);
+    [None, Some("a"), Some("b"), Some("b")][number / 2 % 4]
+}
+
+fn entry_of(order: Order, id: &str) -> Bytes {
+    match order {
+        Order::Total => crate::pair::entry(id),
+        _ => keyed(id, key_of(id).unwrap_or_default()),
+    }
+}
+
 struct Driver {
     pair: Pair,
+    order: Order,
     random: Random,
     history: Vec<Event>,
     /// Everything ever sent, in order: the entry at index i has the position i + 1.
@@ -133,6 +175,7 @@ impl Driver {
     fn new(pair: Pair, seed: u64) -> Self {
         Self {
             pair,
+            order: Order::Total,
             random: Random(seed),
             history: vec![Event::Window { size: WINDOW }],
             sent: Vec::new(),
@@ -207,7 +250,7 @@ impl Driver {
                     id.clone_from(earlier);
                 }
             }
-            entries.push(crate::pair::entry(&id));
+            entries.push(entry_of(self.order, &id));
             self.history.push(Event::Sent {
                 id: Id::given(id.as_str()),
                 at: self.pair.now(),
@@ -234,7 +277,7 @@ impl Driver {
         let skipped = usize::from(leaves_out && from == known);
         let first = 1 + from + skipped;
         let ids = before.get(from + skipped..).unwrap_or_default();
-        let entries: Vec<_> = ids.iter().map(|id| crate::pair::entry(id)).collect();
+        let entries: Vec<_> = ids.iter().map(|id| entry_of(self.order, id)).collect();
         let numbered = Numbered {
             producer: producer.clone(),
             session,
@@ -346,7 +389,13 @@ impl Driver {
 
     /// Where the store delivers, the head moves without an emit.
     async fn look_at_head(&mut self) {
-        let position = self.pair.status().await.head;
+        let status = self.pair.status().await;
+        let position = status.head;
+        assert!(
+            status.in_flight + status.processed <= WINDOW,
+            "{}: {status:?}",
+            self.pair.context
+        );
         self.history.push(Event::Head { position });
     }
 
@@ -369,7 +418,12 @@ impl Driver {
             age_us: (least == 0 && random.chance(50)).then(|| random.below(2 * LEASE_US)),
         };
         let keep = Keep {
-            records: limit(RESENT),
+            // Where they do not ascend, which of them goes first is a store's own.
+            records: if self.order == Order::Total {
+                limit(RESENT)
+            } else {
+                Limit::NONE
+            },
             dead: limit(0),
             outputs: limit(0),
         };
@@ -542,7 +596,15 @@ impl Driver {
         self.history.extend(records.map(recorded));
         let dead = std::mem::take(&mut self.dead).into_iter();
         self.history.extend(dead.map(|id| Event::DeadLetter { id }));
-        let found: Vec<_> = check_all(&self.history).iter().map(Violation::to_string).collect();
+        let found = match self.order {
+            Order::Total => check_all(&self.history),
+            Order::Key { .. } => {
+                let by_key = order::check_by(&self.history, |_, id| key_of(id.as_str()));
+                [check_any_order(&self.history), by_key].concat()
+            }
+            Order::None => check_any_order(&self.history),
+        };
+        let found: Vec<_> = found.iter().map(Violation::to_string).collect();
         assert!(found.is_empty(), "seed {seed}: {found:#?}");
         let ids: std::collections::HashSet<_> = self.sent.iter().collect();
         let count = loss::count(&self.history);

@@ -1,6 +1,6 @@
 -- Claim (law 1): first what is free again, lowest position first, then new messages from the input.
 --
--- KEYS  1 in  2 meta  3 flight  4 free  5 delayed  6 owners  7 alive  8 lock  9 numbers
+-- KEYS  1 in  2 meta  3 flight  4 free  5 delayed  6 owners  7 alive  8 lock  9 numbers  10 keys  11 keyed
 -- ARGV  1 time or ''  2 owner  3 max  4 lease_us  5 window  6 limit of an entry's bytes  7 limit of all bytes
 -- Returns { now, first position, attempt, { entry, entry, ... }, ... }: runs of neighbours with the same attempt, ascending,
 -- but the entries of each run NEWEST FIRST, as the list has them. An entry is a string, or where it is larger than its
@@ -14,8 +14,14 @@ local entry_limit, total_limit = tonumber(ARGV[6]), tonumber(ARGV[7])
 
 -- Every key is read before the first write: one of a wrong type then stops the script before it changes anything.
 local length = redis.call('LLEN', KEYS[1])
-local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'looked', 'told', 'ring', 'full')
+local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'looked', 'told', 'ring', 'full', 'shape', 'in_place')
 local head, upcoming, ring = tonumber(meta[1] or '1'), tonumber(meta[2] or '1'), tonumber(meta[5] or '0')
+local order, in_place = in_place_order(meta[7]), tonumber(meta[8] or '0')
+local by_key = order and string.sub(order, 1, 3) == 'key'
+if by_key then
+  redis.call('ZCARD', KEYS[10])
+  redis.call('HLEN', KEYS[11])
+end
 redis.call('STRLEN', KEYS[3])
 redis.call('ZCARD', KEYS[4])
 redis.call('ZCARD', KEYS[5])
@@ -144,6 +150,39 @@ local function hand_out(first, count, attempts)
   return done
 end
 
+-- Makes the ring large enough for `needed` slots.
+local function grow(needed)
+  if needed <= ring then
+    return
+  end
+  local larger = math.max(ring, 1024)
+  while larger < needed do
+    larger = larger * 2
+  end
+  -- One write: it is done as a whole or fails as a whole.
+  local slots = upcoming > head and read_ring(KEYS[3], ring, head, upcoming - head) or ''
+  local at = head % larger * SLOT
+  local before = string.sub(slots, larger * SLOT - at + 1)
+  slots = string.sub(slots, 1, larger * SLOT - at)
+  local between, after = string.rep('\0', at - #before), string.rep('\0', larger * SLOT - at - #slots)
+  redis.call('SET', KEYS[3], before .. between .. slots .. after)
+  redis.call('HSET', KEYS[2], 'ring', whole(larger))
+  ring = larger
+end
+
+-- Hands out one entry by itself. Whether there is room for more.
+local function take_one(position, entry)
+  local size, n = #entry, #claims
+  seen, seen_bytes, taken = seen + 1, seen_bytes + size, taken + 1
+  if size > entry_limit then
+    entry = size
+  else
+    bytes = bytes + size
+  end
+  claims[n + 1], claims[n + 2], claims[n + 3] = position, 1, { entry }
+  return bytes < total_limit
+end
+
 local complete = true
 if max > 0 and total_limit > 0 then
   local free = redis.call('ZRANGE', KEYS[4], 0, whole(max - 1))
@@ -171,33 +210,34 @@ if max > 0 and total_limit > 0 then
     again[i] = free[i]
   end
   call_in_pieces('ZREM', KEYS[4], again)
-  local room, waiting = window - (upcoming - head), length - (upcoming - head)
+  local room, waiting = window - (upcoming - head - in_place), length - (upcoming - head)
+  if order then
+    room = math.min(room, window * REACH - (upcoming - head))
+  end
   local new = math.min(max - taken, room, waiting)
   -- Whoever moves the head then says so.
   if room < math.min(max - taken, waiting) and not meta[6] then
     redis.call('HSET', KEYS[2], 'full', '1')
   end
   if complete and new > 0 and not is_short then
-    local done = hand_out(upcoming, new)
-    if done > 0 then
-      local needed = upcoming + done - head
-      if needed > ring then
-        local larger = math.max(ring, 1024)
-        while larger < needed do
-          larger = larger * 2
-        end
-        -- One write: it is done as a whole or fails as a whole.
-        local slots = upcoming > head and read_ring(KEYS[3], ring, head, upcoming - head) or ''
-        local at = head % larger * SLOT
-        local before = string.sub(slots, larger * SLOT - at + 1)
-        slots = string.sub(slots, 1, larger * SLOT - at)
-        local between, after = string.rep('\0', at - #before), string.rep('\0', larger * SLOT - at - #slots)
-        redis.call('SET', KEYS[3], before .. between .. slots .. after)
-        redis.call('HSET', KEYS[2], 'ring', whole(larger))
-        ring = larger
+    if by_key then
+      local function read(position, count)
+        return entries(KEYS[1], head, position, math.min(count, stride()))
       end
-      write_ring(KEYS[3], ring, upcoming, string.rep(slot('L', number, 1, now), done))
-      redis.call('HSET', KEYS[2], 'next', whole(upcoming + done))
+      if bytes < total_limit then
+        local slots = claim_by_key(KEYS[10], KEYS[11], upcoming, math.min(room, waiting), max - taken,
+          string.find(order, 'serial', 1, true), slot('L', number, 1, now), read, take_one)
+        grow(upcoming + #slots - head)
+        write_ring(KEYS[3], ring, upcoming, table.concat(slots))
+        redis.call('HSET', KEYS[2], 'next', whole(upcoming + #slots))
+      end
+    else
+      local done = hand_out(upcoming, new)
+      if done > 0 then
+        grow(upcoming + done - head)
+        write_ring(KEYS[3], ring, upcoming, string.rep(slot('L', number, 1, now), done))
+        redis.call('HSET', KEYS[2], 'next', whole(upcoming + done))
+      end
     end
   end
 end

@@ -23,6 +23,8 @@ impl RedisStore {
             &keys.alive,
             &keys.lock,
             &keys.numbers,
+            &keys.keys,
+            &keys.keyed,
         ]);
         call.arg(self.time())
             .arg(request.owner.as_str())

@@ -2,7 +2,8 @@
 -- at the head without a gap goes out in the same step.
 --
 -- KEYS  1 flight  2 free  3 delayed  4 record  5 processed  6 dead  7 in  8 meta  9 wake:processed  10 wake:in
---       11 owners  12 lock  13 numbers  14 out  15 wake:out  16 wake:window  17 kept
+--       11 owners  12 lock  13 numbers  14 out  15 wake:out  16 wake:window  17 kept  18 keys
+--       19 keyed
 -- ARGV  1 time or ''  2 owner  3 '1' to deliver  4 '1' if no id stands there twice
 --       then groups, each a kind, a position, how many positions from there on, the attempt, when it was claimed in
 --       microseconds, and then, by kind
@@ -28,13 +29,18 @@ redis.call('HLEN', KEYS[4])
 redis.call('XLEN', KEYS[5])
 redis.call('XLEN', KEYS[6])
 redis.call('LLEN', KEYS[7])
-local meta = redis.call('HMGET', KEYS[8], 'head', 'next', 'ring', 'told', 'full', 'noted')
+local meta = redis.call('HMGET', KEYS[8], 'head', 'next', 'ring', 'told', 'full', 'noted', 'shape', 'in_place', 'stopped')
 local head, upcoming, ring = tonumber(meta[1] or '1'), tonumber(meta[2] or '1'), tonumber(meta[3] or '0')
 redis.call('ZCARD', KEYS[11])
 redis.call('GET', KEYS[12])
 local number = tonumber(redis.call('HGET', KEYS[13], owner) or '0')
 redis.call('LLEN', KEYS[14])
 redis.call('LLEN', KEYS[17])
+local order = in_place_order(meta[7])
+if order then
+  redis.call('ZCARD', KEYS[18])
+  redis.call('HLEN', KEYS[19])
+end
 local damage = is_damaged(KEYS[1], ring, head, upcoming)
 if damage then
   return damage
@@ -72,6 +78,10 @@ local function held(first, count, attempt, claimed)
     end
   end
   return runs
+end
+
+if order then
+  return complete_in_place(order, meta, number, held)
 end
 
 -- Lets `count` positions from `first` on wait for their turn. The rest says what comes out.

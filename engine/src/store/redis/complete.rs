@@ -68,6 +68,8 @@ impl RedisStore {
             keys.wake(Topic::Output),
             keys.wake(Topic::Window),
             &keys.kept,
+            &keys.keys,
+            &keys.keyed,
         ]);
         let delivers = self.delivery == Delivery::Store;
         call.arg(self.time()).arg(owner.as_str()).arg(u8::from(delivers));

@@ -12,12 +12,12 @@
 -- The first write only takes away, which Redis allows even under memory pressure (OOM), and after it the rest of the
 -- script: what is processed can always be delivered.
 
-local meta = redis.call('HMGET', KEYS[1], 'term', 'head', 'full', 'noted')
+local meta = redis.call('HMGET', KEYS[1], 'term', 'head', 'full', 'noted', 'shape')
 local term, head = meta[1] or '0', meta[2] or '1'
 if ARGV[2] ~= term then
   return { 'fenced', term }
 end
-if ARGV[3] ~= head or ARGV[4] ~= '1' then
+if ARGV[3] ~= head or ARGV[4] ~= '1' or in_place_order(meta[5]) then
   return { 'moved', head }
 end
 local count = (#ARGV - 6) / 5

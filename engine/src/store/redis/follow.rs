@@ -26,7 +26,7 @@ impl RedisStore {
             .arg("+")
             .arg("COUNT")
             .arg(whole(max as u64).saturating_add(1));
-        commands.cmd("HGET").arg(&self.keys.meta).arg("head");
+        commands.cmd("HMGET").arg(&self.keys.meta).arg("head").arg("shape");
         commands.cmd("TIME");
         let (replies, node) = self.ask_all(&commands).await?;
         // What was read there may never have been here, nor its cursors. Whoever has none begins anyway.
@@ -37,10 +37,12 @@ impl RedisStore {
         }
         let mut reply = Items::of(Value::Array(replies))?;
         let mut rows = reply.items()?;
-        let head = match reply.value()? {
+        let mut meta = reply.items()?;
+        let head = match meta.value()? {
             Value::Nil => Position::FIRST,
             head => Position(reply::number(&head)?),
         };
+        let shape = meta.optional_text()?;
         let mut time = reply.items()?;
         let now = match &self.clock {
             Clock::Store => Micros(time.number::<u64>()? * 1_000_000 + time.number::<u64>()?),
@@ -53,6 +55,10 @@ impl RedisStore {
         // What of a run was delivered before stands below the head.
         entries.retain(|entry| entry.cursor > cursor && entry.position >= head);
         entries.truncate(max);
+        // Where not all messages keep their order there is nothing to sequence.
+        if shape.is_some_and(|shape| !shape.starts_with("total")) {
+            entries.clear();
+        }
         Ok(Followed { now, head, entries })
     }
 }

@@ -19,7 +19,8 @@ pub(super) struct Keys {
     /// of an owner; `full`: a claim has found the window full; and of the consumers `consumer_term`, `consumer_since`: when
     /// the latest became the active one, and `consumer`: its lock, `deadline_us|channel|owner`, the channel as in `alive`.
     /// What is not there has its initial value: 1, 1, 0. And of what stays, as `trim.lua` has it: `noted`, `gone`, `cut`,
-    /// `safe`, `below`, `until`, `keep`, `trimmed`. `shape`: what the line is, where that was set.
+    /// `safe`, `below`, `until`, `keep`, `trimmed`. `shape`: what the line is, where that was set;
+    /// `in_place`: how many are delivered beyond the head, and `stopped`: hashes of keys of which more is ready.
     pub(super) meta: String,
     /// string: what is claimed and not yet delivered, a ring of slots of 16 bytes by position, as `prelude.lua` has it.
     pub(super) flight: String,
@@ -29,6 +30,10 @@ pub(super) struct Keys {
     pub(super) free: String,
     /// sorted set: the positions that are delayed, by when they are due, in microseconds.
     pub(super) delayed: String,
+    /// sorted set, where order is by key: what is claimed and not delivered, by the hash of its key and its position.
+    pub(super) keys: String,
+    /// hash: the same, the hash of the key by the position.
+    pub(super) keyed: String,
     /// sorted set: owners by their deadline, in microseconds.
     pub(super) owners: String,
     /// hash: owners by the channel that their process listens to as long as it lives.
@@ -66,6 +71,8 @@ impl Keys {
             numbers: key("numbers"),
             free: key("free"),
             delayed: key("delayed"),
+            keys: key("keys"),
+            keyed: key("keyed"),
             owners: key("owners"),
             alive: key("alive"),
             record: key("record"),
@@ -91,7 +98,7 @@ impl Keys {
     }
 
     /// Every key with its type as the command TYPE names it.
-    pub(super) fn types(&self) -> [(&str, &'static str); 17] {
+    pub(super) fn types(&self) -> [(&str, &'static str); 19] {
         [
             (&self.input, "list"),
             (&self.producers, "hash"),
@@ -101,6 +108,8 @@ impl Keys {
             (&self.numbers, "hash"),
             (&self.free, "zset"),
             (&self.delayed, "zset"),
+            (&self.keys, "zset"),
+            (&self.keyed, "hash"),
             (&self.owners, "zset"),
             (&self.alive, "hash"),
             (&self.record, "hash"),

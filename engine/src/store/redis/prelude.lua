@@ -98,7 +98,13 @@ end
 --   D 0, the attempt, when it is due                          delayed
 --   P seq, 0, ms                                              processed: the entry `ms-seq` of the stream has it
 -- Only those from the head to the next unclaimed position mean anything.
+-- And where not all messages keep their order, as `in_place.lua` has it, W and X.
 local SLOT = 16
+
+-- What order messages keep, where not all of them do; else nothing.
+local function in_place_order(shape)
+  return shape and string.sub(shape, 1, 5) ~= 'total' and shape or nil
+end
 
 local function slot(state, first, second, third)
   return struct.pack('>c1I4I4I7', state, first, second, third)

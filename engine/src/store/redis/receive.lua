@@ -11,7 +11,7 @@
 -- Other consumers pop from the same end, so where the acknowledged ones end is looked for, in ever longer steps and
 -- then by halves: about twenty looks for a batch of a thousand, however many outputs lie behind it.
 
-local latest = redis.call('HMGET', KEYS[2], 'consumer_term', 'consumer')
+local latest = redis.call('HMGET', KEYS[2], 'consumer_term', 'consumer', 'shape')
 local term, owner = latest[1] or '0', string.match(latest[2] or '', '^%d+|[^|]*|(.*)$') or ''
 if ARGV[2] ~= term or ARGV[3] ~= owner then
   return { 'fenced', term }
@@ -31,7 +31,22 @@ local function is_written(nth)
 end
 
 local low, high = 0, 1
-while high <= length and is_written(high) do
+if in_place_order(latest[3]) then
+  -- They do not ascend: it is the one at that position, and those before it. So many as core's `ACKNOWLEDGE_WITHIN`.
+  local beginning = '{"position":' .. ARGV[4] .. ','
+  local first = 1
+  while low == 0 and first <= math.min(length, 10000) do
+    local some = redis.call('LRANGE', KEYS[1], whole(-(first + 99)), whole(-first))
+    for i = #some, 1, -1 do
+      if low == 0 and string.sub(some[i], 1, #beginning) == beginning then
+        low = first + #some - i
+      end
+    end
+    first = first + 100
+  end
+  high = low
+end
+while high > low and high <= length and is_written(high) do
   low, high = high, high * 2
 end
 high = math.min(high, length + 1)

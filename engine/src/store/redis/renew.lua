@@ -17,7 +17,7 @@ local entry_limit, total_limit = tonumber(ARGV[4]), tonumber(ARGV[5])
 redis.call('STRLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3])
 redis.call('LLEN', KEYS[4])
-local meta = redis.call('HMGET', KEYS[5], 'head', 'told', 'next', 'ring')
+local meta = redis.call('HMGET', KEYS[5], 'head', 'told', 'next', 'ring', 'stopped')
 local head, upcoming, ring = tonumber(meta[1] or '1'), tonumber(meta[3] or '1'), tonumber(meta[4] or '0')
 redis.call('ZCARD', KEYS[8])
 redis.call('GET', KEYS[9])
@@ -32,7 +32,7 @@ local at_head, held_by, attempt = '', 0, 0
 if head < upcoming then
   at_head, held_by, attempt = read_slot(read_ring(KEYS[2], ring, head, 1), 1)
 end
-local is_ready = at_head == 'P' and 1 or 0
+local is_ready = (at_head == 'P' or meta[5]) and 1 or 0
 if lease_us == '0' then
   redis.call('HDEL', KEYS[7], owner)
   redis.call('HDEL', KEYS[10], owner)

@@ -12,17 +12,17 @@ pub(super) struct Script {
 }
 
 macro_rules! script {
-    ($file:literal) => {
+    ($($file:literal),+) => {
         Script {
-            source: concat!(include_str!("prelude.lua"), include_str!($file)),
+            source: concat!(include_str!("prelude.lua"), $(include_str!($file)),+),
             sha: OnceLock::new(),
         }
     };
 }
 
 pub(super) static SEND: Script = script!("send.lua");
-pub(super) static CLAIM: Script = script!("claim.lua");
-pub(super) static COMPLETE: Script = script!("complete.lua");
+pub(super) static CLAIM: Script = script!("key.lua", "claim.lua");
+pub(super) static COMPLETE: Script = script!("in_place.lua", "complete.lua");
 pub(super) static RENEW: Script = script!("renew.lua");
 pub(super) static CAMPAIGN: Script = script!("campaign.lua");
 pub(super) static EMIT: Script = script!("emit.lua");

@@ -53,7 +53,6 @@ impl RedisStore {
             consumer_since: Micros::default(),
             producers: 0,
         };
-        status.in_flight = next.past(head).saturating_sub(status.processed);
         let mut owners = reply.items()?;
         while !owners.is_empty() {
             status.processors.push(OwnerId::new(owners.text()?));
@@ -71,6 +70,8 @@ impl RedisStore {
             // Something else may have put something else there.
             output: reply.optional_text()?.and_then(|text| Micros::parse(&text).ok()),
         };
+        let in_place: u64 = reply.number()?;
+        status.in_flight = next.past(head).saturating_sub(status.processed + in_place);
         Ok(status)
     }
 }

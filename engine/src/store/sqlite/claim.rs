@@ -1,12 +1,15 @@
 //! Claim (law 1): first what is free again, lowest position first, then new messages from the input.
 
+use bytes::Bytes;
 use conga_core::lease::{Attempt, OwnerId};
-use conga_core::message::Position;
-use conga_core::partition::{Claim, ClaimRequest};
+use conga_core::message::{Entry, Position, key_of};
+use conga_core::partition::{Claim, ClaimRequest, PASS_MOST};
+use conga_core::shape::Order;
 use rusqlite::params;
 
 use super::convert::{attempt_at, entry_at, int, micros_at, position_at};
 use super::database::{Commit, Database};
+use super::in_place::{PARKED, first_of};
 use super::renew::{forget, free_leases, keep_alive};
 use super::sql::sql;
 use super::step::Step;
@@ -49,7 +52,7 @@ fn is_idle(database: &Database, request: &ClaimRequest) -> Result<bool> {
                 Ok((row.get(0)?, stands.map(|_| micros_at(row, 1)).transpose()?))
             },
         )?;
-        let new = line.next <= line.last && line.next.past(line.head) < request.window;
+        let new = line.next <= line.last && line.next < line.limit(request.window);
         let set_back = line.set_back(step.now).is_some();
         Ok((freed || new || set_back, stands, step.now))
     })?;
@@ -99,10 +102,11 @@ impl Claims<'_, '_> {
         let (step, owner) = (self.step, &self.request.owner);
         let line = step.load()?;
         let from = self.taken.len();
-        self.take(
-            sql!("claim.sql", "new"),
-            &[line.next, line.head.plus(self.request.window)],
-        )?;
+        let limit = line.limit(self.request.window);
+        if let Order::Key { serial } = line.shape.unwrap_or_default().order {
+            return self.take_new_by_key(line.next, limit, serial);
+        }
+        self.take(sql!("claim.sql", "new"), &[line.next, limit])?;
         let Some(next) = self.taken[from..].last().map(|last| last.position.next()) else {
             return Ok(());
         };
@@ -116,6 +120,54 @@ impl Claims<'_, '_> {
         ])?;
         step.prepare(sql!("claim.sql", "advance"))?
             .execute(params![step.line, int(next.0)])
+            .map(drop)
+    }
+
+    /// As `take_new`, but puts each behind the others of its key, and with `serial` passes over what may not go yet.
+    fn take_new_by_key(&mut self, next: Position, limit: Position, serial: bool) -> rusqlite::Result<()> {
+        let (step, limits) = (self.step, self.request.limits);
+        let (mut upcoming, mut passed) = (next, 0);
+        let mut new = step.prepare(sql!("in_place.sql", "new"))?;
+        let mut fly = step.prepare(sql!("in_place.sql", "fly"))?;
+        let mut rows = new.query([step.line, step.place(next), step.place(limit)])?;
+        while self.taken.len() < self.request.max
+            && self.bytes < limits.total_bytes
+            && passed < PASS_MOST
+            && let Some(row) = rows.next()?
+        {
+            let position = position_at(row, 0)?;
+            let body = row.get_ref(2)?.as_blob()?;
+            let key = key_of(body);
+            let is_behind = match &key {
+                Some(key) if serial => first_of(step, key)?.is_some(),
+                _ => false,
+            };
+            let (attempt, owner, due) = if is_behind {
+                (0, None, Some(PARKED))
+            } else {
+                (1, Some(self.request.owner.as_str()), None)
+            };
+            let (at, now) = (int(position.0), int(step.now.0));
+            fly.execute(params![step.line, at, attempt, owner, now, due, key])?;
+            upcoming = position.next();
+            if is_behind {
+                passed += 1;
+                continue;
+            }
+            let entry = match body.len() as u64 {
+                bytes if bytes > limits.entry_bytes => Entry::Oversize { bytes },
+                _ => Entry::Whole(Bytes::copy_from_slice(body)),
+            };
+            self.bytes += entry.handed_out();
+            self.taken.push(Claim {
+                position,
+                attempt: Attempt(attempt),
+                claimed: step.now,
+                entry,
+            });
+        }
+        step.prepare(sql!("claim.sql", "advance"))?
+            .execute(params![step.line, int(upcoming.0)])
             .map(drop)
     }
 

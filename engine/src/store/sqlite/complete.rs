@@ -10,6 +10,7 @@ use rusqlite::{CachedStatement, OptionalExtension, params};
 use super::convert::{self, Stored, int, sequence};
 use super::database::{Commit, Database};
 use super::deliver::deliver_ready;
+use super::in_place;
 use super::leases::Leases;
 use super::outlet::Outlet;
 use super::sql::sql;
@@ -25,17 +26,24 @@ pub(super) fn complete(database: &mut Database, owner: &OwnerId, completions: &[
     }
     let delivers = database.delivers();
     let order = if delivers { order_of(completions) } else { None };
-    let (answers, delivered, full) = database.write(Commit::Synced, |step| {
+    let (answers, delivered, full, freed) = database.write(Commit::Synced, |step| {
         let mut ends = Ends::new(step, Leases::read(step, owner, completions)?, delivers)?;
+        if !ends.outlet.line.is_total() {
+            let ended = in_place::complete(step, ends.outlet.line, owner, completions)?;
+            return Ok((ended.answers, ended.delivered, false, ended.freed));
+        }
         let mut answers = vec![Completed::Stale; completions.len()];
         for turn in 0..completions.len() {
             let index = order.as_ref().map_or(turn, |order| order[turn]);
             answers[index] = ends.end(index as u64, &completions[index])?;
         }
         let (delivered, full) = ends.finish(completions.len() as u64)?;
-        Ok((answers, delivered, full))
+        Ok((answers, delivered, full, false))
     })?;
     tell(database, completions, &answers, delivered, full);
+    if freed {
+        database.wake(Topic::Input);
+    }
     Ok(answers)
 }
 
@@ -202,24 +210,9 @@ impl<'a, 'b> Ends<'a, 'b> {
 
     /// Records a result unless its id has one, maybe as delivered at once. Whether it did.
     fn record(&mut self, record: &Record, delivered: bool) -> rusqlite::Result<bool> {
-        let (reason, payload) = convert::body(&record.body);
-        let now = int(self.step.now.0);
-        let inserted = self.record.execute(params![
-            self.step.line,
-            record.id.as_str(),
-            int(record.position.0),
-            sequence(record.sequence),
-            record.key,
-            record.attempts.0,
-            int(record.created.0),
-            int(record.processing.0),
-            now,
-            delivered.then_some(now),
-            reason,
-            payload,
-        ])?;
-        self.outlet.line.recorded += inserted as u64;
-        Ok(inserted > 0)
+        let inserted = insert(self.step, &mut self.record, record, delivered)?;
+        self.outlet.line.recorded += u64::from(inserted);
+        Ok(inserted)
     }
 
     /// The record to ask for when it is its turn; none, where it was delivered before this step, and so may go meanwhile.
@@ -289,4 +282,30 @@ impl<'a, 'b> Ends<'a, 'b> {
         }
         Ok((delivered, full))
     }
+}
+
+/// Records a result by the statement `record`, unless its id has one. Whether it did.
+pub(super) fn insert(
+    step: &Step<'_>,
+    statement: &mut CachedStatement<'_>,
+    record: &Record,
+    delivered: bool,
+) -> rusqlite::Result<bool> {
+    let (reason, payload) = convert::body(&record.body);
+    let now = int(step.now.0);
+    let inserted = statement.execute(params![
+        step.line,
+        record.id.as_str(),
+        int(record.position.0),
+        sequence(record.sequence),
+        record.key,
+        record.attempts.0,
+        int(record.created.0),
+        int(record.processing.0),
+        now,
+        delivered.then_some(now),
+        reason,
+        payload,
+    ])?;
+    Ok(inserted > 0)
 }

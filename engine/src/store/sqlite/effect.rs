@@ -134,6 +134,13 @@ impl Effects for Transactional {
         self.0
             .worker
             .call(move |database| {
+                if !database.read(|step| Ok(step.load()?.is_total()))? {
+                    return Err(StoreError::Broken(
+                        "a handler whose SQL runs in the step that completes needs a line of total order: give another line with \
+                         --line NAME, or another handler"
+                            .to_owned(),
+                    ));
+                }
                 let guard = database.guard()?;
                 let batch = Batch {
                     effect: &*desk.effect,

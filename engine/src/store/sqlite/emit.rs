@@ -18,7 +18,7 @@ pub(super) fn emit(database: &mut Database, request: &EmitRequest) -> Result<Emi
         if request.term != term {
             return Ok(Emitted::Fenced { term });
         }
-        if request.head != head {
+        if request.head != head || !outlet.line.is_total() {
             return Ok(Emitted::Moved { head });
         }
         let Some(waiting) = all_wait(step, request)? else {

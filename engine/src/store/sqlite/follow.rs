@@ -14,6 +14,9 @@ pub(super) fn follow(database: &Database, cursor: Cursor, max: usize) -> Result<
     database.read(|step| {
         // All our cursors are of the kind 0.
         let after = if cursor.0 == 0 { int(cursor.1) } else { i64::MAX };
+        let line = step.load()?;
+        // Otherwise there is nothing to sequence.
+        let max = if line.is_total() { max } else { 0 };
         let entries = step
             .prepare(sql!("follow.sql", "follow"))?
             .query_map(params![step.line, after, int(max as u64)], |row| {
@@ -27,7 +30,7 @@ pub(super) fn follow(database: &Database, cursor: Cursor, max: usize) -> Result<
             .collect::<rusqlite::Result<_>>()?;
         Ok(Followed {
             now: step.now,
-            head: step.load()?.head,
+            head: line.head,
             entries,
         })
     })

@@ -50,7 +50,12 @@ const UPGRADES: [&str; 6] = [
      ALTER TABLE dead ADD COLUMN cursor INTEGER NOT NULL DEFAULT 0;
      CREATE INDEX dead_cursor ON dead (line, cursor);
      CREATE INDEX record_position ON record (line, position);",
-    "ALTER TABLE line ADD COLUMN shape TEXT;",
+    "ALTER TABLE line ADD COLUMN shape TEXT;
+     ALTER TABLE line ADD COLUMN in_place INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE flight ADD COLUMN key BLOB;
+     ALTER TABLE processed ADD COLUMN key BLOB;
+     CREATE INDEX flight_key ON flight (line, key, position) WHERE key IS NOT NULL;
+     CREATE INDEX processed_key ON processed (line, key, position) WHERE key IS NOT NULL;",
 ];
 
 /// Whose a file is.

@@ -27,7 +27,8 @@ CREATE TABLE line (
     safe INTEGER NOT NULL DEFAULT 1,      -- the grace period of records, as core's `partition/keep.rs` has it
     below INTEGER NOT NULL DEFAULT 1,
     until INTEGER NOT NULL DEFAULT 1,
-    shape TEXT                            -- what the line is, as core's `shape.rs` writes it, where that was set
+    shape TEXT,                           -- what the line is, as core's `shape.rs` writes it, where that was set
+    in_place INTEGER NOT NULL DEFAULT 0   -- how many are delivered beyond the head, where not all messages keep their order
 ) STRICT;
 
 -- What producers sent, until it is delivered.
@@ -65,9 +66,11 @@ CREATE TABLE flight (
     attempt INTEGER NOT NULL,
     owner TEXT,
     claimed INTEGER NOT NULL,
-    due INTEGER,
+    due INTEGER,                          -- 2^63 - 1: as soon as the one before it with the same key is done
+    key BLOB,                             -- where order is by key
     PRIMARY KEY (line, position)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX flight_key ON flight (line, key, position) WHERE key IS NOT NULL;
 -- Both are empty as long as all goes well, so they cost a claim nothing.
 CREATE INDEX flight_free ON flight (line, position) WHERE owner IS NULL AND due IS NULL;
 CREATE INDEX flight_due ON flight (line, due) WHERE due IS NOT NULL;
@@ -102,8 +105,10 @@ CREATE TABLE processed (
     record INTEGER,
     open TEXT,
     died INTEGER,
+    key BLOB,                             -- as in `flight`
     PRIMARY KEY (line, position)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX processed_key ON processed (line, key, position) WHERE key IS NOT NULL;
 CREATE UNIQUE INDEX processed_cursor ON processed (line, cursor);
 
 -- Delivered and not yet received.

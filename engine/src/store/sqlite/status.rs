@@ -30,7 +30,7 @@ pub(super) fn status(database: &Database) -> Result<Status> {
             now: step.now,
             // The positions from next to last, and from head to next: each of those is in flight or processed.
             waiting: line.last.next().past(line.next),
-            in_flight: line.next.past(line.head).saturating_sub(line.processed),
+            in_flight: line.undelivered().saturating_sub(line.processed),
             processed: line.processed,
             output: line.output,
             recorded: line.recorded,

@@ -2,8 +2,8 @@
 
 use conga_core::lease::OwnerId;
 use conga_core::message::Position;
-use conga_core::partition::{SET_BACK_US, TELL_EVERY_US};
-use conga_core::shape::Shape;
+use conga_core::partition::{REACH, SET_BACK_US, TELL_EVERY_US};
+use conga_core::shape::{Order, Shape};
 use conga_core::term::{Lock, Reign, Role, Term};
 use conga_core::time::Micros;
 use rusqlite::{CachedStatement, Connection};
@@ -44,9 +44,27 @@ pub(super) struct LineRow {
     pub(super) consumer_since: Micros,
     /// What it is, where that was set.
     pub(super) shape: Option<Shape>,
+    /// How many are delivered beyond the head.
+    pub(super) in_place: u64,
 }
 
 impl LineRow {
+    /// Whether all messages keep their order, so that only what stands at the head is delivered.
+    pub(super) fn is_total(&self) -> bool {
+        self.shape.unwrap_or_default().order == Order::Total
+    }
+
+    /// How many are claimed and not yet delivered.
+    pub(super) fn undelivered(&self) -> u64 {
+        self.next.past(self.head).saturating_sub(self.in_place)
+    }
+
+    /// Below which position new messages may be claimed.
+    pub(super) fn limit(&self, window: u64) -> Position {
+        let by_window = self.next.plus(window.saturating_sub(self.undelivered()));
+        by_window.min(self.head.plus(window.saturating_mul(REACH)))
+    }
+
     /// The lock and the term of a role.
     pub(super) fn seat(&self, role: Role) -> (Option<&Lock>, Term) {
         match role {
@@ -122,6 +140,7 @@ impl<'a> Step<'a> {
                 consumer_term: uint_at(row, 12).map(Term)?,
                 consumer_since: micros_at(row, 15)?,
                 shape: shape_at(row, 16)?,
+                in_place: uint_at(row, 17)?,
             })
         })
     }

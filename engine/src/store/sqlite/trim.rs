@@ -157,7 +157,11 @@ impl<'a, 'b> Trim<'a, 'b> {
         }
         let undelivered: u64 = self
             .step
-            .prepare(sql!("trim.sql", "undelivered"))?
+            .prepare(if self.step.load()?.is_total() {
+                sql!("trim.sql", "undelivered")
+            } else {
+                sql!("in_place.sql", "undelivered")
+            })?
             .query_row([self.step.line, int(self.line.head.0)], |row| uint_at(row, 0))?;
         let count = self.line.recorded.saturating_sub(undelivered);
         let mut oldest = self.step.prepare(sql!("trim.sql", "records"))?;
@@ -255,10 +259,14 @@ fn datetime(row: &Row<'_>) -> rusqlite::Result<Option<Micros>> {
 /// How much stays, as it was last told, and since when the oldest of each kind is there.
 pub(super) fn kept(step: &Step<'_>) -> rusqlite::Result<(Option<Keep>, Oldest)> {
     let line = Line::load(step)?;
-    let record = step
-        .prepare(sql!("trim.sql", "records"))?
-        .query_row([step.line, int(line.head.0), 1], |row| micros_at(row, 2))
-        .optional()?;
+    let record = if step.load()?.is_total() {
+        let mut oldest = step.prepare(sql!("trim.sql", "records"))?;
+        oldest.query_row([step.line, int(line.head.0), 1], |row| micros_at(row, 2))
+    } else {
+        let mut oldest = step.prepare(sql!("in_place.sql", "oldest_record"))?;
+        oldest.query_row([step.line], |row| micros_at(row, 0))
+    };
+    let record = record.optional()?;
     let dead = step
         .prepare(sql!("trim.sql", "oldest_dead"))?
         .query_row([step.line], |row| micros_at(row, 0))

@@ -39,7 +39,8 @@ async fn another_programs_database_and_a_newer_one_are_left_untouched() {
 
 /// What each version of the schema has beyond the one before it, taken back: from the latest to the first.
 const DOWNGRADES: [&str; 6] = [
-    "ALTER TABLE line DROP COLUMN shape;",
+    "DROP INDEX flight_key; DROP INDEX processed_key; ALTER TABLE flight DROP COLUMN key;
+     ALTER TABLE processed DROP COLUMN key; ALTER TABLE line DROP COLUMN shape; ALTER TABLE line DROP COLUMN in_place;",
     "DROP INDEX record_position; DROP INDEX dead_cursor; ALTER TABLE dead DROP COLUMN cursor;
      ALTER TABLE line DROP COLUMN keep; ALTER TABLE line DROP COLUMN safe; ALTER TABLE line DROP COLUMN below;
      ALTER TABLE line DROP COLUMN until;",
