@@ -13,7 +13,7 @@ mod order;
 pub(crate) use chaos::{Chaos, Fault, Fsync, Serve};
 pub(crate) use keep::Stays;
 pub(crate) use measure::{Ground, Latency, Limit, Part, PartRole, Scale, Series, ServeRedis, Services, Throughput};
-pub(crate) use order::{OrderName, Ordering, PerKey};
+pub(crate) use order::{OrderName, Ordering, Orders, PerKey};
 
 /// Messages processed in parallel across processes, delivered in total order, each exactly once.
 #[derive(Debug, Parser)]
@@ -298,6 +298,8 @@ pub(crate) struct Fleet {
     /// The size of a payload in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 200)]
     pub(crate) size: usize,
+    #[command(flatten)]
+    pub(crate) orders: Orders,
     /// Write a page with the figures and a picture
     #[arg(long, value_name = "FILE.html")]
     pub(crate) report: Option<PathBuf>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::{at_least_one, duration, rate};
+use super::{Orders, at_least_one, duration, rate};
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -51,6 +51,8 @@ pub(crate) struct Chaos {
     /// How far claims may run ahead of the head, and how many messages may be on their way at all
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) window: u64,
+    #[command(flatten)]
+    pub(crate) orders: Orders,
     /// Break one law after the other on purpose, in short runs: done if each was found
     #[arg(long, conflicts_with_all = ["messages", "duration", "rate", "faults"])]
     pub(crate) self_test: bool,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::{Fsync, at_least_one, duration, percent, rate};
+use super::{Fsync, Orders, at_least_one, duration, percent, rate};
 
 /// Where runs take place.
 #[derive(Debug, Clone, clap::Args)]
@@ -93,6 +93,8 @@ pub(crate) struct Throughput {
     pub(crate) services: Services,
     #[command(flatten)]
     pub(crate) ground: Ground,
+    #[command(flatten)]
+    pub(crate) orders: Orders,
     /// Write a page with the figures and plots
     #[arg(long, value_name = "FILE.html")]
     pub(crate) report: Option<PathBuf>,
@@ -222,6 +224,12 @@ pub(crate) struct Part {
     /// How many messages in a step of the yardstick
     #[arg(long)]
     pub(crate) batch: Option<u16>,
+    /// How many keys the messages have
+    #[arg(long, default_value_t = 0)]
+    pub(crate) keys: u64,
+    /// How many percent have the hot one
+    #[arg(long, default_value_t = 0)]
+    pub(crate) hot: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

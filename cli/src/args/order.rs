@@ -1,7 +1,7 @@
 //! What order a line keeps, as it is typed.
 
 use clap::ValueEnum;
-use conga::core::shape::Order;
+use conga::core::shape::{Order, Shape};
 
 /// `--order` and `--per-key`, or the settings of these names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
@@ -13,6 +13,35 @@ pub(crate) struct Ordering {
     /// With `--order key`: hand out a message only when the one before it of the same key is done
     #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) per_key: Option<PerKey>,
+}
+
+/// What order a benchmark's line keeps, and what keys its messages have.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub(crate) struct Orders {
+    #[command(flatten)]
+    pub(crate) ordering: Ordering,
+    /// How many keys the messages have; 0: none [default: 100 with --order key, else 0]
+    #[arg(long, value_name = "N")]
+    pub(crate) keys: Option<u64>,
+    /// One of the keys is hot: so many percent of the messages have it
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) hot: u8,
+}
+
+impl Orders {
+    /// What the line has to be.
+    ///
+    /// # Errors
+    /// As [`Ordering::meant`].
+    pub(crate) fn shape(&self) -> Result<Option<Shape>, &'static str> {
+        Ok(self.ordering.meant()?.map(Shape::of))
+    }
+
+    /// How many keys, and how many percent the first of them has besides its share.
+    pub(crate) fn keys(&self) -> (u64, u8) {
+        let by_key = self.ordering.order == Some(OrderName::Key);
+        (self.keys.unwrap_or(if by_key { 100 } else { 0 }), self.hot)
+    }
 }
 
 /// What order.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use conga::core::shape::{Order, Shape};
 use conga::ledger::LedgerUrl;
 use conga::line::Line;
 use conga::store::{OpenOptions, StoreUrl};
@@ -151,6 +152,7 @@ impl Member {
             .args(["--replicas", &work.options.replicas.to_string()])
             .args(["--delivery", Delivery::of(work.options.delivery).name()])
             .args(["--line", line.name()])
+            .args(ordering(work.options.shape))
             .args(["--json", "--tied"])
             // Not as an argument, which everybody can see: it may hold a password.
             .env("CONGA_RECORD", work.record.exposed())
@@ -214,5 +216,16 @@ impl Member {
             Some(id) => Ok(kill_process(id, signal)?),
             None => bail!("{} had ended before it was told to", self.owner),
         }
+    }
+}
+
+/// How a service is told what the line is.
+fn ordering(shape: Option<Shape>) -> &'static [&'static str] {
+    match shape.map(|shape| shape.order) {
+        None => &[],
+        Some(Order::Total) => &["--order", "total"],
+        Some(Order::None) => &["--order", "none"],
+        Some(Order::Key { serial: false }) => &["--order", "key"],
+        Some(Order::Key { serial: true }) => &["--order", "key", "--per-key", "serial"],
     }
 }

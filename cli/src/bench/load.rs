@@ -38,6 +38,8 @@ pub(crate) struct Load {
     payloads: Vec<Payload>,
     /// How many may be on their way, and how many are through.
     bound: Option<(u64, Arc<AtomicU64>)>,
+    /// How many keys, and how many percent of the messages have the first of them besides its share.
+    keys: (u64, u8),
 }
 
 impl Load {
@@ -49,6 +51,7 @@ impl Load {
             run: Self::name(),
             payloads: Vec::new(),
             bound: None,
+            keys: (0, 0),
         }
     }
 
@@ -71,6 +74,23 @@ impl Load {
     pub(crate) fn prepared(mut self, count: u64) -> Self {
         self.payloads = (1..=count).map(|number| self.make_payload(number)).collect();
         self
+    }
+
+    /// With so many keys, and a first one that so many percent of the messages have besides.
+    pub(crate) fn keyed(self, keys: (u64, u8)) -> Self {
+        Self { keys, ..self }
+    }
+
+    /// The key of the message of this number: the same in every run.
+    pub(crate) fn key(&self, number: u64) -> Option<String> {
+        let (count, hot) = self.keys;
+        let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
+        let key = if (mixed >> 20) % 100 < u64::from(hot) {
+            0
+        } else {
+            mixed.checked_rem(count)?
+        };
+        (count > 0).then(|| format!("k{key}"))
     }
 
     /// Waits while `bound` messages more than are `through` were sent.
@@ -171,6 +191,7 @@ impl Load {
         Outgoing {
             id: Some(self.id(number)),
             created: Some(created),
+            key: self.key(number),
             ..Outgoing::new(self.payload_of(number))
         }
     }

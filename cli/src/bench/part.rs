@@ -86,6 +86,8 @@ impl Part {
             .args(["bench", "part", &part.role.name(), "--run", &part.run])
             .args(["--messages", &part.messages.to_string()])
             .args(["--size", &part.size.to_string()])
+            .args(["--keys", &part.keys.to_string()])
+            .args(["--hot", &part.hot.to_string()])
             .args(["--store", &url.to_string()])
             .args(["--replicas", &replicas.to_string()])
             .args(["--line", line.name()]);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use conga::core::shape::Shape;
 use conga::ledger::LedgerUrl;
 use conga::store::{OpenOptions, SharedStore};
 use serde::Serialize;
@@ -40,6 +41,10 @@ pub(crate) struct Trial {
     pub(crate) backlog: Option<Backlog>,
     /// Where it is recorded.
     pub(crate) record: LedgerUrl,
+    /// What the line has to be.
+    pub(crate) shape: Option<Shape>,
+    /// Its keys, as [`Load::keyed`] has them.
+    pub(crate) keys: (u64, u8),
 }
 
 /// So many are sent before they are delivered.
@@ -121,6 +126,8 @@ pub(crate) fn arguments(role: PartRole, run: &str, messages: u64, size: usize) -
         rate: None,
         bound: None,
         batch: None,
+        keys: 0,
+        hot: 0,
     }
 }
 
@@ -134,7 +141,14 @@ impl Trial {
             rate: None,
             backlog: None,
             record: LedgerUrl::Store,
+            shape: None,
+            keys: (0, 0),
         }
+    }
+
+    /// The same on a line of this shape, whose messages have so many keys, as [`Load::keyed`] has it.
+    pub(crate) fn ordered(self, shape: Option<Shape>, keys: (u64, u8)) -> Self {
+        Self { shape, keys, ..self }
     }
 
     /// The same, recorded elsewhere.
@@ -149,6 +163,7 @@ impl Trial {
     pub(crate) async fn run(&self, ground: &Ground) -> anyhow::Result<Ran> {
         let mut site = ground.site().await?;
         site.place.record = self.record.clone();
+        site.place.options.shape = self.shape;
         let site = site;
         let place = &site.place;
         let store = place.open().await?;
@@ -157,6 +172,8 @@ impl Trial {
             let arguments = Arguments {
                 rate,
                 bound,
+                keys: self.keys.0,
+                hot: self.keys.1,
                 ..arguments(role, &run, self.messages, self.size)
             };
             async move { Part::start(&place.url, place.options.replicas, &place.line, &arguments).await }
@@ -226,6 +243,7 @@ impl Trial {
         };
         fleet.stop().await?;
         let load = Load::new(Until::Count(self.messages), None, self.size).of_run(&run);
+        let load = load.keyed(self.keys);
         let ledger = place.open_record(&store).await?;
         let verdict = testimony.against_record(&store, &ledger, &load).await?;
         drop(store);

@@ -2,10 +2,13 @@
 //! byte for byte, but for the datetimes. So each output is compared as it comes and need not be kept, however many
 //! there are; what is not as expected is looked at more closely.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use conga::core::message::{Body, Output, Position};
 use conga::core::partition::Shelf;
+use conga::core::shape::Order;
+use conga::deliver::position_of;
 use conga::ledger::SharedLedger;
 use conga::record::{LedgerRows, Rows};
 use conga::store::SharedStore;
@@ -26,6 +29,9 @@ pub(crate) struct Witness {
     told: Sum,
     verdict: Verdict,
     expected: Vec<u8>,
+    order: Order,
+    /// Where order is by key, the last number of each.
+    last_of: HashMap<String, u64>,
 }
 
 /// What a witness has to say, once all has come.
@@ -52,11 +58,50 @@ impl Witness {
                 ..Verdict::default()
             },
             expected: Vec::new(),
+            order: Order::Total,
+            last_of: HashMap::new(),
         }
+    }
+
+    /// The same, of a line that keeps this order.
+    pub(crate) fn by(self, order: Order) -> Self {
+        Self { order, ..self }
+    }
+
+    /// An output where not all messages keep their order: which one it is tells its position.
+    fn output_of_any(&mut self, line: &[u8]) {
+        let number = position_of(line).map_or(0, |position| position.0);
+        self.digest.add(line);
+        self.told.add(told(line));
+        if number == 0 || number > self.seen.count {
+            return self.differs("is at a position where nothing was sent", line);
+        }
+        self.expect(&format!("{{\"position\":{number},"), number);
+        if !line.starts_with(&self.expected) {
+            return self.differs("is not what was sent there", line);
+        }
+        if self.seen.has(number) {
+            self.verdict.delivered += 1;
+            self.verdict.duplicated += 1;
+            return self.tell(|| format!("duplicate: message {number} came again"));
+        }
+        if let (Order::Key { .. }, Some(key)) = (self.order, self.load.key(number)) {
+            let last = self.last_of.entry(key).or_default();
+            let before = *last;
+            *last = before.max(number);
+            if before > number {
+                self.verdict.reordered += 1;
+                self.tell(|| format!("order: message {number} came after {before} of its key"));
+            }
+        }
+        self.came(number);
     }
 
     /// An output of Conga.
     pub(crate) fn output(&mut self, line: &[u8]) {
+        if self.order != Order::Total {
+            return self.output_of_any(line);
+        }
         let number = self.next;
         let opening = format!("{{\"position\":{number},");
         self.expect(&opening, number);
@@ -106,11 +151,14 @@ impl Witness {
     fn expect(&mut self, opening: &str, number: u64) {
         let payload = self.load.payload_of(number);
         self.expected.clear();
+        let key = self.load.key(number).map(|key| format!(",\"key\":\"{key}\""));
         for part in [
             opening,
             "\"id\":\"",
             &self.load.id(number),
-            "\",\"payload\":",
+            "\"",
+            key.as_deref().unwrap_or_default(),
+            ",\"payload\":",
             payload.text(),
             ",",
         ] {
@@ -330,5 +378,7 @@ impl Numbers {
     }
 }
 
+#[cfg(test)]
+mod order;
 #[cfg(test)]
 mod tests;

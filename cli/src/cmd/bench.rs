@@ -20,7 +20,7 @@ use crate::bench::picture::positions_over_time;
 use crate::bench::place::Place;
 use crate::bench::recorder::Recorder;
 use crate::bench::stages::Stages;
-use crate::settings::Settings;
+use crate::settings::{Settings, wrong};
 use crate::text;
 
 mod chaos;
@@ -92,7 +92,7 @@ enum More {
 async fn burst(settings: &Settings, burst: Burst) -> anyhow::Result<bool> {
     let (messages, work) = (burst.messages, burst.work);
     let run = Run::start(settings, burst.fleet, work).await?;
-    let load = Load::new(Until::Count(messages), None, run.fleet_args.size);
+    let load = Load::new(Until::Count(messages), None, run.fleet_args.size).keyed(run.fleet_args.orders.keys());
     let went = run.go(&load, Some(messages), settings.json, |_| ()).await?;
     let total = (run.fleet_args.processors * run.fleet_args.concurrency) as u64;
     let ideal = work * u32::try_from(messages.div_ceil(total)).context("--messages is too large")?;
@@ -109,7 +109,8 @@ async fn soak(settings: &Settings, soak: Soak) -> anyhow::Result<bool> {
     let run = Run::start(settings, soak.fleet, work).await?;
     let slots = u32::try_from(run.fleet_args.processors * run.fleet_args.concurrency).unwrap_or(u32::MAX);
     let rate = f64::from(slots) / work.as_secs_f64() * soak.load / 100.0;
-    let load = Load::new(Until::Elapsed(soak.duration), Some(rate), run.fleet_args.size);
+    let load =
+        Load::new(Until::Elapsed(soak.duration), Some(rate), run.fleet_args.size).keyed(run.fleet_args.orders.keys());
     let mut backlog = Vec::new();
     let went = run
         .go(&load, None, settings.json, |waiting| backlog.push(waiting))
@@ -154,7 +155,8 @@ struct Went {
 impl Run {
     async fn start(settings: &Settings, fleet_args: args::Fleet, work: Duration) -> anyhow::Result<Self> {
         let recorder = Recorder::of(settings).await?;
-        let place = Place::new(settings, "bench")?.recorded(&recorder.url);
+        let mut place = Place::new(settings, "bench")?.recorded(&recorder.url);
+        place.options.shape = fleet_args.orders.shape().map_err(wrong)?;
         let store = place.open().await?;
         let service = Work {
             handler: format!("sleep:{}us", work.as_micros()),

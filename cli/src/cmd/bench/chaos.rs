@@ -107,7 +107,10 @@ impl Campaign {
         Ok(Self {
             chaos: chaos.clone(),
             faults,
-            options: options(settings, chaos.serve)?,
+            options: OpenOptions {
+                shape: chaos.orders.shape().map_err(wrong)?,
+                ..options(settings, chaos.serve)?
+            },
             until,
             rate,
             each,
@@ -127,6 +130,7 @@ impl Campaign {
             None => Place::new(settings, "chaos")?,
         };
         let mut place = place.recorded(&recorder.url);
+        place.options.shape = self.options.shape;
         let network = if self.faults.iter().any(|fault| fault.nature() == Nature::Network) {
             Network::to(&place.url).await?.map(Arc::new)
         } else {
@@ -190,7 +194,9 @@ impl Campaign {
         };
         let bar = text::progress("delivered", total, stage.json);
         let arrived = Arc::new(AtomicU64::new(0));
-        let load = Load::new(self.until.clone(), self.rate, 200).bounded(self.chaos.window, arrived.clone());
+        let load = Load::new(self.until.clone(), self.rate, 200)
+            .keyed(self.chaos.orders.keys())
+            .bounded(self.chaos.window, arrived.clone());
         let producer = Producer::new(stage.sender.clone());
         let (mut ids, mut trail) = (Vec::new(), Trail::default());
         let mut collector = Collector::new(stage.store.clone());

@@ -43,7 +43,9 @@ pub(crate) async fn part(settings: &Settings, part: &Part) -> anyhow::Result<boo
 }
 
 fn load(part: &Part) -> Load {
-    Load::new(Until::Count(part.messages), part.rate, part.size).of_run(&part.run)
+    Load::new(Until::Count(part.messages), part.rate, part.size)
+        .of_run(&part.run)
+        .keyed((part.keys, part.hot))
 }
 
 async fn produce(settings: &Settings, part: &Part, load: Load, words: &mut Words) -> anyhow::Result<()> {
@@ -61,8 +63,10 @@ async fn produce(settings: &Settings, part: &Part, load: Load, words: &mut Words
 }
 
 async fn consume(settings: &Settings, part: &Part, load: Load, words: &mut Words) -> anyhow::Result<()> {
-    let mut consumer = Consumer::new(settings.open().await?);
-    let mut witness = Witness::new(load, part.messages);
+    let store = settings.open().await?;
+    let order = store.shape(None).await?.unwrap_or_default().order;
+    let mut consumer = Consumer::new(store);
+    let mut witness = Witness::new(load, part.messages).by(order);
     let mut kept: Vec<Bytes> = Vec::new();
     let mut sample: Vec<Bytes> = Vec::new();
     let keeps = part.messages <= KEPT;

@@ -10,7 +10,7 @@ use crate::bench::plot::{Line, Plot};
 use crate::bench::recorder::Recorder;
 use crate::bench::sheet::{Section, Sheet};
 use crate::bench::trial::{Ran, Trial};
-use crate::settings::Settings;
+use crate::settings::{Settings, wrong};
 use crate::text;
 
 /// What was found.
@@ -32,7 +32,9 @@ pub(super) async fn throughput(settings: &Settings, throughput: &Throughput) -> 
     let ground = Ground::of(settings, &throughput.ground)?;
     let recorder = Recorder::of(settings).await?;
     let volume = &throughput.volume;
-    let trial = Trial::new(volume.messages, volume.size, &throughput.services).recorded(&recorder.url);
+    let trial = Trial::new(volume.messages, volume.size, &throughput.services)
+        .recorded(&recorder.url)
+        .ordered(throughput.orders.shape().map_err(wrong)?, throughput.orders.keys());
     let runs = runs(settings, &ground, &trial, volume.runs).await?;
     let report = Report {
         bench: "throughput",
