@@ -54,7 +54,7 @@ pub struct Partition {
     entries: VecDeque<Bytes>,
     head: Position,
     next: Position,
-    /// Every claimed position from the head on: exactly those from head to next.
+    /// Every claimed position that is not yet delivered: those from head to next, but for what is delivered in place.
     flights: BTreeMap<Position, Flight>,
     /// Those of them that are free to be claimed again.
     free: BTreeSet<Position>,
@@ -98,8 +98,6 @@ enum Flight {
     Dead,
     /// Passed over: an earlier message of its key is not done.
     Parked,
-    /// Delivered before the head has come to it.
-    Delivered,
 }
 
 impl Flight {
@@ -111,7 +109,6 @@ impl Flight {
             Self::Processed => State::Processed,
             Self::Dead => State::Dead,
             Self::Parked => State::Parked,
-            Self::Delivered => State::Delivered,
         }
     }
 }
@@ -168,6 +165,9 @@ impl Partition {
     pub fn state(&self, position: Position) -> Option<State> {
         if position < self.head {
             return (position >= Position::FIRST).then_some(State::Delivered);
+        }
+        if self.is_in_place(position) {
+            return Some(State::Delivered);
         }
         if let Some(flight) = self.flights.get(&position) {
             return Some(flight.state());

@@ -24,8 +24,8 @@ pub(super) struct Queues {
     /// Of each key its positions. The first of them is never done: it would be delivered.
     places: BTreeMap<Vec<u8>, BTreeSet<Position>>,
     keys: BTreeMap<Position, Vec<u8>>,
-    /// How many are delivered beyond the head.
-    in_place: u64,
+    /// What is delivered beyond the head.
+    in_place: BTreeSet<Position>,
 }
 
 impl Partition {
@@ -38,14 +38,14 @@ impl Partition {
         self.order() == Order::Total
     }
 
-    /// How many are claimed and not yet delivered.
-    pub(super) fn undelivered(&self) -> u64 {
-        self.flights.len() as u64 - self.queues.in_place
+    /// Whether it was delivered before the head has come to it.
+    pub(super) fn is_in_place(&self, position: Position) -> bool {
+        self.queues.in_place.contains(&position)
     }
 
     /// Whether one more may be claimed.
     pub(super) fn has_room(&self, window: u64) -> bool {
-        self.undelivered() < window && self.next.past(self.head) < window.saturating_mul(REACH)
+        (self.flights.len() as u64) < window && self.next.past(self.head) < window.saturating_mul(REACH)
     }
 
     /// Puts a message that is about to be handed out behind the others of its key. Whether it must not be handed out yet.
@@ -80,10 +80,8 @@ impl Partition {
         } else {
             self.deliver_one(now, position);
         }
-        while matches!(self.flights.get(&self.head), Some(Flight::Delivered)) {
-            self.flights.remove(&self.head);
+        while self.queues.in_place.remove(&self.head) {
             self.entries.pop_front();
-            self.queues.in_place -= 1;
             self.head = self.head.next();
         }
     }
@@ -112,7 +110,7 @@ impl Partition {
         let processed = Processed { cursor, position, turn };
         let sequencing = now;
         self.put_out(now, &Ready { processed, sequencing });
-        self.put(position, Flight::Delivered);
-        self.queues.in_place += 1;
+        self.flights.remove(&position);
+        self.queues.in_place.insert(position);
     }
 }

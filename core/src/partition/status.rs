@@ -74,7 +74,7 @@ impl Partition {
     /// Counts. Changes nothing.
     pub fn status(&self, now: Micros) -> Status {
         let processed = self.processed.len() as u64;
-        let claimed = self.flights.len() as u64;
+        let undelivered = self.flights.len() as u64;
         let blocker = match self.flights.get(&self.head) {
             Some(Flight::Leased(lease)) => Some(Blocker::Leased {
                 owner: lease.owner.clone(),
@@ -83,12 +83,12 @@ impl Partition {
             }),
             Some(Flight::Free(_)) => Some(Blocker::Free),
             Some(Flight::Delayed { due, .. }) => Some(Blocker::Delayed { due: *due }),
-            Some(Flight::Processed | Flight::Dead | Flight::Parked | Flight::Delivered) | None => None,
+            Some(Flight::Processed | Flight::Dead | Flight::Parked) | None => None,
         };
         Status {
             now,
-            waiting: self.entries.len() as u64 - claimed,
-            in_flight: self.undelivered() - processed,
+            waiting: self.entries.len() as u64 - self.next.past(self.head),
+            in_flight: undelivered - processed,
             processed,
             output: self.outputs.len() as u64,
             recorded: self.records.len() as u64,

@@ -176,6 +176,11 @@ local function complete_in_place(order, meta, number, held)
         out(first + i - 1, text, name)
       end
       call_in_pieces('HSET', KEYS[4], records)
+      if first == head then
+        -- Nobody looks at those slots any more.
+        head = last + 1
+        return
+      end
       return mark(first, count)
     end
     for i = 1, count do
@@ -228,9 +233,13 @@ local function complete_in_place(order, meta, number, held)
     if kind == 'D' or kind == 'N' then
       local next_stale = first
       for _, run in ipairs(held(first, count, attempt, claimed)) do
+        -- What was passed by this step is no longer held.
+        run[1] = math.max(run[1], math.min(head, run[2] + 1))
         answers[#answers + 1] = string.rep('0', run[1] - next_stale) .. string.rep('1', run[2] - run[1] + 1)
         next_stale = run[2] + 1
-        done(run[1], run[2], at + run[1] - first, at + count + run[1] - first, kind == 'N')
+        if run[1] <= run[2] then
+          done(run[1], run[2], at + run[1] - first, at + count + run[1] - first, kind == 'N')
+        end
       end
       answers[#answers + 1] = string.rep('0', first + count - next_stale)
       at = at + 2 * count
@@ -253,7 +262,7 @@ local function complete_in_place(order, meta, number, held)
     else
       local id, reason, open = ARGV[at], ARGV[at + 1], ARGV[at + 2]
       at = at + (kind == 'M' and 3 or 2)
-      local is_held = #held(first, 1, attempt, claimed) > 0
+      local is_held = first >= head and #held(first, 1, attempt, claimed) > 0
       answers[#answers + 1] = is_held and '1' or '0'
       if is_held then
         died(first, attempt, kind, id, reason, open)

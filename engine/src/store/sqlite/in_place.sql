@@ -4,8 +4,9 @@
 -- name: key
 SELECT key FROM flight WHERE line = ?1 AND position = ?2;
 
+-- By the key's position the planner would rather walk along all that is in flight.
 -- name: first
-SELECT position, due FROM flight WHERE line = ?1 AND key = ?2 ORDER BY position LIMIT 1;
+SELECT position, due FROM flight INDEXED BY flight_key WHERE line = ?1 AND key = ?2 ORDER BY position LIMIT 1;
 
 -- name: new
 SELECT place - (?1 << 48), length(body), body FROM input WHERE place >= ?2 AND place < ?3 ORDER BY place;
@@ -30,7 +31,7 @@ UPDATE record SET position = ?2 WHERE number = ?1;
 -- name: ready
 SELECT r.number, r.id, r.position, r.sequence, r.key, r.attempts, r.created, r.processing, r.processed,
     r.sequencing, r.sequenced, r.dead, r.payload, p.position, p.open, p.died, p.cursor
-FROM processed AS p LEFT JOIN record AS r ON r.number = p.record
+FROM processed AS p INDEXED BY processed_key LEFT JOIN record AS r ON r.number = p.record
 WHERE p.line = ?1 AND p.key = ?2 AND p.position < ?3 ORDER BY p.position LIMIT 100;
 
 -- name: remove
