@@ -1,5 +1,6 @@
 //! The command line as it is typed. What it means is in [`crate::settings`].
 
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -168,6 +169,10 @@ pub(crate) struct Service {
     pub(crate) keep_output: Option<Stays>,
     #[command(flatten)]
     pub(crate) ordering: Ordering,
+    /// In how many partitions a new line has its messages, with `--order key` or `none`; a line stays as it is first
+    /// [default: as the line is, else 1]
+    #[arg(long, value_name = "P")]
+    pub(crate) partitions: Option<NonZeroU16>,
     /// End when standard input does
     #[arg(long, hide = true)]
     pub(crate) tied: bool,
@@ -257,6 +262,9 @@ pub(crate) struct Verify {
     /// Positions may be missing: after duplicates, skipped dead letters, or in a part of an output
     #[arg(long)]
     pub(crate) gaps: bool,
+    /// In how many partitions the line has its messages: positions are then told as partition × 10^12 + position
+    #[arg(long, value_name = "P")]
+    pub(crate) partitions: Option<NonZeroU16>,
 }
 
 #[derive(Debug, Clone, Subcommand)]

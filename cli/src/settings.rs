@@ -1,5 +1,6 @@
 //! What is meant: the command line over the environment over the settings file over the defaults, validated.
 
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use conga::ledger::LedgerUrl;
 use conga::line::Line;
 use conga::process::ProcessorOptions;
 use conga::sequence::SequencerOptions;
+use conga::shards::Shards;
 use conga::store::{OpenOptions, SharedStore, StoreError, StoreUrl};
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +54,7 @@ struct File {
     keep_output: Option<Stays>,
     order: Option<OrderName>,
     per_key: Option<PerKey>,
+    partitions: Option<NonZeroU16>,
 }
 
 /// What every command works with.
@@ -191,19 +194,45 @@ impl Settings {
         }
     }
 
-    /// As [`Settings::open_patiently`], for a service, which may say what the line has to be.
+    /// Opens the line with all its partitions.
+    pub(crate) async fn open_shards(&self) -> anyhow::Result<Shards> {
+        Ok(Shards::open(&self.store(), &self.line()?, &self.options).await?)
+    }
+
+    /// The same; waits for a store that is away, unless told to end: then there is none.
+    pub(crate) async fn open_shards_patiently(&self, shutdown: &CancellationToken) -> anyhow::Result<Option<Shards>> {
+        self.open_settled(None, shutdown).await
+    }
+
+    /// The same for a service, which may say what the line has to be.
     pub(crate) async fn open_for(
         &self,
         service: &ServiceSettings,
         shutdown: &CancellationToken,
-    ) -> anyhow::Result<Option<SharedStore>> {
+    ) -> anyhow::Result<Option<Shards>> {
+        self.open_settled(Some(service), shutdown).await
+    }
+
+    async fn open_settled(
+        &self,
+        service: Option<&ServiceSettings>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Option<Shards>> {
         loop {
             let Some(store) = self.open_patiently(shutdown).await? else {
                 return Ok(None);
             };
-            match self.settle(&store, service).await {
-                Err(error) if error.is::<StoreError>() => tracing::warn!(%error, "trying again"),
-                settled => return settled.map(|()| Some(store)),
+            let opened = async {
+                if let Some(service) = service {
+                    self.settle(&store, service).await?;
+                }
+                anyhow::Ok(Shards::beside(store, &self.store(), &self.line()?, &self.options).await?)
+            };
+            match opened.await {
+                Err(error) if error.downcast_ref().is_some_and(StoreError::is_passing) => {
+                    tracing::warn!(%error, "trying again");
+                }
+                opened => return opened.map(Some),
             }
             tokio::select! {
                 () = tokio::time::sleep(RETRY) => {}
@@ -215,7 +244,12 @@ impl Settings {
     /// Makes the line what the service was told that it is, if it is new.
     pub(crate) async fn settle(&self, store: &SharedStore, service: &ServiceSettings) -> anyhow::Result<()> {
         let Some(order) = service.order else { return Ok(()) };
-        match conga::store::settle(store, &self.line()?, Shape::of(order)).await {
+        let partitions = match service.partitions {
+            Some(partitions) => partitions,
+            // As many as it has.
+            None => store.shape(None).await?.unwrap_or_default().partitions,
+        };
+        match conga::store::settle(store, &self.line()?, Shape { order, partitions }).await {
             Err(error) if !error.is_passing() => Err(wrong(error)),
             settled => Ok(settled?),
         }
@@ -266,8 +300,16 @@ impl Settings {
                 "--delivery leader is for --order total: with another order the store delivers as soon as it may",
             ));
         }
+        let partitions = given.partitions.or(file.partitions);
+        if partitions.is_some_and(|partitions| partitions.get() > 1) && order.is_none_or(|order| order == Order::Total)
+        {
+            return Err(wrong(
+                "--partitions is for --order key or none: a line in total order has one partition; say --order too",
+            ));
+        }
         Ok(ServiceSettings {
             order,
+            partitions,
             handler: handler.map_or(Ok(HandlerSpec::ECHO), |text| text.parse())?,
             processor,
             transactions: given.transactions.or(file.transactions),
@@ -325,6 +367,8 @@ fn parse_duration(text: &str) -> anyhow::Result<Duration> {
 pub(crate) struct ServiceSettings {
     /// What order the line has to keep; nothing: whatever it does.
     pub(crate) order: Option<Order>,
+    /// In how many partitions it has to be; nothing: as many as it is.
+    pub(crate) partitions: Option<NonZeroU16>,
     pub(crate) handler: HandlerSpec,
     pub(crate) processor: ProcessorOptions,
     /// How many at once, as it was asked for.

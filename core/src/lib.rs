@@ -10,6 +10,7 @@ pub mod lifecycle;
 pub mod message;
 pub mod partition;
 pub mod retry;
+pub mod route;
 pub mod sequencer;
 pub mod shape;
 pub mod term;

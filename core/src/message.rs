@@ -64,10 +64,29 @@ impl Id {
         Self(format!("@{position}").into())
     }
 
+    /// The same in a partition of a line that has several: written `@3.17`, for each of them has a position 17.
+    pub fn of_place(partition: u32, position: Position) -> Self {
+        Self(format!("@{partition}.{position}").into())
+    }
+
+    /// Whether it stands for a message whose producer gave none.
+    pub fn is_of_position(&self) -> bool {
+        is_of_position(&self.0)
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// No producer's id looks like this.
+fn is_of_position(text: &str) -> bool {
+    let number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    text.strip_prefix('@').is_some_and(|rest| match rest.split_once('.') {
+        Some((partition, position)) => number(partition) && number(position),
+        None => number(rest),
+    })
 }
 
 impl fmt::Display for Id {

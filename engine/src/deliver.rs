@@ -40,6 +40,17 @@ pub struct Batch {
     number: u64,
 }
 
+impl Batch {
+    /// Leaves only the first `count` outputs: the others are handed out again once these are acknowledged.
+    pub fn truncate(&mut self, count: usize) {
+        if count < self.outputs.len() {
+            self.outputs.truncate(count);
+            self.identities.truncate(count);
+            self.last = self.outputs.last().and_then(|output| position_of(output));
+        }
+    }
+}
+
 /// Reads a line's output. Of all consumers of a line one is active at a time, and the others stand by: when it ends, dies
 /// or hangs, another is active and is handed out what the first has not acknowledged.
 ///

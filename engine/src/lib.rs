@@ -57,6 +57,8 @@ pub mod sequence;
 
 pub mod deliver;
 
+pub mod shards;
+
 pub mod clock;
 pub mod line;
 pub mod random;

@@ -31,10 +31,14 @@ mod apart;
 mod attempt;
 mod effects;
 mod handler;
+mod place;
+mod share;
 
 pub(crate) use attempt::too_large;
 pub use effects::{Effects, Fail, SharedEffects};
 pub use handler::{Handled, Handler, HandlerError, Message, sleep};
+pub use place::Place;
+pub(crate) use share::Share;
 
 /// At most so many messages in one claim, and so many results in one complete.
 const BATCH: usize = 1_000;
@@ -74,6 +78,8 @@ pub struct ProcessorOptions {
     pub keep: Option<Keep>,
     /// What an entry of the input may be.
     pub format: Format,
+    /// Which partition of the line this is, if the line has several.
+    pub place: Option<Place>,
     /// When what failed is tried again.
     pub backoff: Backoff,
     /// Whether the tombstone of a dead letter is delivered in its place.
@@ -89,6 +95,7 @@ impl Default for ProcessorOptions {
             claim: ClaimOptions::default(),
             keep: None,
             format: Format::default(),
+            place: None,
             backoff: Backoff::default(),
             mark_dead: true,
             drain: Duration::from_secs(30),
@@ -117,6 +124,8 @@ pub struct Processor<H> {
     effects: Option<SharedEffects>,
     handler: H,
     options: ProcessorOptions,
+    /// Its part of a concurrency that it has together with others.
+    share: Option<Share>,
 }
 
 impl<H: Handler> Processor<H> {
@@ -139,7 +148,15 @@ impl<H: Handler> Processor<H> {
             effects: handler.effects(),
             handler,
             options,
+            share: None,
         }
+    }
+
+    /// The same under another name, that works at no more at once than its share lets it.
+    pub(crate) fn sharing(mut self, owner: OwnerId, share: Share) -> Self {
+        self.claimer.owner = owner;
+        self.share = Some(share);
+        self
     }
 
     /// The same, with its results recorded in `ledger` before the store is told of them. Every processor of a line has to
@@ -184,6 +201,8 @@ impl<H: Handler> Processor<H> {
             effects: self.effects,
             handler: self.handler,
             options: self.options,
+            share: self.share,
+            reserved: 0,
             holdings: Holdings::default(),
             upcoming: VecDeque::new(),
             trial: Trial::Mixed,
@@ -237,6 +256,9 @@ struct Work<H> {
     effects: Option<SharedEffects>,
     handler: H,
     options: ProcessorOptions,
+    share: Option<Share>,
+    /// How many messages the claim that is on its way asks for.
+    reserved: usize,
     holdings: Holdings,
     /// Claimed and not yet begun with.
     upcoming: VecDeque<Claim>,
@@ -271,10 +293,11 @@ impl<H: Handler> Work<H> {
         loop {
             let free = self.free();
             let wants = claiming.is_none() && hungry && free > 0 && !self.draining && !self.compare;
-            if wants && pace.is_due() {
+            let granted = self.granted(free, wants && pace.is_due(), claiming.is_some());
+            if granted > 0 {
                 pace.asked();
                 asked = Instant::now();
-                claiming = Some(Box::pin(self.claimer.clone().claim(free)));
+                claiming = Some(Box::pin(self.claimer.clone().claim(granted)));
             }
             // What has ended goes out at once, and what ends meanwhile gathers; but when that is a good part already, it need
             // not wait for the answer.
@@ -342,6 +365,7 @@ impl<H: Handler> Work<H> {
                 () = sleep_until(pace.due()), if wants && !pace.is_due() => {}
                 () = hints.heard(), if !hungry && !self.draining && free > 0 && self.upcoming.is_empty() => hungry = true,
                 // What was just said to the store is on its way before.
+                () = told(self.share.as_ref()) => {}
                 () = yield_now(), if self.can_begin() => self.begin(),
             }
             // Whatever else has ended goes into the same batch.
@@ -365,6 +389,29 @@ impl<H: Handler> Work<H> {
         running.min(held).min(BATCH)
     }
 
+    /// How many messages to claim now: all that there is room for here, or the part of it that the share gives.
+    fn granted(&mut self, free: usize, now: bool, claiming: bool) -> usize {
+        let Some(share) = &self.share else {
+            return if now { free } else { 0 };
+        };
+        if !claiming {
+            self.reserved = 0;
+        }
+        let begun = if self.trial == Trial::Swift {
+            0
+        } else {
+            self.upcoming.len()
+        };
+        share.has(self.running.len() + begun + self.reserved, self.running.len());
+        if now {
+            self.reserved = share.ask(free);
+            self.reserved
+        } else {
+            share.withdraw();
+            0
+        }
+    }
+
     /// Takes up what is news. Whether anything was.
     fn take(&mut self, claims: Vec<Claim>) -> bool {
         let before = self.upcoming.len();
@@ -386,7 +433,8 @@ impl<H: Handler> Work<H> {
     }
 
     fn can_begin(&self) -> bool {
-        !self.upcoming.is_empty() && (self.draining || self.running.len() < self.concurrency)
+        let may_run = || self.share.as_ref().is_none_or(Share::can_run);
+        !self.upcoming.is_empty() && (self.draining || (self.running.len() < self.concurrency && may_run()))
     }
 
     /// Begins with some of what was claimed. A handler that has its result at once needs no task of its own; but what many
@@ -428,7 +476,7 @@ impl<H: Handler> Work<H> {
                 }
                 Err(reject) => {
                     let dead = Completion::Dead {
-                        tombstone: unreadable(&claim, &reject),
+                        tombstone: self.unreadable(&claim, &reject),
                         deliver: self.options.mark_dead,
                     };
                     self.finish(dead.into());
@@ -450,10 +498,21 @@ impl<H: Handler> Work<H> {
     fn read(&self, claim: &Claim) -> std::result::Result<Input, Reject> {
         let longest = self.options.claim.limits.entry_bytes;
         let mut input = parse(&claim.entry, claim.position, self.options.format, longest)?;
+        if let Some(place) = &self.options.place {
+            place.settle(&mut input, claim.position)?;
+        }
         if self.ledger.is_apart() {
             apart::identify(&mut input, claim);
         }
         Ok(input)
+    }
+
+    fn unreadable(&self, claim: &Claim, reject: &Reject) -> Record {
+        let mut record = unreadable(claim, reject);
+        if let Some(place) = &self.options.place {
+            place.name(&mut record.id, claim.position);
+        }
+        record
     }
 
     fn policy(&self) -> Policy {
@@ -483,7 +542,7 @@ impl<H: Handler> Work<H> {
     fn panicked(&mut self, claim: &Claim) {
         let record = match self.read(claim) {
             Ok(input) => record_of(claim, &input),
-            Err(reject) => unreadable(claim, &reject),
+            Err(reject) => self.unreadable(claim, &reject),
         };
         let error = HandlerError::passing("the handler panicked");
         self.finish(fail(held(claim), record, error, &self.policy()).into());
@@ -543,6 +602,14 @@ impl<H: Handler> Work<H> {
                 Completion::Done(_) => {}
             }
         }
+    }
+}
+
+/// Returns when the share may have room; never, where there is none.
+async fn told(share: Option<&Share>) {
+    match share {
+        Some(share) => share.told().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -7,10 +7,14 @@ use std::time::Duration;
 use conga::clock::Clock;
 use conga::core::message::Payload;
 use conga::core::time::Micros;
-use conga::send::{Outgoing, Producer};
+use conga::send::Outgoing;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+mod goal;
+
+pub(crate) use goal::Goal;
 
 /// At most so many messages in one step.
 const BATCH: u64 = 1_000;
@@ -102,7 +106,7 @@ impl Load {
     }
 
     /// Sends it all, and tells of each batch that was accepted by its ids.
-    pub(crate) async fn run(&self, producer: &Producer, mut accepted: impl FnMut(&[String])) -> anyhow::Result<u64> {
+    pub(crate) async fn run(&self, producer: &impl Goal, mut accepted: impl FnMut(&[String])) -> anyhow::Result<u64> {
         let (started, began) = (Instant::now(), Clock::Store.now());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);

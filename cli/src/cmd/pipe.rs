@@ -13,6 +13,7 @@ use bytes::Bytes;
 use conga::clock::Clock;
 use conga::core::message::{Body, Output, Payload};
 use conga::core::partition::Keep;
+use conga::core::shape::Shape;
 use conga::deliver::Consumer;
 use conga::ledger::LedgerUrl;
 use conga::send::{Outgoing, Producer};
@@ -51,6 +52,11 @@ pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool>
         (place.url.clone(), place.line.clone(), Some(place))
     };
     let store = conga::store::open_with(&url, &line, settings.options()).await?;
+    if let Some(shape) = store.shape(None).await?.filter(|shape| *shape != Shape::TOTAL) {
+        return Err(wrong(format!(
+            "`conga pipe` keeps the order of its lines, and the line {line} is `{shape}`: give another --line, or none"
+        )));
+    }
     // A job without a name leaves nothing behind, so nothing is recorded of it elsewhere.
     let record = pipe.job.as_ref().map_or(Ok(LedgerUrl::Store), |_| settings.record())?;
     let mut sink = Sink::open(pipe.output.as_deref())?;

@@ -11,6 +11,8 @@ use crate::args::Receive;
 use crate::settings::Settings;
 use crate::{signal, text};
 
+mod several;
+
 /// How long a command that is told to end waits for the store.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// At most so many outputs in one step.
@@ -19,13 +21,16 @@ const BATCH: usize = 1_000;
 pub(crate) async fn run(settings: &Settings, receive: Receive) -> anyhow::Result<bool> {
     let shutdown = signal::shutdown()?;
     let waits = receive.follow || receive.count.is_some();
-    let store = if waits {
-        settings.open_patiently(&shutdown).await?
+    let shards = if waits {
+        settings.open_shards_patiently(&shutdown).await?
     } else {
-        Some(settings.open().await?)
+        Some(settings.open_shards().await?)
     };
-    let Some(store) = store else { return Ok(false) };
-    let mut consumer = Consumer::new(store);
+    let Some(shards) = shards else { return Ok(false) };
+    if shards.are_several() {
+        return several::run(&shards, &receive, &shutdown).await;
+    }
+    let mut consumer = Consumer::new(shards.base().clone());
     let bar = text::progress("receiving", receive.count, settings.json || receive.count.is_none());
     let mut received = 0;
     loop {

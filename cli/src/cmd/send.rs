@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use conga::clock::Clock;
 use conga::core::message::{Entry, Format, Id, Position, parse};
-use conga::send::{NamedProducer, Outgoing, Producer, checksum};
+use conga::send::{Outgoing, Producer};
+use conga::shards::{Lines, Producers, Refused};
 use conga::store::StoreError;
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader};
@@ -41,13 +42,14 @@ pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool>
         (_, Some(_)) => None,
         (file, None) => Some(open(file.as_deref()).await?),
     };
-    let store = settings.open().await?;
+    let shards = settings.open_shards().await?;
     let started = Instant::now();
     let bar = text::progress("sending", send.count, settings.json);
     let sent = if let Some(lines) = lines {
         let own = || format!("send-{}", uuid::Uuid::new_v4().simple());
         let name = send.producer.clone().unwrap_or_else(own);
-        let mut producer = Producer::named(store, name).with_patience(PATIENCE);
+        let opened = Lines::begin(&shards, |store| Producer::named(store, &name).with_patience(PATIENCE)).await;
+        let mut producer = opened.context("nothing was sent")?;
         let again = match send.producer {
             Some(_) => "; run the same command again to go on",
             None => "",
@@ -55,7 +57,9 @@ pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool>
         send_lines(lines, &mut producer, again, |count| bar.inc(count)).await?
     } else {
         let load = Load::new(Until::Count(send.count.unwrap_or(0)), send.rate, send.size);
-        let lines = load.run(&Producer::new(store), |ids| bar.inc(ids.len() as u64)).await?;
+        let lines = load
+            .run(&Producers::new(&shards), |ids| bar.inc(ids.len() as u64))
+            .await?;
         Sent { lines, skipped: 0 }
     };
     bar.finish_and_clear();
@@ -93,66 +97,66 @@ pub(crate) async fn open(file: Option<&Path>) -> anyhow::Result<Box<dyn AsyncBuf
 /// Sends each line that an earlier run has not. Those that are there go together, none waits for more to come.
 async fn send_lines(
     lines: impl AsyncBufRead + Unpin + std::marker::Send + 'static,
-    producer: &mut NamedProducer,
+    producer: &mut Lines,
     again: &str,
     mut progress: impl FnMut(u64),
 ) -> anyhow::Result<Sent> {
-    let there = producer.last().await.context("nothing was sent")?;
     let mut sent = Sent::default();
-    // Of all lines so far: by it a later run can tell whether its first lines are the same.
-    let mut mark = 0;
     let mut lines = read_lines(lines);
     let mut batch = Vec::with_capacity(BATCH);
     while lines.recv_many(&mut batch, BATCH).await > 0 {
-        let mut entries = Vec::with_capacity(batch.len());
+        let mut bytes = 0;
         for line in batch.drain(..) {
             let line = line?;
-            mark = checksum(mark, &line);
-            if sent.skipped < there {
-                sent.skipped += 1;
-                if sent.skipped == there && mark != producer.mark().await? {
-                    return Err(another_input(there));
-                }
-            } else {
-                entries.push((entry(line), mark));
+            bytes += line.len();
+            producer.give(&line, || entry(line.clone())).await.map_err(refused)?;
+            if bytes >= BATCH_BYTES {
+                bytes = 0;
+                flush(producer, &mut sent, again, &mut progress).await?;
             }
         }
-        let mut rest = entries.as_slice();
-        while !rest.is_empty() {
-            let (step, later) = rest.split_at(step_of(rest));
-            producer.send_marked(step).await.map_err(|error| {
-                let state = match error {
-                    StoreError::Unavailable(_) | StoreError::Closed => "and all after them were not sent",
-                    // An earlier attempt may have been done.
-                    StoreError::Unknown(_) | StoreError::Broken(_) => "are in doubt",
-                };
-                let after = format!(
-                    "after {} were sent, the next {} {state}{again}",
-                    text::count(sent.lines, "line"),
-                    step.len()
-                );
-                anyhow::Error::from(error).context(after)
-            })?;
-            sent.lines += step.len() as u64;
-            progress(step.len() as u64);
-            rest = later;
-        }
+        flush(producer, &mut sent, again, &mut progress).await?;
     }
-    if sent.skipped < there {
-        return Err(another_input(there));
-    }
+    producer.end().map_err(|another| another_input(another.there))?;
+    flush(producer, &mut sent, again, &mut progress).await?;
+    sent.skipped = producer.skipped();
     Ok(sent)
 }
 
-/// How many entries go together: one at least.
-fn step_of(entries: &[(Bytes, u64)]) -> usize {
-    let mut bytes = 0;
-    let fit = entries.iter().take_while(|(entry, _)| {
-        let fits = bytes < BATCH_BYTES;
-        bytes += entry.len();
-        fits
-    });
-    fit.count()
+/// Sends what was read.
+async fn flush(
+    producer: &mut Lines,
+    sent: &mut Sent,
+    again: &str,
+    mut progress: impl FnMut(u64),
+) -> anyhow::Result<()> {
+    let next = producer.waiting();
+    let count = producer.flush().await.map_err(|error| {
+        let Refused::Store(error) = error else {
+            return refused(error);
+        };
+        let state = match error {
+            StoreError::Unavailable(_) | StoreError::Closed => "and all after them were not sent",
+            // An earlier attempt may have been done.
+            StoreError::Unknown(_) | StoreError::Broken(_) => "are in doubt",
+        };
+        let after = format!(
+            "after {} were sent, the next {next} {state}{again}",
+            text::count(sent.lines, "line")
+        );
+        anyhow::Error::from(error).context(after)
+    })?;
+    sent.lines += count;
+    progress(count);
+    Ok(())
+}
+
+fn refused(error: Refused) -> anyhow::Error {
+    match error {
+        Refused::AnotherInput(another) => another_input(another.there),
+        Refused::NoSequence(error) => wrong(error),
+        Refused::Store(error) => error.into(),
+    }
 }
 
 fn another_input(there: u64) -> anyhow::Error {
@@ -209,15 +213,6 @@ fn entry(line: Bytes) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_step_is_bounded_by_bytes() {
-        let large = (Bytes::from(vec![b'x'; BATCH_BYTES / 2 + 1]), 0);
-        let small = (Bytes::from_static(b"x"), 0);
-        assert_eq!(step_of(&[small.clone(), small.clone()]), 2);
-        assert_eq!(step_of(&[large.clone(), large.clone(), large, small]), 2);
-        assert_eq!(step_of(&[(Bytes::from(vec![b'x'; 2 * BATCH_BYTES]), 0)]), 1);
-    }
 
     #[test]
     fn a_line_becomes_an_envelope_with_the_time() {

@@ -2,25 +2,28 @@
 
 use conga::process::{Handler, Processing, Processor};
 use conga::sequence::{Sequencer, Sequencing};
+use conga::shards::{Processors, Shards};
 use conga::store::SharedStore;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Service;
 use crate::hands::Hands;
-use crate::settings::{ServiceSettings, Settings};
+use crate::settings::{ServiceSettings, Settings, wrong};
 use crate::{signal, text};
+
+const NO_SEQUENCER: &str = "this line has several partitions, and there the store delivers: no sequencer is needed";
 
 /// `conga process`.
 pub(crate) async fn process(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
     let (service, shutdown) = prepare(settings, given)?;
-    let Some(store) = settings.open_for(&service, &shutdown).await? else {
+    let Some(shards) = settings.open_for(&service, &shutdown).await? else {
         return Ok(true);
     };
-    let Some(hands) = Hands::open_patiently(settings, &service, &store, &shutdown).await? else {
+    let Some(hands) = Hands::open_patiently(settings, &service, shards.base(), &shutdown).await? else {
         return Ok(true);
     };
-    let processor = processor(&store, &hands, &service);
+    let processor = processors(&shards, &hands, &service);
     announce(settings, processor.owner().as_str())?;
     report(settings, Some(processor.run(shutdown).await?), None);
     Ok(true)
@@ -29,10 +32,13 @@ pub(crate) async fn process(settings: &Settings, given: &Service) -> anyhow::Res
 /// `conga sequence`.
 pub(crate) async fn sequence(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
     let (service, shutdown) = prepare(settings, given)?;
-    let Some(store) = settings.open_for(&service, &shutdown).await? else {
+    let Some(shards) = settings.open_for(&service, &shutdown).await? else {
         return Ok(true);
     };
-    let sequencer = Sequencer::new(store, service.sequencer);
+    if shards.are_several() {
+        return Err(wrong(NO_SEQUENCER));
+    }
+    let sequencer = Sequencer::new(shards.base().clone(), service.sequencer);
     announce(settings, sequencer.owner().as_str())?;
     report(settings, None, Some(sequencer.run(shutdown).await?));
     Ok(true)
@@ -41,13 +47,19 @@ pub(crate) async fn sequence(settings: &Settings, given: &Service) -> anyhow::Re
 /// `conga run`.
 pub(crate) async fn run(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
     let (service, shutdown) = prepare(settings, given)?;
-    let Some(store) = settings.open_for(&service, &shutdown).await? else {
+    let Some(shards) = settings.open_for(&service, &shutdown).await? else {
         return Ok(true);
     };
-    let Some(hands) = Hands::open_patiently(settings, &service, &store, &shutdown).await? else {
+    let Some(hands) = Hands::open_patiently(settings, &service, shards.base(), &shutdown).await? else {
         return Ok(true);
     };
     announce(settings, "run")?;
+    if shards.are_several() {
+        let processing = processors(&shards, &hands, &service).run(shutdown).await?;
+        report(settings, Some(processing), None);
+        return Ok(true);
+    }
+    let store = shards.base().clone();
     let (processing, sequencing) = both(&store, &hands, &service, shutdown).await?;
     report(settings, Some(processing), Some(sequencing));
     Ok(true)
@@ -76,6 +88,11 @@ pub(crate) async fn both(
     };
     let (processing, sequencing) = tokio::join!(processing, sequencing);
     Ok((processing?, sequencing?))
+}
+
+/// On all partitions.
+fn processors(shards: &Shards, hands: &Hands, service: &ServiceSettings) -> Processors<impl Handler + use<>> {
+    Processors::new(shards, hands.handler(), service.processor.clone()).with_ledger(&hands.ledger)
 }
 
 fn processor(store: &SharedStore, hands: &Hands, service: &ServiceSettings) -> Processor<impl Handler + use<>> {

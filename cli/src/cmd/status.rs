@@ -6,6 +6,7 @@ use std::time::Duration;
 use conga::core::partition::{Blocker, Limit, Status};
 use conga::core::shape::Shape;
 use conga::core::time::Micros;
+use conga::shards::parts;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -13,23 +14,38 @@ use crate::args::{self, Stays};
 use crate::settings::Settings;
 use crate::signal;
 
+mod several;
+
 pub(crate) async fn run(settings: &Settings, given: args::Status) -> anyhow::Result<bool> {
-    let store = settings.open().await?;
+    let shards = settings.open_shards().await?;
     let line = settings.line()?;
     let shutdown = signal::shutdown()?;
     let mut before: Option<Status> = None;
     loop {
-        let status = store.status().await?;
-        let shape = store.shape(None).await?;
+        let each = shards.status().await?;
+        let Some(status) = several::sum(&each) else {
+            return Ok(true);
+        };
+        let shape = shards.base().shape(None).await?;
         let rates = before.as_ref().map(|before| Rates::between(before, &status));
         if settings.json {
             let mut value = to_json(line.name(), &status, rates.as_ref());
             value["order"] = shape.map(|shape| shape.to_string()).into();
+            if shards.are_several() {
+                let parts = parts(&line, shape.unwrap_or_default()).zip(&each);
+                value["partitions"] = parts.map(|(part, status)| to_json(&part.tag(), status, None)).collect();
+            }
             println!("{value}");
         } else {
             print!("{}", to_text(line.name(), &status, rates.as_ref()));
             if let Some(shape) = shape.filter(|shape| *shape != Shape::TOTAL) {
                 println!("  order       {shape}");
+            }
+            for (part, status) in parts(&line, shape.unwrap_or_default()).zip(&each) {
+                println!(
+                    "  {part}: waiting {}  in flight {}  processed {}  output {}  dead {}  head {}",
+                    status.waiting, status.in_flight, status.processed, status.output, status.dead, status.head
+                );
             }
         }
         if !given.watch || !pause(&shutdown).await {

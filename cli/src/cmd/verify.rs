@@ -8,10 +8,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use conga::core::invariant::Event;
 use conga::core::message::{Entry, Format, Id, Output, Position, parse};
-use conga::core::shape::Order;
+use conga::core::route::Router;
+use conga::core::shape::{Order, Shape};
 use conga::core::time::Micros;
 use conga::ledger::postgres::PostgresLedger;
 use conga::ledger::{LedgerUrl, SharedLedger};
+use conga::shards::router;
 
 use super::bench::verdict_text;
 use crate::args::{OrderName, Verify};
@@ -20,11 +22,18 @@ use crate::bench::table;
 use crate::settings::{Settings, wrong};
 
 pub(crate) async fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<bool> {
+    let router = match verify.partitions.filter(|partitions| partitions.get() > 1) {
+        Some(partitions) => {
+            let order = verify.order.map_or(Order::Total, OrderName::plain);
+            Some(router(Shape { order, partitions }).map_err(wrong)?)
+        }
+        None => None,
+    };
     let (mut outputs, mut came, digest) = (Vec::new(), Vec::new(), Digest::default());
     each_line(&verify.file, |number, line| match Output::parse(&line) {
         Ok(output) => {
             came.push(digest.output(&line, &output));
-            outputs.push(output);
+            outputs.push(place_of(output, router.as_ref()));
             Ok(())
         }
         Err(error) => Err(wrong(format!("{}, line {number}: {error}", verify.file.display()))),
@@ -45,7 +54,13 @@ pub(crate) async fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<
     let order = verify.order.map_or(Order::Total, OrderName::plain);
     let mut verdict = judge(&history, order, |position| keys.get(&position).copied());
     if verify.sent.is_none() {
-        let missing = if verify.gaps { Vec::new() } else { gaps(&outputs) };
+        let missing = if verify.gaps {
+            Vec::new()
+        } else {
+            (0..router.map_or(1, |router| router.partitions()))
+                .flat_map(|partition| gaps(&outputs, u64::from(partition) * PLACES))
+                .collect()
+        };
         verdict.lost += missing.iter().map(|gap| gap.1 - gap.0 + 1).sum::<u64>();
         verdict
             .violations
@@ -78,11 +93,26 @@ pub(crate) async fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<
     Ok(passed)
 }
 
-/// Positions that no output has, between 1 and the highest, as ranges.
-fn gaps(outputs: &[Output]) -> Vec<(u64, u64)> {
-    let mut positions: Vec<u64> = outputs.iter().map(|output| output.record.position.0).collect();
+/// Of several partitions the positions of the second begin here, and so on: what is told of them shows both.
+const PLACES: u64 = 1_000_000_000_000;
+
+/// An output at a position that no other partition has.
+fn place_of(mut output: Output, router: Option<&Router>) -> Output {
+    if let Some(partition) = router.and_then(|router| router.partition_of_output(&output.record)) {
+        output.record.position.0 += u64::from(partition) * PLACES;
+    }
+    output
+}
+
+/// Positions that no output has, between the first of a partition, which comes after `before`, and its highest, as ranges.
+fn gaps(outputs: &[Output], before: u64) -> Vec<(u64, u64)> {
+    let mut positions: Vec<u64> = outputs
+        .iter()
+        .map(|output| output.record.position.0)
+        .filter(|position| (before + 1..before + PLACES).contains(position))
+        .collect();
     positions.sort_unstable();
-    let mut next = 1;
+    let mut next = before + 1;
     let mut gaps = Vec::new();
     for position in positions {
         if position > next {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Entry, Id, Payload, Position};
+use super::{Entry, Id, Payload, Position, is_of_position};
 use crate::time::Micros;
 
 /// What an entry of the input may be.
@@ -198,10 +198,7 @@ fn read_id(raw: &RawValue) -> Result<Id, Reject> {
     if text.len() > 512 {
         return Err(bad("id", format!("{} bytes long, the limit is 512", text.len())));
     }
-    if text
-        .strip_prefix('@')
-        .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
-    {
+    if is_of_position(&text) {
         return Err(bad(
             "id",
             "`@` and digits stand for a message without an id; choose another form",

@@ -25,7 +25,7 @@ const DIGEST: usize = 8;
 /// and what came in, as in `@17-9f86d081884c7d65`.
 pub(super) fn identify(input: &mut Input, claim: &Claim) {
     let Entry::Whole(entry) = &claim.entry else { return };
-    if input.id == Id::of_position(claim.position) {
+    if input.id.is_of_position() {
         let digest = Sha256::digest(entry);
         let digest = digest[..DIGEST].iter().map(|byte| format!("{byte:02x}"));
         input.id = Id::given(format!("{}-{}", input.id, digest.collect::<String>()));

@@ -1,0 +1,57 @@
+//! A line of several partitions as one: what can be added up is.
+
+use conga::core::message::Position;
+use conga::core::partition::{Oldest, Status};
+
+/// All partitions in one; each of which there is at least one.
+pub(super) fn sum(each: &[Status]) -> Option<Status> {
+    let (first, others) = each.split_first()?;
+    Some(others.iter().fold(first.clone(), add))
+}
+
+fn add(mut all: Status, one: &Status) -> Status {
+    all.now = all.now.max(one.now);
+    all.waiting += one.waiting;
+    all.in_flight += one.in_flight;
+    all.processed += one.processed;
+    all.output += one.output;
+    all.recorded += one.recorded;
+    all.dead += one.dead;
+    let earlier = |a: Option<_>, b: Option<_>| a.into_iter().chain(b).min();
+    all.oldest = Oldest {
+        record: earlier(all.oldest.record, one.oldest.record),
+        dead: earlier(all.oldest.dead, one.oldest.dead),
+        output: earlier(all.oldest.output, one.oldest.output),
+    };
+    // The heads say how many have gone past them, and so does their sum.
+    all.head = all.head.plus(one.head.past(Position::FIRST));
+    all.next = all.next.plus(one.next.past(Position::FIRST));
+    all.blocker = all.blocker.or_else(|| one.blocker.clone());
+    all.leader = all.leader.or_else(|| one.leader.clone());
+    all.consumer = all.consumer.or_else(|| one.consumer.clone());
+    all.processors.extend(one.processors.iter().cloned());
+    all.processors.sort();
+    all.processors.dedup();
+    all.producers = all.producers.max(one.producers);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use conga::core::partition::Partition;
+    use conga::core::time::Micros;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_anywhere_waits() {
+        let status = |count: usize| {
+            let mut partition = Partition::default();
+            partition.send(&vec![bytes::Bytes::from_static(b"x"); count]);
+            partition.status(Micros(1))
+        };
+        let all = sum(&[status(2), status(3)]).unwrap();
+        assert_eq!((all.waiting, all.head, all.in_flight), (5, Position(1), 0));
+        assert!(sum(&[]).is_none());
+    }
+}

@@ -1,0 +1,99 @@
+//! Process, on all partitions: one claiming loop for each, and one concurrency, one handler and one ledger for all.
+
+use conga_core::lease::OwnerId;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio_util::sync::CancellationToken;
+
+use super::Shards;
+use crate::ledger::SharedLedger;
+use crate::process::{Handler, Place, Processing, Processor, ProcessorOptions, Share};
+use crate::random::Random;
+use crate::store::Result;
+
+/// A processing service of a line, whatever number of partitions it has.
+#[derive(Debug)]
+pub struct Processors<H> {
+    owner: OwnerId,
+    each: Vec<Processor<H>>,
+}
+
+impl<H: Handler> Processors<H> {
+    /// A service that processes the messages of all partitions by `handler`, under a name of its own.
+    /// [`ProcessorOptions::concurrency`] is for all of them together; the window is each partition's.
+    pub fn new(shards: &Shards, handler: H, options: ProcessorOptions) -> Self {
+        let stores = shards.partitions();
+        if let [store] = stores {
+            let only = Processor::new(store.clone(), handler, options);
+            return Self {
+                owner: only.owner().clone(),
+                each: vec![only],
+            };
+        }
+        let owner = OwnerId::new(Random::default().name("processor"));
+        let shares = Share::of(options.concurrency, stores.len());
+        let each = (0..).zip(stores).zip(shares).map(|((partition, store), share)| {
+            let place = Place {
+                partition,
+                router: shards.router(),
+            };
+            let mut options = options.clone();
+            options.place = Some(place);
+            Processor::new(store.clone(), handler.clone(), options).sharing(owner.clone(), share)
+        });
+        Self {
+            each: each.collect(),
+            owner,
+        }
+    }
+
+    /// The same, with its results recorded in `ledger` before the store is told of them.
+    pub fn with_ledger(self, ledger: &SharedLedger) -> Self {
+        // The store's own is that of each partition.
+        if !ledger.is_apart() {
+            return self;
+        }
+        let each = self.each.into_iter();
+        Self {
+            each: each.map(|processor| processor.with_ledger(ledger.clone())).collect(),
+            ..self
+        }
+    }
+
+    /// Its name towards the store.
+    pub fn owner(&self) -> &OwnerId {
+        &self.owner
+    }
+
+    /// Works until `shutdown`, then drains, as [`Processor::run`]. If it can't go on at one partition it ends at all.
+    ///
+    /// # Errors
+    /// Only what no repetition can help; while the store is away it goes on trying.
+    ///
+    /// # Cancellation
+    /// Dropped, it is as if the process had died.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<Processing> {
+        let stop = shutdown.child_token();
+        let mut running: FuturesUnordered<_> = self
+            .each
+            .into_iter()
+            .map(|processor| processor.run(stop.clone()))
+            .collect();
+        let (mut all, mut failed) = (Processing::default(), None);
+        while let Some(ended) = running.next().await {
+            match ended {
+                Ok(did) => {
+                    all.done += did.done;
+                    all.dead += did.dead;
+                    all.retried += did.retried;
+                    all.stale += did.stale;
+                }
+                Err(error) => {
+                    stop.cancel();
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        failed.map_or(Ok(all), Err)
+    }
+}
