@@ -27,6 +27,15 @@ async fn come_back(desk: &impl Desk, results: Vec<Record>) {
     }
 }
 
+/// The same, and once more among so many others that a database takes them in another way.
+async fn come_back_in_any_batch(desk: &impl Desk, results: Vec<Record>) {
+    let next = results.len() as u64 + 1;
+    let others = (next..next + 100).map(|number| text(number, &format!("other {number}"), "y"));
+    let crowded = results.iter().cloned().chain(others).collect();
+    come_back(desk, results).await;
+    come_back(desk, crowded).await;
+}
+
 pub(crate) async fn payloads_come_back_byte_for_byte(desk: &impl Desk) {
     let deep = "[".repeat(5_000) + &"]".repeat(5_000);
     let long = format!("{}.5", "9".repeat(140_000));
@@ -82,7 +91,7 @@ pub(crate) async fn payloads_come_back_byte_for_byte(desk: &impl Desk) {
         .into_iter()
         .zip(1..)
         .map(|(payload, number)| result(number, &format!("p{number}"), payload));
-    come_back(desk, results.collect()).await;
+    come_back_in_any_batch(desk, results.collect()).await;
 }
 
 pub(crate) async fn ids_and_keys_of_all_kinds(desk: &impl Desk) {
@@ -115,7 +124,7 @@ pub(crate) async fn ids_and_keys_of_all_kinds(desk: &impl Desk) {
         key: Some((*id).to_owned()),
         ..text(number, id, "x")
     });
-    come_back(desk, results.collect()).await;
+    come_back_in_any_batch(desk, results.collect()).await;
 }
 
 pub(crate) async fn numbers_and_datetimes_at_their_ends(desk: &impl Desk) {
@@ -128,7 +137,7 @@ pub(crate) async fn numbers_and_datetimes_at_their_ends(desk: &impl Desk) {
         attempts: Attempt(1),
         ..text(number, &sequence.to_string(), "x")
     });
-    come_back(desk, results.collect()).await;
+    come_back_in_any_batch(desk, results.collect()).await;
 }
 
 pub(crate) async fn a_megabyte(desk: &impl Desk) {
@@ -139,5 +148,5 @@ pub(crate) async fn a_megabyte(desk: &impl Desk) {
         result(2, "b", Payload::json(&Bytes::from(json)).unwrap()),
         result(3, "c", Payload::bytes(&vec![0xff; 1 << 20])),
     ];
-    come_back(desk, results).await;
+    come_back_in_any_batch(desk, results).await;
 }
