@@ -7,11 +7,13 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 mod chaos;
+mod flow;
 mod keep;
 mod measure;
 mod order;
 
 pub(crate) use chaos::{Chaos, Fault, Fsync, Serve};
+pub(crate) use flow::{Drain, Limited};
 pub(crate) use keep::Stays;
 pub(crate) use measure::{Ground, Latency, Limit, Part, PartRole, Scale, Series, ServeRedis, Services, Throughput};
 pub(crate) use order::{OrderName, Ordering, Orders, PerKey};
@@ -110,6 +112,14 @@ pub(crate) enum Command {
     Pipe(Pipe),
     /// Depths, the head and what blocks it, the leader
     Status(Status),
+    /// Hand nothing out any more, to any processor of the line; what is in flight is finished and delivered
+    Pause,
+    /// Go on after a pause or a drain
+    Resume,
+    /// Hand nothing new out, wait until all that was begun is delivered, then pause
+    Drain(Drain),
+    /// Limit how many messages per second the line begins with
+    Rate(Limited),
     /// Check an output for order, loss and duplicates
     Verify(Verify),
     /// Measure, and verify what came out

@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod bench;
+pub(crate) mod control;
 pub(crate) mod demo;
 pub(crate) mod pipe;
 pub(crate) mod receive;

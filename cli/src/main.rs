@@ -82,6 +82,10 @@ async fn run(args: Args) -> anyhow::Result<bool> {
         Command::Receive(receive) => cmd::receive::run(&settings, receive).await,
         Command::Pipe(pipe) => cmd::pipe::run(&settings, pipe).await,
         Command::Status(status) => cmd::status::run(&settings, status).await,
+        Command::Pause => cmd::control::pause(&settings).await,
+        Command::Resume => cmd::control::resume(&settings).await,
+        Command::Drain(drain) => cmd::control::drain(&settings, drain).await,
+        Command::Rate(limited) => cmd::control::rate(&settings, limited).await,
         Command::Verify(verify) => cmd::verify::run(&settings, &verify).await,
         Command::Bench { bench } => cmd::bench::run(&settings, bench).await,
     }

@@ -25,6 +25,7 @@ mod campaign;
 mod claim;
 mod clock;
 mod complete;
+mod control;
 mod emit;
 mod in_place;
 mod keep;
@@ -39,6 +40,7 @@ pub use campaign::CampaignRequest;
 pub use claim::{Claim, ClaimRequest, Limits};
 pub use clock::{SET_BACK_US, TELL_EVERY_US};
 pub use complete::{Completed, Completion};
+pub use control::{BURST_US, Bucket, Control, ControlRequest, Flow, Rate};
 pub use emit::{Cursor, EmitRequest, Emitted, Followed, Processed, Ready, Turn};
 pub use in_place::{PASS_MOST, REACH};
 pub use keep::{Grace, Keep, Limit, Oldest, TRIM_MOST};
@@ -81,6 +83,8 @@ pub struct Partition {
     keep: Option<Keep>,
     /// What it is, where that was set.
     shape: Option<Shape>,
+    control: Control,
+    bucket: control::Bucket,
 }
 
 /// Where a claimed message is.
@@ -156,6 +160,8 @@ impl Default for Partition {
             grace: Grace::default(),
             keep: None,
             shape: None,
+            control: Control::default(),
+            bucket: control::Bucket::default(),
         }
     }
 }

@@ -21,6 +21,10 @@
 //!    one active among them by the same means, with a lock and a term of their own; only under the latest of these terms
 //!    is anything handed out or taken off.
 //!
+//! 7. **Control** is read by every claim in its own step: once a partition is paused nothing is handed out any more, and
+//!    once it drains nothing that was not claimed before. What is in flight is completed and delivered all the same. A
+//!    rate counts what is handed out for the first time, by the store's time, over all processors together.
+//!
 //! # Where later steps fit
 //! A store is opened for one partition, so a sharded line is a store for each of them.
 //!
@@ -46,8 +50,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Keep,
-    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
+    Followed, Keep, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::shape::Shape;
 use conga_core::term::Campaign;
@@ -115,6 +119,10 @@ pub trait Store: Debug + Send + Sync {
     /// The oldest outputs, in ascending position, after the acknowledged ones are gone; or neither, under a reign that is
     /// not the latest (law 6).
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received>;
+
+    /// Pauses, drains, resumes or limits the processors (law 7), and answers the control that is then. Asked for again, it
+    /// changes nothing. Wakes [`crate::wake::Topic::Input`].
+    async fn control(&self, request: &ControlRequest) -> Result<Control>;
 
     /// Counts what is where. Changes nothing.
     async fn status(&self) -> Result<Status>;

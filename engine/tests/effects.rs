@@ -1,5 +1,7 @@
 //! Effects on SQLite: a bank whose sum must not change. Nothing in its tables keeps a transfer from being made twice.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -153,7 +155,10 @@ impl Bank {
             assert_eq!(moves.get(output.id.as_str()), is_done.then_some(&2), "{output:?}");
         }
         assert_eq!(moves.len(), done);
-        assert_eq!(self.ask("SELECT count(*) FROM record WHERE dead IS NULL"), done as i64);
+        assert_eq!(
+            self.ask("SELECT count(*) FROM record WHERE dead IS NULL"),
+            i64::try_from(done).unwrap()
+        );
     }
 }
 
@@ -446,5 +451,8 @@ async fn effects_a_second() {
     let took = began.elapsed();
     clerk.end().await;
     bank.is_right(&outputs);
-    println!("{:.0} effects/s", COUNT as f64 / took.as_secs_f64());
+    println!(
+        "{:.0} effects/s",
+        f64::from(u32::try_from(COUNT).unwrap()) / took.as_secs_f64()
+    );
 }

@@ -13,8 +13,8 @@ use conga::clock::Clock;
 use conga::core::lease::OwnerId;
 use conga::core::message::{Payload, Position};
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits,
-    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
+    Followed, Limits, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::shape::Shape;
 use conga::core::term::Campaign;
@@ -145,6 +145,10 @@ impl Store for Troubled {
 
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
         self.inner.receive(request).await
+    }
+
+    async fn control(&self, request: &ControlRequest) -> Result<Control> {
+        self.inner.control(request).await
     }
 
     async fn status(&self) -> Result<Status> {

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::{Id, Output, Position};
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
-    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
+    Followed, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::shape::Shape;
 use conga::core::term::Campaign;
@@ -215,6 +215,10 @@ impl Store for Broken {
             self.inner.receive(&acknowledge).await?;
         }
         Ok(Received::Outputs(outputs))
+    }
+
+    async fn control(&self, request: &ControlRequest) -> Result<Control> {
+        self.inner.control(request).await
     }
 
     async fn status(&self) -> Result<Status> {

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use conga::core::partition::{Blocker, Limit, Status};
+use conga::core::partition::{Blocker, Control, Limit, Status};
 use conga::core::shape::Shape;
 use conga::core::time::Micros;
 use conga::shards::parts;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::control;
 use crate::args::{self, Stays};
 use crate::settings::Settings;
 use crate::signal;
@@ -130,6 +131,7 @@ fn to_json(line: &str, status: &Status, rates: Option<&Rates>) -> Value {
         "output": status.output,
         "recorded": status.recorded,
         "dead": status.dead,
+        "control": control::to_json(&status.control),
         "head": status.head.0,
         "next": status.next.0,
         "term": status.term.0,
@@ -176,6 +178,10 @@ fn to_text(line: &str, status: &Status, rates: Option<&Rates>) -> String {
         "line {line} at {}\n  waiting {}  in flight {}  processed {}  output {}  recorded {}  dead {}\n",
         status.now, status.waiting, status.in_flight, status.processed, status.output, status.recorded, status.dead,
     );
+    // Writing to a String never fails.
+    if status.control != Control::default() {
+        let _ = writeln!(text, "  {}", control::to_text(&status.control));
+    }
     let head = match &status.blocker {
         Some(Blocker::Leased { owner, attempt, since }) => format!(
             "being processed by {owner} for {:.1} ms, attempt {attempt}",
@@ -189,7 +195,6 @@ fn to_text(line: &str, status: &Status, rates: Option<&Rates>) -> String {
         None if status.processed > 0 => "waits for a leader to deliver it".to_owned(),
         None => "waits to be claimed".to_owned(),
     };
-    // Writing to a String never fails.
     let _ = writeln!(text, "  head {}: {head}", status.head);
     let leader = status.leader.as_ref().map_or("nobody", |leader| leader.as_str());
     let _ = writeln!(

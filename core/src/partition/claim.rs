@@ -1,6 +1,6 @@
 //! Claim (law 1): first what is free again, lowest position first, then new messages from the input.
 
-use super::{Flight, PASS_MOST, Partition};
+use super::{Flight, Flow, PASS_MOST, Partition};
 use crate::lease::{Attempt, Lease, OwnerId};
 use crate::message::{Entry, Position};
 use crate::time::Micros;
@@ -61,17 +61,21 @@ impl Partition {
         self.free_the_expired(now);
         let mut claims = Vec::new();
         let (mut bytes, mut passed) = (0, 0);
+        let (allowed, mut fresh) = (self.allowance(now), 0);
         while claims.len() < request.max && bytes < request.limits.total_bytes {
-            let Some((position, attempt)) = self
-                .free_again()
-                .or_else(|| self.take_next(request.window, &mut passed))
-            else {
+            let again = self.free_again();
+            let is_new = again.is_none();
+            if is_new && fresh == allowed {
+                break;
+            }
+            let Some((position, attempt)) = again.or_else(|| self.take_next(request.window, &mut passed)) else {
                 break;
             };
             let Some(entry) = self.entry(position, request.limits.entry_bytes) else {
                 break;
             };
             bytes += entry.handed_out();
+            fresh += u64::from(is_new);
             self.put(
                 position,
                 Flight::Leased(Lease {
@@ -87,6 +91,7 @@ impl Partition {
                 entry,
             });
         }
+        self.spend(now, fresh);
         claims
     }
 
@@ -116,6 +121,9 @@ impl Partition {
     }
 
     fn free_again(&self) -> Option<(Position, Attempt)> {
+        if self.control.flow == Flow::Paused {
+            return None;
+        }
         let position = self.free.first()?;
         match self.flights.get(position)? {
             Flight::Free(attempt) => Some((*position, attempt.next())),

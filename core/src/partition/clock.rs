@@ -32,6 +32,7 @@ impl Partition {
         for deadline in self.owners.values_mut().chain(flights).chain(locks) {
             deadline.0 = deadline.0.saturating_sub(back);
         }
+        self.bucket.set_back(back);
         self.told = now;
     }
 

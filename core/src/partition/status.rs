@@ -1,6 +1,6 @@
 //! Status: the depths of a partition and what holds it up.
 
-use super::{Flight, Keep, Oldest, Partition};
+use super::{Control, Flight, Keep, Oldest, Partition};
 use crate::lease::{Attempt, OwnerId};
 use crate::message::Position;
 use crate::term::Term;
@@ -27,6 +27,8 @@ pub struct Status {
     pub oldest: Oldest,
     /// How much stays, as a processor has last told.
     pub keep: Option<Keep>,
+    /// How the processors are controlled.
+    pub control: Control,
     /// The lowest position not yet delivered.
     pub head: Position,
     /// The lowest position not yet claimed.
@@ -95,6 +97,7 @@ impl Partition {
             dead: self.dead.len() as u64,
             oldest: self.oldest(),
             keep: self.keep,
+            control: self.control,
             head: self.head,
             next: self.next,
             blocker,

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
-    Page, Partition, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
+    Followed, Numbered, Page, Partition, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::shape::Shape;
 use conga_core::term::Campaign;
@@ -134,6 +134,12 @@ impl Store for MemoryStore {
 
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
         Ok(self.partition().receive(request))
+    }
+
+    async fn control(&self, request: &ControlRequest) -> Result<Control> {
+        let control = self.partition().control(self.clock.now(), request);
+        self.wakes.wake(Topic::Input);
+        Ok(control)
     }
 
     async fn status(&self) -> Result<Status> {

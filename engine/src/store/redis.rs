@@ -28,8 +28,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Keep, Limit,
-    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
+    Followed, Keep, Limit, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::shape::Shape;
 use conga_core::term::Campaign;
@@ -55,6 +55,7 @@ mod campaign;
 mod claim;
 mod complete;
 mod connection;
+mod control;
 mod cursor;
 mod emit;
 mod failure;
@@ -370,6 +371,10 @@ impl Store for RedisStore {
 
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
         self.read_outputs(request).await
+    }
+
+    async fn control(&self, request: &ControlRequest) -> Result<Control> {
+        self.set_control(request).await
     }
 
     async fn status(&self) -> Result<Status> {

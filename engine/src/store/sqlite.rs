@@ -17,8 +17,8 @@ use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::message::Payload;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
-    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
+    Followed, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::shape::Shape;
 use conga_core::term::Campaign;
@@ -37,6 +37,7 @@ mod browse;
 mod campaign;
 mod claim;
 mod complete;
+mod control;
 mod convert;
 mod database;
 mod deliver;
@@ -231,6 +232,13 @@ impl Store for SqliteStore {
         let request = request.clone();
         self.worker
             .call(move |database| receive::receive(database, &request))
+            .await
+    }
+
+    async fn control(&self, request: &ControlRequest) -> Result<Control> {
+        let request = *request;
+        self.worker
+            .call(move |database| control::control(database, &request))
             .await
     }
 

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use conga::clock::{Clock, ManualClock};
 use conga::core::lease::OwnerId;
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Keep,
-    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Session, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
+    Flow, Followed, Keep, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Session, Shelf,
+    Status,
 };
 use conga::core::shape::{Order, Shape};
 use conga::core::term::{Campaign, Reign, Role};
@@ -37,6 +38,9 @@ const NEVER_TRIMS: u8 = 11;
 const IGNORES_KEYS: u8 = 12;
 const HANDS_OUT_TWO_OF_A_KEY: u8 = 13;
 const KEEPS_AN_ORDER: u8 = 14;
+const IGNORES_A_PAUSE: u8 = 15;
+const HANDS_OUT_NEW_WHILE_DRAINING: u8 = 16;
+const IGNORES_THE_RATE: u8 = 17;
 
 /// A memory store with one flaw, and the latest reign of a consumer.
 #[derive(Debug)]
@@ -88,7 +92,26 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
         if FLAW == IGNORES_THE_WINDOW {
             request.window = u64::MAX;
         }
-        self.0.claim(&request).await
+        let before = self.0.status().await?.control;
+        let lets_through = match FLAW {
+            IGNORES_A_PAUSE => before.flow == Flow::Paused,
+            HANDS_OUT_NEW_WHILE_DRAINING => before.flow == Flow::Draining,
+            _ => false,
+        };
+        if FLAW == IGNORES_THE_RATE {
+            self.0.control(&ControlRequest::Rate(None)).await?;
+        }
+        if lets_through {
+            self.0.control(&ControlRequest::Flow(Flow::Running)).await?;
+        }
+        let claims = self.0.claim(&request).await;
+        if FLAW == IGNORES_THE_RATE {
+            self.0.control(&ControlRequest::Rate(before.rate)).await?;
+        }
+        if lets_through {
+            self.0.control(&ControlRequest::Flow(before.flow)).await?;
+        }
+        claims
     }
 
     async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>> {
@@ -145,6 +168,10 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
             request.acknowledge = None;
         }
         self.0.receive(&request).await
+    }
+
+    async fn control(&self, request: &ControlRequest) -> Result<Control> {
+        self.0.control(request).await
     }
 
     async fn status(&self) -> Result<Status> {
@@ -225,6 +252,13 @@ async fn random_histories_find_each_flaw() {
         found::<BrokenFixture<IGNORES_THE_REIGN>>().await > 5,
         "ignores whose turn it is to receive"
     );
+    // Not every history controls, and then claims.
+    assert!(found::<BrokenFixture<IGNORES_A_PAUSE>>().await > 5, "ignores a pause");
+    assert!(
+        found::<BrokenFixture<HANDS_OUT_NEW_WHILE_DRAINING>>().await > 5,
+        "hands out new messages while draining"
+    );
+    assert!(found::<BrokenFixture<IGNORES_THE_RATE>>().await > 5, "ignores the rate");
     // Not every history has so many records that some go.
     assert!(
         found::<BrokenFixture<TRIMS_ONE_TOO_MANY>>().await > 5,
@@ -267,6 +301,24 @@ async fn a_case_finds_two_of_a_key_at_a_time() {
 #[should_panic(expected = "complete by p")]
 async fn a_case_finds_stale_completions_that_count() {
     crate::complete::a_lease_that_another_took_is_stale::<BrokenFixture<ACCEPTS_STALE>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "ClaimRequest")]
+async fn a_case_finds_what_is_handed_out_while_paused() {
+    crate::control::paused_nothing_is_handed_out::<BrokenFixture<IGNORES_A_PAUSE>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "ClaimRequest")]
+async fn a_case_finds_what_is_handed_out_while_draining() {
+    crate::control::draining_only_what_was_claimed_is_handed_out::<BrokenFixture<HANDS_OUT_NEW_WHILE_DRAINING>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "ClaimRequest")]
+async fn a_case_finds_a_rate_that_is_not_kept() {
+    crate::control::a_slow_rate_is_exact::<BrokenFixture<IGNORES_THE_RATE>>().await;
 }
 
 #[tokio::test]

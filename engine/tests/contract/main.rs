@@ -9,6 +9,7 @@ mod bytes;
 mod claim;
 mod clock;
 mod complete;
+mod control;
 mod delivery;
 mod duplicate;
 mod emit;
@@ -74,6 +75,15 @@ macro_rules! contract_suite {
                 a_dead_letter_without_a_tombstone_leaves_nothing,
                 nothing_to_complete,
                 what_is_no_result_and_what_is_no_tombstone,
+            }
+            contract_suite! { @file $fixture, control:
+                paused_nothing_is_handed_out,
+                what_is_in_flight_is_delivered_while_paused,
+                draining_only_what_was_claimed_is_handed_out,
+                an_empty_line_is_drained_at_once,
+                a_rate_holds_over_all_processors,
+                a_slow_rate_is_exact,
+                a_clock_set_back_neither_stops_a_rate_nor_adds,
             }
             contract_suite! { @file $fixture, renew:
                 a_zombie_learns_what_it_has_lost,

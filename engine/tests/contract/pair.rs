@@ -9,8 +9,9 @@ use conga::clock::{Clock, ManualClock};
 use conga::core::lease::{Held, OwnerId};
 use conga::core::message::{Body, Format, Id, Payload, Position, Record, parse};
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Keep, Limits,
-    Numbered, Processed, Ready, ReceiveRequest, Received, RenewRequest, Renewed, Row, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
+    Followed, Keep, Limits, Numbered, Processed, Ready, ReceiveRequest, Received, RenewRequest, Renewed, Row, Sent,
+    Shelf, Status,
 };
 use conga::core::shape::{Order, Shape};
 use conga::core::term::{Campaign, Reign, Role, Term};
@@ -186,6 +187,14 @@ impl Pair {
         let is = self.store.shape(wanted).await;
         let should = self.reference.shape(wanted).await;
         assert_eq!(is, should, "{} shape {wanted:?}", self.context);
+        should.expect("the reference answers")
+    }
+
+    pub(crate) async fn control(&self, request: &ControlRequest) -> Control {
+        let is = self.store.control(request).await;
+        let should = self.reference.control(request).await;
+        assert_eq!(is, should, "{} {request:?}", self.context);
+        self.compare_status().await;
         should.expect("the reference answers")
     }
 

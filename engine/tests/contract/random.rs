@@ -8,8 +8,8 @@ use conga::core::invariant::{Event, Violation, check_all, check_any_order, loss,
 use conga::core::lease::OwnerId;
 use conga::core::message::{Id, Position};
 use conga::core::partition::{
-    Claim, ClaimRequest, Completed, Cursor, EmitRequest, Emitted, Keep, Limit, Numbered, Processed, ProducerId, Ready,
-    SET_BACK_US, Sent, Session, Shelf,
+    Claim, ClaimRequest, Completed, ControlRequest, Cursor, EmitRequest, Emitted, Flow, Keep, Limit, Numbered,
+    Processed, ProducerId, Rate, Ready, SET_BACK_US, Sent, Session, Shelf,
 };
 use conga::core::sequencer::{Action, Event as News, Sequencer};
 use conga::core::shape::{Order, Shape};
@@ -220,7 +220,8 @@ impl Driver {
                 let (max, acknowledge) = (self.random.index(9), self.random.chance(50));
                 self.receive(max, acknowledge).await;
             }
-            93..94 => {
+            93..95 => self.control().await,
+            95..96 => {
                 self.pair.browse(Shelf::Record).await;
                 self.pair.browse(Shelf::Dead).await;
             }
@@ -348,6 +349,19 @@ impl Driver {
         if !forget {
             self.owners[owner].1.extend(claims);
         }
+    }
+
+    /// Runs more often than not, so that histories get on.
+    async fn control(&mut self) {
+        let request = match self.random.below(8) {
+            0 => ControlRequest::Flow(Flow::Paused),
+            1 => ControlRequest::Flow(Flow::Draining),
+            2 => ControlRequest::Settle,
+            3 => ControlRequest::Rate(Rate::every_ns(1 + self.random.below(2_000_000_000))),
+            4 => ControlRequest::Rate(None),
+            _ => ControlRequest::Flow(Flow::Running),
+        };
+        self.pair.control(&request).await;
     }
 
     /// Ends one to three things that the owner has, or once had, and maybe says so twice.
@@ -563,6 +577,8 @@ impl Driver {
 
     /// Everybody from before is gone. Who comes now finds all there is and brings it out.
     async fn heal_and_drain(&mut self) {
+        self.pair.control(&ControlRequest::Flow(Flow::Running)).await;
+        self.pair.control(&ControlRequest::Rate(None)).await;
         self.pair.advance(10 * LEASE_US);
         self.owners.push(("healer", Vec::new()));
         self.leaders.push(Leader::new("heir"));

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Limits,
-    Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Row, Sent, Session, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
+    Followed, Limits, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Row, Sent, Session, Shelf,
+    Status,
 };
 use conga::core::shape::Shape;
 use conga::core::term::{Campaign, Reign, Role};
@@ -346,6 +347,10 @@ impl Store for Flawed {
             outputs.swap(0, 1);
         }
         Ok(Received::Outputs(outputs))
+    }
+
+    async fn control(&self, request: &ControlRequest) -> Result<Control> {
+        self.inner.control(request).await
     }
 
     async fn status(&self) -> Result<Status> {

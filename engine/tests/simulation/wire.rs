@@ -9,8 +9,8 @@ use bytes::Bytes;
 use conga::core::lease::{Held, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Followed, Numbered,
-    Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, ControlRequest, Cursor, EmitRequest, Emitted,
+    Followed, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::shape::Shape;
 use conga::core::term::Campaign;
@@ -383,6 +383,10 @@ impl Store for Connection {
                 term: *term,
             },
         })
+    }
+
+    async fn control(&self, request: &ControlRequest) -> Result<conga::core::partition::Control> {
+        self.world.store.control(request).await
     }
 
     async fn status(&self) -> Result<Status> {

@@ -14,7 +14,8 @@ local entry_limit, total_limit = tonumber(ARGV[6]), tonumber(ARGV[7])
 
 -- Every key is read before the first write: one of a wrong type then stops the script before it changes anything.
 local length = redis.call('LLEN', KEYS[1])
-local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'looked', 'told', 'ring', 'full', 'shape', 'in_place')
+local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'looked', 'told', 'ring', 'full', 'shape', 'in_place', 'flow',
+  'rate')
 local head, upcoming, ring = tonumber(meta[1] or '1'), tonumber(meta[2] or '1'), tonumber(meta[5] or '0')
 local order, in_place = in_place_order(meta[7]), tonumber(meta[8] or '0')
 local by_key = order and string.sub(order, 1, 3) == 'key'
@@ -183,9 +184,23 @@ local function take_one(position, entry)
   return bytes < total_limit
 end
 
+-- How many may be handed out for the first time: core's `partition/control.rs`.
+local rate, allowed, credit, at = tonumber(meta[10] or '0'), math.huge, 0, 0
+if meta[9] and meta[9] ~= 'running' then
+  allowed = 0
+elseif rate > 0 then
+  -- Read after a clock that was set back has set it back too.
+  credit, at = string.match(redis.call('HGET', KEYS[2], 'bucket') or '0 0', '^(%d+) (%d+)$')
+  credit, at = tonumber(credit), tonumber(at)
+  local most = rate + 200000000
+  credit = math.min(most, credit + math.min(math.max(now - at, 0), math.floor(most / 1000) + 1) * 1000)
+  at = math.max(at, now)
+  allowed = math.floor(credit / rate)
+end
+
 local complete = true
 if max > 0 and total_limit > 0 then
-  local free = redis.call('ZRANGE', KEYS[4], 0, whole(max - 1))
+  local free = meta[9] == 'paused' and {} or redis.call('ZRANGE', KEYS[4], 0, whole(max - 1))
   local first = 1
   while first <= #free and complete do
     -- A run of neighbours is read together.
@@ -214,18 +229,20 @@ if max > 0 and total_limit > 0 then
   if order then
     room = math.min(room, window * REACH - (upcoming - head))
   end
-  local new = math.min(max - taken, room, waiting)
+  local new = math.min(max - taken, room, waiting, allowed)
   -- Whoever moves the head then says so.
   if room < math.min(max - taken, waiting) and not meta[6] then
     redis.call('HSET', KEYS[2], 'full', '1')
   end
   if complete and new > 0 and not is_short then
+    local before = taken
     if by_key then
       local function read(position, count)
         return entries(KEYS[1], head, position, math.min(count, stride()))
       end
       if bytes < total_limit then
-        local slots = claim_by_key(KEYS[10], KEYS[11], upcoming, math.min(room, waiting), max - taken,
+        local slots = claim_by_key(KEYS[10], KEYS[11], upcoming, math.min(room, waiting),
+          math.min(max - taken, allowed),
           string.find(order, 'serial', 1, true), slot('L', number, 1, now), read, take_one)
         grow(upcoming + #slots - head)
         write_ring(KEYS[3], ring, upcoming, table.concat(slots))
@@ -239,9 +256,12 @@ if max > 0 and total_limit > 0 then
         redis.call('HSET', KEYS[2], 'next', whole(upcoming + done))
       end
     end
+    if rate > 0 and taken > before then
+      redis.call('HSET', KEYS[2], 'bucket', whole(credit - (taken - before) * rate) .. ' ' .. whole(at))
+    end
   end
 end
-if is_short and taken == 0 then
+if is_short and taken == 0 and allowed > 0 then
   return redis.error_reply('OOM no memory for new messages')
 end
 return claims

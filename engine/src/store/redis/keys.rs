@@ -21,6 +21,8 @@ pub(super) struct Keys {
     /// What is not there has its initial value: 1, 1, 0. And of what stays, as `trim.lua` has it: `noted`, `gone`, `cut`,
     /// `safe`, `below`, `until`, `keep`, `trimmed`. `shape`: what the line is, where that was set;
     /// `in_place`: how many are delivered beyond the head, and `stopped`: hashes of keys of which more is ready.
+    /// And of the control `flow` (not there: running), `flow_since`, `rate`: the
+    /// interval between two messages in nanoseconds, and `bucket`: its credit in nanoseconds, and when that was so.
     pub(super) meta: String,
     /// string: what is claimed and not yet delivered, a ring of slots of 16 bytes by position, as `prelude.lua` has it.
     pub(super) flight: String,

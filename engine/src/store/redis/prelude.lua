@@ -202,6 +202,10 @@ local function notice_set_back(told, meta_key, owners_key, delayed_key, flight_k
   if until_when then
     redis.call('HSET', meta_key, 'consumer', earlier(until_when) .. rest)
   end
+  local credit, at = string.match(redis.call('HGET', meta_key, 'bucket') or '', '^(%d+) (%d+)$')
+  if credit then
+    redis.call('HSET', meta_key, 'bucket', credit .. ' ' .. earlier(at))
+  end
   redis.call('HSET', meta_key, 'told', whole(now))
   return whole(now)
 end

@@ -5,10 +5,11 @@
 -- Returns { now, in, head, next, term, processed, out, record, dead, the state of the head and its three numbers or
 -- nothing, who has it, the leader or nothing, { owner, ... }, producers,
 -- the active consumer or nothing, the latest one's term, since when, how much stays or nothing, since when the oldest
--- record is there or nothing, the oldest dead letter, and as RFC 3339 the oldest output, how many are delivered beyond the head }.
+-- record is there or nothing, the oldest dead letter, as RFC 3339 the oldest output, how many are delivered beyond the head,
+-- the flow, since when, the interval of the rate or nothing }.
 
 local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'term', 'ring', 'processed', 'consumer_term', 'consumer_since',
-  'consumer', 'keep', 'in_place')
+  'consumer', 'keep', 'in_place', 'flow', 'flow_since', 'rate')
 local head, upcoming = tonumber(meta[1] or '1'), tonumber(meta[2] or '1')
 local at_head, holder = {}, ''
 local damage = is_damaged(KEYS[3], tonumber(meta[4] or '0'), head, upcoming)
@@ -59,4 +60,7 @@ return {
   letter and letter[2][10] or false,
   output and string.sub(output, -29, -3) or false,
   meta[10] or '0',
+  meta[11] or 'running',
+  meta[12] or '0',
+  meta[13],
 }

@@ -2,12 +2,12 @@
 
 use conga_core::lease::{Attempt, OwnerId};
 use conga_core::message::Position;
-use conga_core::partition::{Blocker, Keep, Oldest, Status};
+use conga_core::partition::{Blocker, Control, Keep, Oldest, Status};
 use conga_core::term::Term;
 use conga_core::time::Micros;
 
 use super::reply::Items;
-use super::{RedisStore, script};
+use super::{RedisStore, control, script};
 use crate::store::Result;
 
 impl RedisStore {
@@ -43,6 +43,7 @@ impl RedisStore {
             dead: reply.number()?,
             oldest: Oldest::default(),
             keep: None,
+            control: Control::default(),
             head,
             next,
             blocker: blocker(reply.items()?, reply.text()?)?,
@@ -72,6 +73,7 @@ impl RedisStore {
         };
         let in_place: u64 = reply.number()?;
         status.in_flight = next.past(head).saturating_sub(status.processed + in_place);
+        status.control = control::read(&mut reply)?;
         Ok(status)
     }
 }

@@ -3,16 +3,17 @@
 use bytes::Bytes;
 use conga_core::lease::{Attempt, OwnerId};
 use conga_core::message::{Entry, Position, key_of};
-use conga_core::partition::{Claim, ClaimRequest, PASS_MOST};
+use conga_core::partition::{Claim, ClaimRequest, Flow, PASS_MOST};
 use conga_core::shape::Order;
 use rusqlite::params;
 
+use super::control::save_bucket;
 use super::convert::{attempt_at, entry_at, int, micros_at, position_at};
 use super::database::{Commit, Database};
 use super::in_place::{PARKED, first_of};
 use super::renew::{forget, free_leases, keep_alive};
 use super::sql::sql;
-use super::step::Step;
+use super::step::{LineRow, Step};
 use crate::store::Result;
 
 pub(super) fn claim(database: &mut Database, request: &ClaimRequest) -> Result<Vec<Claim>> {
@@ -52,7 +53,9 @@ fn is_idle(database: &Database, request: &ClaimRequest) -> Result<bool> {
                 Ok((row.get(0)?, stands.map(|_| micros_at(row, 1)).transpose()?))
             },
         )?;
-        let new = line.next <= line.last && line.next < line.limit(request.window);
+        let new = line.next <= line.last
+            && line.next < line.limit(request.window)
+            && line.bucket.allows(&line.control, step.now) > 0;
         let set_back = line.set_back(step.now).is_some();
         Ok((freed || new || set_back, stands, step.now))
     })?;
@@ -83,8 +86,11 @@ struct Claims<'a, 'b> {
 impl Claims<'_, '_> {
     fn take_free(&mut self) -> rusqlite::Result<()> {
         let (step, owner) = (self.step, &self.request.owner);
+        if step.load()?.control.flow == Flow::Paused {
+            return Ok(());
+        }
         let from = self.taken.len();
-        self.take(sql!("claim.sql", "free_again"), &[])?;
+        self.take(sql!("claim.sql", "free_again"), &[], u64::MAX)?;
         let mut lease = step.prepare(sql!("claim.sql", "lease_again"))?;
         for claim in &self.taken[from..] {
             lease.execute(params![
@@ -103,13 +109,18 @@ impl Claims<'_, '_> {
         let line = step.load()?;
         let from = self.taken.len();
         let limit = line.limit(self.request.window);
+        let allowed = line.bucket.allows(&line.control, step.now);
         if let Order::Key { serial } = line.shape.unwrap_or_default().order {
-            return self.take_new_by_key(line.next, limit, serial);
+            return self.take_new_by_key(&line, limit, serial, allowed);
         }
-        self.take(sql!("claim.sql", "new"), &[line.next, limit])?;
+        self.take(sql!("claim.sql", "new"), &[line.next, limit], allowed)?;
         let Some(next) = self.taken[from..].last().map(|last| last.position.next()) else {
             return Ok(());
         };
+        if let Some(rate) = line.control.rate {
+            let fresh = (self.taken.len() - from) as u64;
+            save_bucket(step, line.bucket.spent(rate, step.now, fresh))?;
+        }
         // They are dense, so one statement leases them all.
         step.prepare(sql!("claim.sql", "lease_new"))?.execute(params![
             step.line,
@@ -124,8 +135,9 @@ impl Claims<'_, '_> {
     }
 
     /// As `take_new`, but puts each behind the others of its key, and with `serial` passes over what may not go yet.
-    fn take_new_by_key(&mut self, next: Position, limit: Position, serial: bool) -> rusqlite::Result<()> {
-        let (step, limits) = (self.step, self.request.limits);
+    fn take_new_by_key(&mut self, line: &LineRow, limit: Position, serial: bool, allowed: u64) -> rusqlite::Result<()> {
+        let (step, limits, next) = (self.step, self.request.limits, line.next);
+        let mut fresh = 0;
         let (mut upcoming, mut passed) = (next, 0);
         let mut new = step.prepare(sql!("in_place.sql", "new"))?;
         let mut fly = step.prepare(sql!("in_place.sql", "fly"))?;
@@ -133,6 +145,7 @@ impl Claims<'_, '_> {
         while self.taken.len() < self.request.max
             && self.bytes < limits.total_bytes
             && passed < PASS_MOST
+            && fresh < allowed
             && let Some(row) = rows.next()?
         {
             let position = position_at(row, 0)?;
@@ -159,6 +172,7 @@ impl Claims<'_, '_> {
                 _ => Entry::Whole(Bytes::copy_from_slice(body)),
             };
             self.bytes += entry.handed_out();
+            fresh += 1;
             self.taken.push(Claim {
                 position,
                 attempt: Attempt(attempt),
@@ -166,20 +180,23 @@ impl Claims<'_, '_> {
                 entry,
             });
         }
+        if let Some(rate) = line.control.rate.filter(|_| fresh > 0) {
+            save_bucket(step, line.bucket.spent(rate, step.now, fresh))?;
+        }
         step.prepare(sql!("claim.sql", "advance"))?
             .execute(params![step.line, int(upcoming.0)])
             .map(drop)
     }
 
-    /// Reads messages until there are enough of them or of their bytes.
-    fn take(&mut self, statement: &'static str, range: &[Position]) -> rusqlite::Result<()> {
+    /// Reads messages, at most so many, until there are enough of them or of their bytes.
+    fn take(&mut self, statement: &'static str, range: &[Position], allowed: u64) -> rusqlite::Result<()> {
         let (step, limits) = (self.step, self.request.limits);
-        let wanted = self.request.max - self.taken.len();
+        let wanted = ((self.request.max - self.taken.len()) as u64).min(allowed);
         if wanted == 0 || self.bytes >= limits.total_bytes {
             return Ok(());
         }
         let mut statement = step.prepare(statement)?;
-        let values = [step.line, int(limits.entry_bytes), int(wanted as u64)]
+        let values = [step.line, int(limits.entry_bytes), int(wanted)]
             .into_iter()
             .chain(range.iter().map(|position| step.place(*position)));
         let mut rows = statement.query(rusqlite::params_from_iter(values))?;

@@ -2,7 +2,7 @@
 
 -- name: load
 SELECT head, next, last, cursor, term, lock_owner, lock_deadline, processed, output, recorded, dead, told, consumer_term,
-    consumer, consumer_deadline, consumer_since, shape, in_place
+    consumer, consumer_deadline, consumer_since, shape, in_place, flow, flow_since, rate, credit, credit_at
 FROM line WHERE line = ?1;
 
 -- name: number
@@ -25,5 +25,6 @@ UPDATE owner SET deadline = max(0, deadline - ?2) WHERE line = ?1;
 UPDATE flight SET due = max(0, due - ?2) WHERE line = ?1 AND due < 9223372036854775807;
 
 -- name: set_back_lock
-UPDATE line SET lock_deadline = max(0, lock_deadline - ?2), consumer_deadline = max(0, consumer_deadline - ?2)
+UPDATE line SET lock_deadline = max(0, lock_deadline - ?2), consumer_deadline = max(0, consumer_deadline - ?2),
+    credit_at = max(0, credit_at - ?2)
 WHERE line = ?1;

@@ -1,4 +1,4 @@
--- Schema version 7. Several lines live in one file; every table carries the line's number. Datetimes are integers:
+-- Schema version 8. Several lines live in one file; every table carries the line's number. Datetimes are integers:
 -- microseconds since 1970, UTC. The view `records` writes them as text.
 -- `place` is the line's number times 2^48, and the position: one integer is SQLite's own key of a row, and appending and
 -- finding by it costs half of what a key of two columns does.
@@ -28,7 +28,12 @@ CREATE TABLE line (
     below INTEGER NOT NULL DEFAULT 1,
     until INTEGER NOT NULL DEFAULT 1,
     shape TEXT,                           -- what the line is, as core's `shape.rs` writes it, where that was set
-    in_place INTEGER NOT NULL DEFAULT 0   -- how many are delivered beyond the head, where not all messages keep their order
+    in_place INTEGER NOT NULL DEFAULT 0,  -- how many are delivered beyond the head, where not all messages keep their order
+    flow TEXT NOT NULL DEFAULT 'running', -- what claims hand out, as core's `partition/control.rs` has it; and since when
+    flow_since INTEGER NOT NULL DEFAULT 0,
+    rate INTEGER,                         -- the interval between two messages in nanoseconds
+    credit INTEGER NOT NULL DEFAULT 0,    -- of the rate: in nanoseconds, and when that was so
+    credit_at INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- What producers sent, until it is delivered.

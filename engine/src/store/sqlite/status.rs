@@ -37,6 +37,7 @@ pub(super) fn status(database: &Database) -> Result<Status> {
             dead: line.dead,
             oldest,
             keep,
+            control: line.control,
             head: line.head,
             next: line.next,
             blocker: blocker(step, line.head)?,

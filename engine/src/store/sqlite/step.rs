@@ -2,12 +2,13 @@
 
 use conga_core::lease::OwnerId;
 use conga_core::message::Position;
-use conga_core::partition::{REACH, SET_BACK_US, TELL_EVERY_US};
+use conga_core::partition::{Bucket, Control, REACH, SET_BACK_US, TELL_EVERY_US};
 use conga_core::shape::{Order, Shape};
 use conga_core::term::{Lock, Reign, Role, Term};
 use conga_core::time::Micros;
 use rusqlite::{CachedStatement, Connection};
 
+use super::control::control_at;
 use super::convert::{int, micros_at, position_at, shape_at, uint_at};
 use super::sql::sql;
 
@@ -46,6 +47,8 @@ pub(super) struct LineRow {
     pub(super) shape: Option<Shape>,
     /// How many are delivered beyond the head.
     pub(super) in_place: u64,
+    pub(super) control: Control,
+    pub(super) bucket: Bucket,
 }
 
 impl LineRow {
@@ -141,6 +144,11 @@ impl<'a> Step<'a> {
                 consumer_since: micros_at(row, 15)?,
                 shape: shape_at(row, 16)?,
                 in_place: uint_at(row, 17)?,
+                control: control_at(row, 18)?,
+                bucket: Bucket {
+                    credit_ns: uint_at(row, 21)?,
+                    at: micros_at(row, 22)?,
+                },
             })
         })
     }

@@ -1,0 +1,129 @@
+//! `conga pause`, `resume`, `drain` and `rate`: what all processors of a line are told at once.
+
+use std::time::Duration;
+
+use conga::core::partition::{Control, ControlRequest, Flow, Status};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::args::{Drain, Limited};
+use crate::settings::Settings;
+use crate::signal;
+
+/// How often a drain looks.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often it says what it waits for.
+const SAY: Duration = Duration::from_secs(1);
+
+pub(crate) async fn pause(settings: &Settings) -> anyhow::Result<bool> {
+    change(settings, ControlRequest::Flow(Flow::Paused)).await
+}
+
+pub(crate) async fn resume(settings: &Settings) -> anyhow::Result<bool> {
+    change(settings, ControlRequest::Flow(Flow::Running)).await
+}
+
+pub(crate) async fn rate(settings: &Settings, given: Limited) -> anyhow::Result<bool> {
+    change(settings, ControlRequest::Rate(given.rate.0)).await
+}
+
+async fn change(settings: &Settings, request: ControlRequest) -> anyhow::Result<bool> {
+    let store = settings.open().await?;
+    let control = store.control(&request).await?;
+    let line = settings.line()?;
+    if settings.json {
+        let mut value = to_json(&control);
+        value["line"] = line.name().into();
+        println!("{value}");
+    } else {
+        println!("line {}: {}", line.name(), to_text(&control));
+    }
+    Ok(true)
+}
+
+/// Waits until all that was claimed is delivered, and pauses.
+pub(crate) async fn drain(settings: &Settings, given: Drain) -> anyhow::Result<bool> {
+    let store = settings.open().await?;
+    let line = settings.line()?;
+    let shutdown = signal::shutdown()?;
+    let end = given.timeout.map(|limit| Instant::now() + limit);
+    store.control(&ControlRequest::Flow(Flow::Draining)).await?;
+    let mut said = Instant::now();
+    let how_to_go_on = format!(
+        "the line stays draining: `conga drain` waits again, `conga resume --line {}` lets it go on",
+        line.name()
+    );
+    let (status, trouble) = loop {
+        let control = store.control(&ControlRequest::Settle).await?;
+        let status = store.status().await?;
+        match control.flow {
+            Flow::Paused => break (status, None),
+            Flow::Running => break (status, Some("it was resumed meanwhile".to_owned())),
+            Flow::Draining => {}
+        }
+        if end.is_some_and(|end| Instant::now() >= end) {
+            let waits = waits_for(&status);
+            break (status, Some(format!("not drained in time: {waits}; {how_to_go_on}")));
+        }
+        if said.elapsed() >= SAY {
+            said = Instant::now();
+            eprintln!("conga: draining: {}", waits_for(&status));
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => break (status, Some(how_to_go_on)),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    };
+    if settings.json {
+        let mut value = to_json(&status.control);
+        value["line"] = line.name().into();
+        value["drained"] = trouble.is_none().into();
+        value["in_flight"] = status.in_flight.into();
+        value["processed"] = status.processed.into();
+        value["waiting"] = status.waiting.into();
+        println!("{value}");
+    } else if trouble.is_none() {
+        println!("line {}: drained; {}", line.name(), to_text(&status.control));
+    }
+    if let Some(trouble) = &trouble {
+        eprintln!("conga: {trouble}");
+    }
+    Ok(trouble.is_none())
+}
+
+fn waits_for(status: &Status) -> String {
+    let mut text = format!(
+        "{} in flight, {} processed and not delivered, head {}",
+        status.in_flight, status.processed, status.head
+    );
+    if status.in_flight > 0 && status.processors.is_empty() {
+        text += ", and no processor is there (start one with `conga process`)";
+    }
+    text
+}
+
+pub(crate) fn to_json(control: &Control) -> Value {
+    json!({
+        "flow": control.flow.name(),
+        "since": (control.since.0 > 0).then(|| control.since.to_string()),
+        "rate_per_second": control.rate.map(|rate| rounded(rate.messages_per_second())),
+    })
+}
+
+/// How the processors are controlled, and what to type.
+pub(crate) fn to_text(control: &Control) -> String {
+    let mut text = match control.flow {
+        Flow::Running => "running".to_owned(),
+        flow => format!("{} since {} (`conga resume` lets it go on)", flow.name(), control.since),
+    };
+    if let Some(rate) = control.rate {
+        let rate = rounded(rate.messages_per_second());
+        text += &format!(", limited to {rate}/s (`conga rate none` lets it go)");
+    }
+    text
+}
+
+/// The interval is of whole nanoseconds, so a rate is not quite what was typed.
+fn rounded(rate: f64) -> f64 {
+    (rate * 1e4).round() / 1e4
+}

@@ -1,0 +1,146 @@
+//! Control (law 7): paused, draining, limited, for all processors at once.
+
+use conga::core::partition::{Control, ControlRequest, Flow, Rate};
+
+use crate::Fixture;
+use crate::pair::{LEASE_US, Pair, attempts, leave, positions, retry};
+use conga::core::lease::OwnerId;
+
+const PAUSE: ControlRequest = ControlRequest::Flow(Flow::Paused);
+const DRAIN: ControlRequest = ControlRequest::Flow(Flow::Draining);
+const RESUME: ControlRequest = ControlRequest::Flow(Flow::Running);
+
+fn limit(rate: f64) -> ControlRequest {
+    ControlRequest::Rate(Some(Rate::per_second(rate).expect("a rate")))
+}
+
+pub(crate) async fn paused_nothing_is_handed_out<F: Fixture>() {
+    let mut pair = Pair::open::<F>().await;
+    pair.send_many(6).await;
+    let claims = pair.take("p", 3).await;
+    let at = pair.now();
+    assert_eq!(pair.control(&PAUSE).await.since, at);
+    pair.advance(5);
+    assert_eq!(pair.control(&PAUSE).await.since, at, "said again it changes nothing");
+    pair.complete(&OwnerId::new("p"), &[retry(&claims[0], 0)]).await;
+    pair.finish_work("p", &claims[1..2]).await;
+    pair.renew(&leave("p")).await;
+    assert_eq!(pair.take("q", 9).await, []);
+    pair.advance(2 * LEASE_US);
+    assert_eq!(pair.take("q", 9).await, []);
+    pair.control(&RESUME).await;
+    assert_eq!(
+        attempts(&pair.take("q", 9).await),
+        [(1, 2), (3, 2), (4, 1), (5, 1), (6, 1)]
+    );
+    pair.drain("r", "s").await;
+    pair.finish().await;
+}
+
+pub(crate) async fn what_is_in_flight_is_delivered_while_paused<F: Fixture>() {
+    let mut pair = Pair::open::<F>().await;
+    pair.send_many(3).await;
+    let claims = pair.take("p", 2).await;
+    pair.control(&PAUSE).await;
+    pair.finish_work("p", &claims).await;
+    let term = pair.elect("s").await;
+    pair.deliver(term).await;
+    assert_eq!(pair.outputs().await.len(), 2);
+    pair.finish().await;
+}
+
+pub(crate) async fn draining_only_what_was_claimed_is_handed_out<F: Fixture>() {
+    let mut pair = Pair::open::<F>().await;
+    pair.send_many(5).await;
+    pair.take("p", 2).await;
+    pair.control(&DRAIN).await;
+    assert_eq!(pair.take("q", 9).await, []);
+    assert_eq!(pair.control(&ControlRequest::Settle).await.flow, Flow::Draining);
+    pair.renew(&leave("p")).await;
+    let again = pair.take("q", 9).await;
+    assert_eq!(attempts(&again), [(1, 2), (2, 2)]);
+    pair.finish_work("q", &again).await;
+    assert_eq!(
+        pair.control(&ControlRequest::Settle).await.flow,
+        Flow::Draining,
+        "not delivered"
+    );
+    let term = pair.elect("s").await;
+    pair.deliver(term).await;
+    assert_eq!(pair.control(&ControlRequest::Settle).await.flow, Flow::Paused);
+    assert_eq!(pair.take("q", 9).await, []);
+    pair.control(&RESUME).await;
+    assert_eq!(
+        pair.control(&ControlRequest::Settle).await.flow,
+        Flow::Running,
+        "nothing to settle"
+    );
+    assert_eq!(positions(&pair.take("q", 9).await), [3, 4, 5]);
+    pair.finish().await;
+}
+
+pub(crate) async fn an_empty_line_is_drained_at_once<F: Fixture>() {
+    let pair = Pair::open::<F>().await;
+    assert_eq!(pair.status().await.control, Control::default());
+    pair.control(&DRAIN).await;
+    assert_eq!(pair.control(&ControlRequest::Settle).await.flow, Flow::Paused);
+    pair.finish().await;
+}
+
+pub(crate) async fn a_rate_holds_over_all_processors<F: Fixture>() {
+    let pair = Pair::open::<F>().await;
+    pair.send_many(100).await;
+    pair.control(&limit(50.0)).await;
+    assert_eq!(positions(&pair.take("p", 9).await), [1]);
+    assert_eq!(pair.take("q", 9).await, []);
+    pair.advance(19_999);
+    assert_eq!(pair.take("q", 9).await, []);
+    pair.advance(1);
+    assert_eq!(positions(&pair.take("q", 9).await), [2]);
+    pair.advance(100_000);
+    assert_eq!(positions(&pair.take("p", 2).await), [3, 4]);
+    assert_eq!(positions(&pair.take("q", 9).await), [5, 6, 7]);
+    // What is free again goes out all the same, and counts for nothing.
+    pair.renew(&leave("q")).await;
+    assert_eq!(positions(&pair.take("p", 9).await), [2, 5, 6, 7]);
+    pair.advance(20_000);
+    assert_eq!(positions(&pair.take("p", 9).await), [8]);
+    pair.control(&limit(50.0)).await;
+    assert_eq!(pair.take("p", 9).await, [], "said again it gives nothing more");
+    pair.advance(LEASE_US / 2);
+    assert_eq!(pair.take("p", 99).await.len(), 11, "the burst, and one");
+    pair.control(&ControlRequest::Rate(None)).await;
+    assert_eq!(pair.take("p", 99).await.len(), 81);
+    pair.finish().await;
+}
+
+pub(crate) async fn a_slow_rate_is_exact<F: Fixture>() {
+    let pair = Pair::open::<F>().await;
+    pair.send_many(9).await;
+    pair.control(&limit(0.5)).await;
+    let mut taken = Vec::new();
+    for tick in 0..=40 {
+        taken.extend(pair.take("p", 9).await.iter().map(|claim| (tick, claim.position.0)));
+        pair.advance(100_000);
+    }
+    assert_eq!(taken, [(0, 1), (20, 2), (40, 3)]);
+    pair.finish().await;
+}
+
+pub(crate) async fn a_clock_set_back_neither_stops_a_rate_nor_adds<F: Fixture>() {
+    let pair = Pair::open::<F>().await;
+    pair.send_many(50).await;
+    pair.control(&limit(10.0)).await;
+    assert_eq!(pair.take("p", 9).await.len(), 1);
+    pair.set_back(3_600_000_000);
+    assert_eq!(pair.take("p", 9).await, []);
+    pair.advance(100_000);
+    assert_eq!(pair.take("p", 9).await.len(), 1);
+    pair.set_back(500_000);
+    assert_eq!(pair.take("p", 9).await, []);
+    pair.advance(500_000);
+    assert_eq!(pair.take("p", 9).await, [], "counted once");
+    pair.advance(100_000);
+    assert_eq!(pair.take("p", 9).await.len(), 1);
+    pair.finish().await;
+}
