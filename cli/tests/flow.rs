@@ -8,7 +8,7 @@ use support::Place;
 
 /// Waits until the status says so.
 fn until(place: &Place, what: &str, is_so: impl Fn(&serde_json::Value) -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     loop {
         let status = place.json(&["status", "--json"]);
         if is_so(&status) {
