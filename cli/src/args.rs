@@ -7,12 +7,14 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 mod chaos;
+mod dead;
 mod flow;
 mod keep;
 mod measure;
 mod order;
 
 pub(crate) use chaos::{Chaos, Fault, Fsync, Serve};
+pub(crate) use dead::{Dead, Purge, Retry};
 pub(crate) use flow::{Drain, Limited};
 pub(crate) use keep::Stays;
 pub(crate) use measure::{Ground, Latency, Limit, Part, PartRole, Scale, Series, ServeRedis, Services, Throughput};
@@ -120,6 +122,11 @@ pub(crate) enum Command {
     Drain(Drain),
     /// Limit how many messages per second the line begins with
     Rate(Limited),
+    /// Messages that failed for good: look at them, send them again, or delete them
+    Dead {
+        #[command(subcommand)]
+        dead: Dead,
+    },
     /// Check an output for order, loss and duplicates
     Verify(Verify),
     /// Measure, and verify what came out

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod control;
+pub(crate) mod dead;
 pub(crate) mod demo;
 pub(crate) mod pipe;
 pub(crate) mod receive;

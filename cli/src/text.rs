@@ -37,3 +37,15 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
         format!("{number} {noun}s")
     }
 }
+
+/// How many characters fit into a line of standard output; no limit, where it is no terminal.
+pub(crate) fn width() -> usize {
+    let stdout = std::io::stdout();
+    if !stdout.is_terminal() {
+        return usize::MAX;
+    }
+    rustix::termios::tcgetwinsize(stdout).map_or(usize::MAX, |size| match size.ws_col {
+        0 => usize::MAX,
+        columns => usize::from(columns),
+    })
+}

@@ -49,6 +49,7 @@ pub mod send;
 pub mod claim;
 pub mod process;
 
+pub mod dead;
 pub mod ledger;
 pub mod record;
 

@@ -50,8 +50,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
-    Followed, Keep, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
+    EmitRequest, Emitted, Followed, Judged, Keep, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed,
+    Sent, Shelf, Status,
 };
 use conga_core::shape::Shape;
 use conga_core::term::Campaign;
@@ -134,6 +135,11 @@ pub trait Store: Debug + Send + Sync {
     /// What the line is: as it was set by whoever wished first, or nothing, if nobody did yet and nothing was handed out. A
     /// wish counts only where [`Shape::settle`] lets it, so who wished has to compare.
     async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>>;
+    /// Carries out what a person has decided about dead letters that are delivered past; one answer for each position, in
+    /// their order. Each position is judged by itself, and what is to be retried goes to the end of the input in the
+    /// same step in which its dead letter goes: it is never in both, nor in neither. Repeated after a lost reply it finds
+    /// what it has done [`Judged::Missing`]. Wakes [`crate::wake::Topic::Input`] where something is retried.
+    async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>>;
 
     /// How much stays where nobody says otherwise: everything, where there is room for it.
     fn keeps(&self) -> Keep {

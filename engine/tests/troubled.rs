@@ -13,8 +13,9 @@ use conga::clock::Clock;
 use conga::core::lease::OwnerId;
 use conga::core::message::{Payload, Position};
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
-    Followed, Limits, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
+    EmitRequest, Emitted, Followed, Judged, Limits, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed,
+    Sent, Shelf, Status,
 };
 use conga::core::shape::Shape;
 use conga::core::term::Campaign;
@@ -161,6 +162,10 @@ impl Store for Troubled {
 
     async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
         self.inner.shape(wanted).await
+    }
+
+    async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
+        self.inner.dead(request).await
     }
 
     fn wakes(&self) -> &Wakes {

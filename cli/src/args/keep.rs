@@ -37,7 +37,7 @@ impl std::str::FromStr for Stays {
 }
 
 /// A time with its unit, days too.
-fn age(word: &str) -> Result<Duration, String> {
+pub(super) fn age(word: &str) -> Result<Duration, String> {
     let days = word.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
     match days.map(|days| days.checked_mul(DAY_S)) {
         Some(Some(seconds)) => Ok(Duration::from_secs(seconds)),

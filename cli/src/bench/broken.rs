@@ -9,8 +9,9 @@ use bytes::Bytes;
 use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::{Id, Output, Position};
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
-    Followed, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
+    EmitRequest, Emitted, Followed, Judged, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent,
+    Shelf, Status,
 };
 use conga::core::shape::Shape;
 use conga::core::term::Campaign;
@@ -244,6 +245,10 @@ impl Store for Broken {
 
     async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
         self.inner.shape(wanted).await
+    }
+
+    async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
+        self.inner.dead(request).await
     }
 
     fn wakes(&self) -> &Wakes {

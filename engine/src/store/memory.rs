@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
-    Followed, Numbered, Page, Partition, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
+    EmitRequest, Emitted, Followed, Judged, Numbered, Page, Partition, ReceiveRequest, Received, RenewRequest, Renewed,
+    Sent, Shelf, Status, Verdict,
 };
 use conga_core::shape::Shape;
 use conga_core::term::Campaign;
@@ -152,6 +153,14 @@ impl Store for MemoryStore {
 
     async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
         Ok(self.partition().shape(wanted))
+    }
+
+    async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
+        let answers = self.partition().dead(request);
+        if request.verdict == Verdict::Retry {
+            self.wakes.wake(Topic::Input);
+        }
+        Ok(answers)
     }
 
     fn wakes(&self) -> &Wakes {

@@ -28,8 +28,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
-    Followed, Keep, Limit, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
+    EmitRequest, Emitted, Followed, Judged, Keep, Limit, Numbered, Page, ReceiveRequest, Received, RenewRequest,
+    Renewed, Sent, Shelf, Status,
 };
 use conga_core::shape::Shape;
 use conga_core::term::Campaign;
@@ -57,6 +58,7 @@ mod complete;
 mod connection;
 mod control;
 mod cursor;
+mod dead;
 mod emit;
 mod failure;
 mod follow;
@@ -388,6 +390,10 @@ impl Store for RedisStore {
 
     async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
         self.read_shape(wanted).await
+    }
+
+    async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
+        self.judge_letters(request).await
     }
 
     fn keeps(&self) -> Keep {

@@ -17,8 +17,9 @@ use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::message::Payload;
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
-    Followed, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
+    EmitRequest, Emitted, Followed, Judged, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent,
+    Shelf, Status,
 };
 use conga_core::shape::Shape;
 use conga_core::term::Campaign;
@@ -40,6 +41,7 @@ mod complete;
 mod control;
 mod convert;
 mod database;
+mod dead;
 mod deliver;
 mod effect;
 mod emit;
@@ -269,6 +271,11 @@ impl Store for SqliteStore {
 
     async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
         self.worker.call(move |database| shape::shape(database, wanted)).await
+    }
+
+    async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
+        let request = request.clone();
+        self.worker.call(move |database| dead::dead(database, &request)).await
     }
 
     fn wakes(&self) -> &Wakes {

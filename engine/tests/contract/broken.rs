@@ -8,9 +8,9 @@ use bytes::Bytes;
 use conga::clock::{Clock, ManualClock};
 use conga::core::lease::OwnerId;
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
-    Flow, Followed, Keep, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Session, Shelf,
-    Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
+    EmitRequest, Emitted, Flow, Followed, Judged, Keep, Numbered, Page, ReceiveRequest, Received, RenewRequest,
+    Renewed, Sent, Session, Shelf, Status, Verdict,
 };
 use conga::core::shape::{Order, Shape};
 use conga::core::term::{Campaign, Reign, Role};
@@ -41,6 +41,8 @@ const KEEPS_AN_ORDER: u8 = 14;
 const IGNORES_A_PAUSE: u8 = 15;
 const HANDS_OUT_NEW_WHILE_DRAINING: u8 = 16;
 const IGNORES_THE_RATE: u8 = 17;
+const PURGES_WHAT_IS_RETRIED: u8 = 18;
+const CALLS_MISSING_DONE: u8 = 19;
 
 /// A memory store with one flaw, and the latest reign of a consumer.
 #[derive(Debug)]
@@ -201,6 +203,18 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
         Ok(wanted)
     }
 
+    async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
+        let mut request = request.clone();
+        if FLAW == PURGES_WHAT_IS_RETRIED {
+            request.verdict = Verdict::Purge;
+        }
+        let answers = self.0.dead(&request).await?;
+        if FLAW == CALLS_MISSING_DONE {
+            return Ok(vec![Judged::Done; answers.len()]);
+        }
+        Ok(answers)
+    }
+
     fn wakes(&self) -> &Wakes {
         self.0.wakes()
     }
@@ -268,6 +282,15 @@ async fn random_histories_find_each_flaw() {
     assert!(
         found::<BrokenFixture<TRIMS_WHAT_WAITS>>().await > 5,
         "trims what is not delivered"
+    );
+    // Not every history has a dead letter that is delivered past, and retries it.
+    assert!(
+        found::<BrokenFixture<PURGES_WHAT_IS_RETRIED>>().await > 5,
+        "purges what is to be retried"
+    );
+    assert!(
+        found::<BrokenFixture<CALLS_MISSING_DONE>>().await > 5,
+        "says that it did what it did not"
     );
     assert_ne!(found::<BrokenFixture<IGNORES_THE_TERM>>().await, 0, "ignores the term");
     assert_ne!(found::<BrokenFixture<KEEPS_WHO_LEAVES>>().await, 0, "keeps who leaves");
@@ -355,4 +378,16 @@ async fn a_case_finds_a_late_send_that_counts() {
 #[should_panic(expected = "ReceiveRequest")]
 async fn a_case_finds_an_acknowledgement_under_an_old_term() {
     crate::receive::an_old_reign_neither_acknowledges_nor_gets_anything::<BrokenFixture<IGNORES_THE_REIGN>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "status")]
+async fn a_case_finds_a_retried_letter_that_is_lost() {
+    crate::dead::retried_it_comes_again_at_the_end::<BrokenFixture<PURGES_WHAT_IS_RETRIED>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "DeadRequest")]
+async fn a_case_finds_a_verdict_that_counts_twice() {
+    crate::dead::said_twice_it_counts_once::<BrokenFixture<CALLS_MISSING_DONE>>().await;
 }

@@ -10,6 +10,7 @@ mod claim;
 mod clock;
 mod complete;
 mod control;
+mod dead;
 mod delivery;
 mod duplicate;
 mod emit;
@@ -156,6 +157,15 @@ macro_rules! contract_suite {
                 who_gives_it_up_hands_over_at_once,
                 a_consumers_name_may_be_odd,
                 set_back_a_consumers_lock_lasts_no_longer,
+            }
+            contract_suite! { @file $fixture, dead:
+                retried_it_comes_again_at_the_end,
+                said_twice_it_counts_once,
+                purged_it_is_gone,
+                what_waits_for_its_turn_is_left_alone,
+                what_is_retried_keeps_its_bytes_and_comes_in_the_order_asked_for,
+                what_was_retried_may_die_again,
+                retention_goes_on_with_what_is_left,
             }
             contract_suite! { @file $fixture, duplicate:
                 the_first_is_done_first,

@@ -9,9 +9,9 @@ use conga::clock::{Clock, ManualClock};
 use conga::core::lease::{Held, OwnerId};
 use conga::core::message::{Body, Format, Id, Payload, Position, Record, parse};
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
-    Followed, Keep, Limits, Numbered, Processed, Ready, ReceiveRequest, Received, RenewRequest, Renewed, Row, Sent,
-    Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
+    EmitRequest, Emitted, Followed, Judged, Keep, Limits, Numbered, Processed, Ready, ReceiveRequest, Received,
+    RenewRequest, Renewed, Row, Sent, Shelf, Status, Verdict,
 };
 use conga::core::shape::{Order, Shape};
 use conga::core::term::{Campaign, Reign, Role, Term};
@@ -193,6 +193,16 @@ impl Pair {
     pub(crate) async fn control(&self, request: &ControlRequest) -> Control {
         let is = self.store.control(request).await;
         let should = self.reference.control(request).await;
+        assert_eq!(is, should, "{} {request:?}", self.context);
+        self.compare_status().await;
+        should.expect("the reference answers")
+    }
+
+    pub(crate) async fn dead(&self, verdict: Verdict, positions: &[u64]) -> Vec<Judged> {
+        let positions = positions.iter().copied().map(Position).collect();
+        let request = DeadRequest { verdict, positions };
+        let is = self.store.dead(&request).await;
+        let should = self.reference.dead(&request).await;
         assert_eq!(is, should, "{} {request:?}", self.context);
         self.compare_status().await;
         should.expect("the reference answers")

@@ -8,8 +8,8 @@ use conga::core::invariant::{Event, Violation, check_all, check_any_order, loss,
 use conga::core::lease::OwnerId;
 use conga::core::message::{Id, Position};
 use conga::core::partition::{
-    Claim, ClaimRequest, Completed, ControlRequest, Cursor, EmitRequest, Emitted, Flow, Keep, Limit, Numbered,
-    Processed, ProducerId, Rate, Ready, SET_BACK_US, Sent, Session, Shelf,
+    Claim, ClaimRequest, Completed, ControlRequest, Cursor, EmitRequest, Emitted, Flow, Judged, Keep, Limit, Numbered,
+    Processed, ProducerId, Rate, Ready, SET_BACK_US, Sent, Session, Shelf, Verdict,
 };
 use conga::core::sequencer::{Action, Event as News, Sequencer};
 use conga::core::shape::{Order, Shape};
@@ -216,15 +216,16 @@ impl Driver {
                 self.emit(leader, lost).await;
             }
             88..90 => self.stand().await,
-            90..93 => {
+            90..92 => {
                 let (max, acknowledge) = (self.random.index(9), self.random.chance(50));
                 self.receive(max, acknowledge).await;
             }
-            93..95 => self.control().await,
-            95..96 => {
+            92..94 => self.control().await,
+            94..95 => {
                 self.pair.browse(Shelf::Record).await;
                 self.pair.browse(Shelf::Dead).await;
             }
+            95..97 => self.judge_letters().await,
             _ => {
                 let us = match self.random.below(4) {
                     0 => 1,
@@ -459,6 +460,32 @@ impl Driver {
         }
         for row in self.pair.browse(Shelf::Dead).await {
             self.dead.insert(row.id);
+        }
+    }
+
+    /// A person looks at the dead letters, and has some of them retried or purged, whether their turn has come or not; and
+    /// one that is none. Maybe twice.
+    async fn judge_letters(&mut self) {
+        self.look_at_shelves().await;
+        let letters = self.pair.browse(Shelf::Dead).await;
+        let mut places: Vec<_> = letters.iter().map(|row| place(&row.json)).collect();
+        places.truncate(1 + self.random.index(3));
+        places.push((1 + self.random.below(self.sent.len() as u64 + 2), String::new()));
+        let positions: Vec<_> = places.iter().map(|(position, _)| *position).collect();
+        let verdict = [Verdict::Retry, Verdict::Retry, Verdict::Purge][self.random.index(3)];
+        let ids: BTreeMap<_, _> = letters.iter().map(|row| place(&row.json)).collect();
+        for _ in 0..=u64::from(self.random.chance(30)) {
+            let answers = self.pair.dead(verdict, &positions).await;
+            for (position, answer) in positions.iter().zip(answers) {
+                if (verdict, answer) == (Verdict::Retry, Judged::Done) {
+                    let id = ids[position].clone();
+                    self.history.push(Event::Sent {
+                        id: Id::given(id.as_str()),
+                        at: self.pair.now(),
+                    });
+                    self.sent.push(id);
+                }
+            }
         }
     }
 

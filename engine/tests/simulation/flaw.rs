@@ -9,9 +9,9 @@ use bytes::Bytes;
 use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, EmitRequest, Emitted,
-    Followed, Limits, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Row, Sent, Session, Shelf,
-    Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
+    EmitRequest, Emitted, Followed, Judged, Limits, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed,
+    Row, Sent, Session, Shelf, Status,
 };
 use conga::core::shape::Shape;
 use conga::core::term::{Campaign, Reign, Role};
@@ -376,6 +376,10 @@ impl Store for Flawed {
 
     async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
         self.inner.shape(wanted).await
+    }
+
+    async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
+        self.inner.dead(request).await
     }
 
     fn wakes(&self) -> &Wakes {

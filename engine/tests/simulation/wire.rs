@@ -9,8 +9,8 @@ use bytes::Bytes;
 use conga::core::lease::{Held, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, ControlRequest, Cursor, EmitRequest, Emitted,
-    Followed, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, ControlRequest, Cursor, DeadRequest, EmitRequest,
+    Emitted, Followed, Judged, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::shape::Shape;
 use conga::core::term::Campaign;
@@ -399,6 +399,10 @@ impl Store for Connection {
 
     async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
         self.world.store.shape(wanted).await
+    }
+
+    async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
+        self.world.store.dead(request).await
     }
 
     fn wakes(&self) -> &Wakes {

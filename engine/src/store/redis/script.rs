@@ -29,13 +29,14 @@ pub(super) static EMIT: Script = script!("emit.lua");
 pub(super) static RECEIVE: Script = script!("receive.lua");
 pub(super) static TRIM: Script = script!("trim.lua");
 pub(super) static CONTROL: Script = script!("control.lua");
+pub(super) static DEAD: Script = script!("dead.lua");
 pub(super) static STATUS: Script = script!("status.lua");
 pub(super) static SHAPE: Script = script!("shape.lua");
 pub(super) static SYNC: Script = script!("sync.lua");
 
 /// All of them, to be loaded at once.
-static ALL: [&Script; 12] = [
-    &SEND, &CLAIM, &COMPLETE, &RENEW, &TRIM, &CAMPAIGN, &EMIT, &RECEIVE, &CONTROL, &STATUS, &SHAPE, &SYNC,
+static ALL: [&Script; 13] = [
+    &SEND, &CLAIM, &COMPLETE, &RENEW, &TRIM, &CAMPAIGN, &EMIT, &RECEIVE, &CONTROL, &DEAD, &STATUS, &SHAPE, &SYNC,
 ];
 
 /// Makes all scripts known to the server.

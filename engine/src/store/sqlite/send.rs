@@ -85,7 +85,7 @@ fn any_of(stored: i64) -> u64 {
     stored.cast_unsigned()
 }
 
-fn append(step: &Step<'_>, entries: &[Bytes]) -> rusqlite::Result<()> {
+pub(super) fn append(step: &Step<'_>, entries: &[Bytes]) -> rusqlite::Result<()> {
     let mut last = step.load()?.last;
     let mut append = step.prepare(sql!("send.sql", "append"))?;
     for entry in entries {
