@@ -1,6 +1,11 @@
 //! When a message that failed is tried again.
 
+use std::time::Duration;
+
 use crate::lease::Attempt;
+
+/// Nobody is made to wait longer than this by what a handler asks for: the line's delivery waits too.
+pub const ASKED_MOST: Duration = Duration::from_mins(10);
 
 /// Exponential backoff with full jitter, up to a number of attempts.
 ///
@@ -36,6 +41,13 @@ impl Backoff {
         let doublings = failed.0.saturating_sub(1).min(63);
         let ceiling = self.base_us.saturating_mul(1 << doublings).min(self.max_us);
         Some(ceiling.checked_add(1).map_or(random, |delays| random % delays))
+    }
+
+    /// The same, and no sooner than the handler `asked` for, up to [`ASKED_MOST`].
+    pub fn delay_asked_us(&self, failed: Attempt, random: u64, asked: Option<Duration>) -> Option<u64> {
+        let asked = asked.map_or(0, |asked| asked.min(ASKED_MOST).as_micros());
+        let asked_us = u64::try_from(asked).unwrap_or(u64::MAX);
+        self.delay_us(failed, random).map(|drawn_us| drawn_us.max(asked_us))
     }
 }
 
@@ -73,5 +85,17 @@ mod tests {
             ..backoff
         };
         assert_eq!(without_end.delay_us(Attempt(100), 7), Some(7));
+    }
+
+    #[test]
+    fn what_is_asked_for_is_the_least_and_has_a_limit() {
+        let backoff = Backoff::default();
+        let delay = |asked| backoff.delay_asked_us(Attempt(1), 70_000, asked);
+        assert_eq!(delay(None), Some(70_000));
+        assert_eq!(delay(Some(Duration::from_millis(50))), Some(70_000));
+        assert_eq!(delay(Some(Duration::from_secs(60))), Some(60_000_000));
+        assert_eq!(delay(Some(Duration::MAX)), Some(600_000_000));
+        let last = Attempt(backoff.max_attempts);
+        assert_eq!(backoff.delay_asked_us(last, 0, Some(Duration::from_secs(1))), None);
     }
 }

@@ -30,15 +30,19 @@ use crate::wake::Topic;
 mod apart;
 mod attempt;
 mod effects;
+pub mod exec;
 mod handler;
+pub mod http;
 mod place;
 mod share;
+mod within;
 
 pub(crate) use attempt::too_large;
 pub use effects::{Effects, Fail, SharedEffects};
 pub use handler::{Handled, Handler, HandlerError, Message, sleep};
 pub use place::Place;
 pub(crate) use share::Share;
+pub use within::{Within, within};
 
 /// At most so many messages in one claim, and so many results in one complete.
 const BATCH: usize = 1_000;

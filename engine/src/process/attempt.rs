@@ -130,7 +130,11 @@ pub(crate) fn too_large(result: &Payload) -> Option<HandlerError> {
 /// What becomes of a failure: another attempt, or the end.
 pub(super) fn fail(at: Held, mut record: Record, error: HandlerError, policy: &Policy) -> Completion {
     let delay = (!error.permanent)
-        .then(|| policy.backoff.delay_us(at.attempt, policy.random.draw()))
+        .then(|| {
+            policy
+                .backoff
+                .delay_asked_us(at.attempt, policy.random.draw(), error.retry_after)
+        })
         .flatten();
     if let Some(delay_us) = delay {
         tracing::debug!(position = %at.position, attempt = %at.attempt, delay_us, %error, "failed, will be tried again");

@@ -52,6 +52,8 @@ pub struct HandlerError {
     pub reason: String,
     /// Whether trying again can't help.
     pub permanent: bool,
+    /// It is not to be tried again sooner than after this, up to [`ASKED_MOST`](conga_core::retry::ASKED_MOST).
+    pub retry_after: Option<Duration>,
 }
 
 impl HandlerError {
@@ -60,6 +62,7 @@ impl HandlerError {
         Self {
             reason: reason.to_string(),
             permanent: false,
+            retry_after: None,
         }
     }
 
@@ -68,6 +71,15 @@ impl HandlerError {
         Self {
             reason: reason.to_string(),
             permanent: true,
+            retry_after: None,
+        }
+    }
+
+    /// The same, and if it is tried again, not sooner than after `least`.
+    pub fn after(self, least: Duration) -> Self {
+        Self {
+            retry_after: Some(least),
+            ..self
         }
     }
 }
@@ -75,6 +87,17 @@ impl HandlerError {
 impl From<Infallible> for HandlerError {
     fn from(never: Infallible) -> Self {
         match never {}
+    }
+}
+
+/// What a tower layer around a handler comes to, as `tower::timeout::Timeout`: it may succeed next time, unless the handler
+/// itself says that it never will.
+impl From<tower::BoxError> for HandlerError {
+    fn from(error: tower::BoxError) -> Self {
+        match error.downcast::<Self>() {
+            Ok(error) => *error,
+            Err(error) => Self::passing(error),
+        }
     }
 }
 

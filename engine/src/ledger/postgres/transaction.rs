@@ -282,6 +282,7 @@ impl<E: Effect> Desk<E> {
                 Amidst::Handler { permanent } => Failure::Handler(HandlerError {
                     reason: failure::told(&error),
                     permanent,
+                    retry_after: None,
                 }),
                 _ => failed(error),
             })
@@ -299,6 +300,7 @@ impl<E: Effect> Desk<E> {
                 Amidst::Handler { permanent } => Failure::Handler(HandlerError {
                     reason: failure::told(&error),
                     permanent,
+                    retry_after: None,
                 }),
             },
             // Whatever it made of that, it was not its fault.

@@ -1,0 +1,51 @@
+//! A limit of time for any handler.
+
+use std::time::Duration;
+
+use conga_core::message::Payload;
+use tokio::time::timeout;
+
+use super::{Handled, Handler, HandlerError, Message};
+use crate::ledger::SharedLedger;
+
+/// A handler that has so much time; see [`within`].
+#[derive(Debug, Clone)]
+pub struct Within<H> {
+    handler: H,
+    limit: Option<Duration>,
+}
+
+/// The same handler, given up if it has no result within `limit`: then the attempt has failed, and it may succeed next
+/// time. `None`: no limit. A `tower::timeout::Timeout` layer does the same for a handler that is a tower service.
+///
+/// What the handler does is dropped where it waits; what it has begun elsewhere may go on.
+pub fn within<H: Handler>(handler: H, limit: Option<Duration>) -> Within<H> {
+    Within { handler, limit }
+}
+
+/// The failure of what took longer than `limit`.
+pub(super) fn late(limit: Duration) -> HandlerError {
+    HandlerError::passing(format!("no result within {limit:?}"))
+}
+
+impl<H: Handler> Handler for Within<H> {
+    async fn handle(self, message: Message) -> Result<Payload, HandlerError> {
+        let work = self.handler.handle(message);
+        match self.limit {
+            Some(limit) => timeout(limit, work).await.unwrap_or_else(|_| Err(late(limit))),
+            None => work.await,
+        }
+    }
+
+    async fn process(self, message: Message) -> Result<Handled, HandlerError> {
+        let work = self.handler.process(message);
+        match self.limit {
+            Some(limit) => timeout(limit, work).await.unwrap_or_else(|_| Err(late(limit))),
+            None => work.await,
+        }
+    }
+
+    fn ledger(&self) -> Option<SharedLedger> {
+        self.handler.ledger()
+    }
+}
