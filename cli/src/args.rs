@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 mod chaos;
 mod dead;
 mod flow;
+mod handle;
 mod keep;
 mod measure;
 mod order;
@@ -16,6 +17,7 @@ mod order;
 pub(crate) use chaos::{Chaos, Fault, Fsync, Serve};
 pub(crate) use dead::{Dead, Purge, Retry};
 pub(crate) use flow::{Drain, Limited};
+pub(crate) use handle::{Handling, HttpMode, limit};
 pub(crate) use keep::Stays;
 pub(crate) use measure::{Ground, Latency, Limit, Part, PartRole, Scale, Series, ServeRedis, Services, Throughput};
 pub(crate) use order::{OrderName, Ordering, Orders, PerKey};
@@ -146,10 +148,12 @@ impl Command {
 /// What a service can be told. Each of these may also stand in the settings file.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Service {
-    /// What processes a message: echo, sleep:DURATION or sleep:LEAST..MOST; or sql:FILE, run in the transaction that records
-    /// [default: echo]
+    /// What processes a message: exec:CMD, a program that gets JSON lines; http://… or https://…, posted to; sql:FILE, run in
+    /// the transaction that records; echo, sleep:DURATION or sleep:LEAST..MOST [default: echo]
     #[arg(long, value_name = "HANDLER")]
     pub(crate) handler: Option<String>,
+    #[command(flatten)]
+    pub(crate) handling: Handling,
     /// How many messages are processed at once [default: 256]
     #[arg(long, value_name = "N")]
     pub(crate) concurrency: Option<usize>,
@@ -338,6 +342,11 @@ pub(crate) struct Burst {
     /// How long a message takes to process
     #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
     pub(crate) work: Duration,
+    /// Another handler than one that waits, as for `conga process`; --work then says how long it takes
+    #[arg(long, value_name = "HANDLER")]
+    pub(crate) handler: Option<String>,
+    #[command(flatten)]
+    pub(crate) handling: Handling,
     #[command(flatten)]
     pub(crate) fleet: Fleet,
 }

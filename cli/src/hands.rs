@@ -2,13 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use conga::core::message::Payload;
 use conga::ledger::postgres::{PostgresLedger, Script, TransactionOptions, Transactional};
 use conga::ledger::{LedgerError, LedgerUrl, SharedLedger};
 use conga::line::Line;
-use conga::process::{Handled, Handler, HandlerError, Message, SharedEffects, sleep};
+use conga::process::exec::{Exec, ExecOptions};
+use conga::process::http::{Http, HttpOptions};
+use conga::process::{Handled, Handler, HandlerError, Message, SharedEffects, sleep, within};
 use conga::store::sqlite::{self, EffectOptions};
 use conga::store::{SharedStore, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +23,9 @@ pub(crate) struct Hands {
     spec: HandlerSpec,
     pub(crate) ledger: SharedLedger,
     script: Option<Scripted>,
+    program: Option<Exec>,
+    server: Option<Http>,
+    timeout: Option<Duration>,
 }
 
 /// A script, in the transaction that records.
@@ -43,6 +49,9 @@ impl Hands {
                 spec: spec.clone(),
                 ledger: conga::ledger::open(record, line, store).await?,
                 script: None,
+                program: program(service),
+                server: server(service, line)?,
+                timeout: service.handling.timeout,
             });
         };
         let text = read(path)?;
@@ -62,6 +71,9 @@ impl Hands {
                 spec: spec.clone(),
                 ledger: conga::ledger::open(record, line, store).await?,
                 script: Some(Scripted::Sqlite(script)),
+                program: None,
+                server: None,
+                timeout: service.handling.timeout,
             });
         };
         let ledger = Arc::new(PostgresLedger::open(url, line).await?);
@@ -76,6 +88,9 @@ impl Hands {
             spec: spec.clone(),
             ledger,
             script: Some(Scripted::Postgres(script)),
+            program: None,
+            server: None,
+            timeout: service.handling.timeout,
         })
     }
 
@@ -114,14 +129,59 @@ impl Hands {
 
     /// The handler.
     pub(crate) fn handler(&self) -> impl Handler + use<> {
-        match (&self.script, &self.spec) {
+        if let Some(program) = &self.program {
+            // It has the limit itself.
+            return within(Hand::Program(program.clone()), None);
+        }
+        if let Some(server) = &self.server {
+            return within(Hand::Server(server.clone()), None);
+        }
+        let hand = match (&self.script, &self.spec) {
             (Some(Scripted::Postgres(script)), _) => Hand::Script(script.clone()),
             (Some(Scripted::Sqlite(script)), _) => Hand::Effect(script.clone()),
             (None, HandlerSpec::Sleep { least, most }) => Hand::Plain(sleep(*least, *most)),
-            // It has a script.
-            (None, HandlerSpec::Sql(_)) => Hand::Plain(sleep(std::time::Duration::ZERO, std::time::Duration::ZERO)),
+            // These have what is above.
+            (None, _) => Hand::Plain(sleep(Duration::ZERO, Duration::ZERO)),
+        };
+        within(hand, self.timeout)
+    }
+
+    /// Ends the children, if there are any, once no more messages come.
+    pub(crate) async fn close(&self) {
+        if let Some(program) = &self.program {
+            program.close().await;
         }
     }
+}
+
+fn program(service: &ServiceSettings) -> Option<Exec> {
+    let HandlerSpec::Exec(command) = &service.handler else {
+        return None;
+    };
+    let asked = &service.handling;
+    let enough = service.processor.concurrency.div_ceil(asked.at_once);
+    Some(Exec::new(ExecOptions {
+        workers: asked.workers.unwrap_or(enough),
+        at_once: asked.at_once,
+        timeout: asked.timeout,
+        ..ExecOptions::new(command)
+    }))
+}
+
+fn server(service: &ServiceSettings, line: &Line) -> anyhow::Result<Option<Http>> {
+    let HandlerSpec::Http(url) = &service.handler else {
+        return Ok(None);
+    };
+    let defaults = HttpOptions::new(url.clone(), line);
+    let asked = &service.handling;
+    let server = Http::new(HttpOptions {
+        mode: asked.http_mode,
+        http2: asked.http2,
+        connections: service.processor.concurrency,
+        timeout: asked.timeout.unwrap_or(defaults.timeout),
+        ..defaults
+    });
+    server.map(Some).map_err(wrong)
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
@@ -135,6 +195,8 @@ enum Hand<P> {
     Plain(P),
     Script(Transactional<Script>),
     Effect(sqlite::Transactional),
+    Program(Exec),
+    Server(Http),
 }
 
 impl<P: Handler> Handler for Hand<P> {
@@ -143,6 +205,8 @@ impl<P: Handler> Handler for Hand<P> {
             Self::Plain(plain) => plain.handle(message).await,
             Self::Script(script) => script.handle(message).await,
             Self::Effect(effect) => effect.handle(message).await,
+            Self::Program(program) => program.handle(message).await,
+            Self::Server(server) => server.handle(message).await,
         }
     }
 
@@ -151,13 +215,15 @@ impl<P: Handler> Handler for Hand<P> {
             Self::Plain(plain) => plain.process(message).await,
             Self::Script(script) => script.process(message).await,
             Self::Effect(effect) => effect.process(message).await,
+            Self::Program(program) => program.process(message).await,
+            Self::Server(server) => server.process(message).await,
         }
     }
 
     fn effects(&self) -> Option<SharedEffects> {
         match self {
             Self::Effect(effect) => effect.effects(),
-            Self::Plain(_) | Self::Script(_) => None,
+            Self::Plain(_) | Self::Script(_) | Self::Program(_) | Self::Server(_) => None,
         }
     }
 }

@@ -11,12 +11,15 @@ use conga::core::shape::{Order, Shape};
 use conga::ledger::LedgerUrl;
 use conga::line::Line;
 use conga::process::ProcessorOptions;
+use conga::process::http::HttpUrl;
 use conga::sequence::SequencerOptions;
 use conga::shards::Shards;
 use conga::store::{OpenOptions, SharedStore, StoreError, StoreUrl};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Common, Delivery, InputFormat, OnDead, OrderName, PerKey, Service, Stays, duration};
+use crate::args::{
+    Common, Delivery, HttpMode, InputFormat, OnDead, OrderName, PerKey, Service, Stays, duration, limit,
+};
 
 /// How long to wait before looking again for a store that is not there.
 pub(crate) const RETRY: Duration = Duration::from_millis(200);
@@ -42,6 +45,11 @@ struct File {
     line: Option<String>,
     handler: Option<String>,
     concurrency: Option<usize>,
+    timeout: Option<String>,
+    workers: Option<usize>,
+    exec_at_once: Option<usize>,
+    http_mode: Option<HttpMode>,
+    http2: Option<bool>,
     transactions: Option<usize>,
     window: Option<u64>,
     input: Option<InputFormat>,
@@ -311,12 +319,35 @@ impl Settings {
             order,
             partitions,
             handler: handler.map_or(Ok(HandlerSpec::ECHO), |text| text.parse())?,
+            handling: self.handling(given)?,
             processor,
             transactions: given.transactions.or(file.transactions),
             sequencer: SequencerOptions {
                 window: usize::try_from(window).unwrap_or(usize::MAX),
                 ..SequencerOptions::default()
             },
+        })
+    }
+
+    /// How a handler is asked: as it was asked for.
+    fn handling(&self, given: &Service) -> anyhow::Result<HandlingSettings> {
+        let (file, given) = (&self.file, &given.handling);
+        let written = file.timeout.as_deref().map(|text| {
+            limit(text).map_err(|error| wrong(format!("`timeout` in the settings file: `{text}`: {error}")))
+        });
+        let (workers, at_once) = (given.workers.or(file.workers), given.exec_at_once.or(file.exec_at_once));
+        if workers == Some(0) || at_once == Some(0) {
+            return Err(wrong("`workers` and `exec-at-once` must be at least 1"));
+        }
+        Ok(HandlingSettings {
+            timeout: given.timeout.or(written.transpose()?),
+            workers,
+            at_once: at_once.unwrap_or(1),
+            http_mode: match given.http_mode.or(file.http_mode) {
+                Some(HttpMode::Structured) => conga::process::http::HttpMode::Structured,
+                Some(HttpMode::Binary) | None => conga::process::http::HttpMode::Binary,
+            },
+            http2: given.http2 || file.http2.unwrap_or(false),
         })
     }
 
@@ -370,10 +401,22 @@ pub(crate) struct ServiceSettings {
     /// In how many partitions it has to be; nothing: as many as it is.
     pub(crate) partitions: Option<NonZeroU16>,
     pub(crate) handler: HandlerSpec,
+    pub(crate) handling: HandlingSettings,
     pub(crate) processor: ProcessorOptions,
     /// How many at once, as it was asked for.
     pub(crate) transactions: Option<usize>,
     pub(crate) sequencer: SequencerOptions,
+}
+
+/// How a handler is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct HandlingSettings {
+    pub(crate) timeout: Option<Duration>,
+    /// As it was asked for.
+    pub(crate) workers: Option<usize>,
+    pub(crate) at_once: usize,
+    pub(crate) http_mode: conga::process::http::HttpMode,
+    pub(crate) http2: bool,
 }
 
 /// What processes a message.
@@ -383,6 +426,10 @@ pub(crate) enum HandlerSpec {
     Sleep { least: Duration, most: Duration },
     /// Run the SQL of this file, in the transaction that records.
     Sql(PathBuf),
+    /// Ask children that run this command.
+    Exec(String),
+    /// Post it there.
+    Http(HttpUrl),
 }
 
 impl HandlerSpec {
@@ -407,8 +454,18 @@ impl std::str::FromStr for HandlerSpec {
                 Ok(Self::Sleep { least, most })
             }
             Some(("sql", path)) if !path.is_empty() => Ok(Self::Sql(PathBuf::from(path))),
+            Some(("exec", command)) if !command.trim().is_empty() => Ok(Self::Exec(command.to_owned())),
+            Some(("http" | "https", _)) => text
+                .parse()
+                .map(Self::Http)
+                .map_err(|error| wrong(format!("--handler: {error}"))),
+            // It may be a URL with a password in it.
+            _ if text.contains("://") => Err(wrong(
+                "what is given is no handler: of URLs there are http://… and https://…",
+            )),
             _ => Err(wrong(format!(
-                "`{text}` is no handler: use echo, sleep:DURATION as in sleep:500ms, a range as in sleep:5ms..50ms, or sql:FILE"
+                "`{text}` is no handler: use exec:COMMAND, http://… or https://…, sql:FILE, echo, sleep:DURATION as in \
+                 sleep:500ms, or a range as in sleep:5ms..50ms"
             ))),
         }
     }
@@ -426,8 +483,26 @@ mod tests {
         assert_eq!(spec("sleep:50ms").unwrap(), HandlerSpec::Sleep { least: most, most });
         assert_eq!(spec("sleep:5ms..50ms").unwrap(), HandlerSpec::Sleep { least, most });
         assert_eq!(spec("sql:a/b:c.sql").unwrap(), HandlerSpec::Sql("a/b:c.sql".into()));
-        for bad in ["", "slep:1s", "sleep", "sql:", "sleep:x", "sleep:2s..1s", "exec:cat"] {
+        for bad in [
+            "",
+            "slep:1s",
+            "sleep",
+            "sql:",
+            "sleep:x",
+            "sleep:2s..1s",
+            "exec:",
+            "exec: ",
+            "http:",
+            "http://",
+            "ftp://h/",
+        ] {
             assert!(spec(bad).is_err(), "{bad}");
+        }
+        assert_eq!(spec("exec:a | b:c").unwrap(), HandlerSpec::Exec("a | b:c".to_owned()));
+        let secret = spec("https://u:secret@h/a?token=secret").unwrap();
+        assert_eq!(format!("{secret:?}"), "Http(https://h/a)");
+        for bad in ["https://u:secret@h:x/", "htps://u:secret@h/"] {
+            assert!(!spec(bad).unwrap_err().to_string().contains("secret"));
         }
     }
 

@@ -93,7 +93,7 @@ mod tests {
         let delay = |asked| backoff.delay_asked_us(Attempt(1), 70_000, asked);
         assert_eq!(delay(None), Some(70_000));
         assert_eq!(delay(Some(Duration::from_millis(50))), Some(70_000));
-        assert_eq!(delay(Some(Duration::from_secs(60))), Some(60_000_000));
+        assert_eq!(delay(Some(Duration::from_mins(1))), Some(60_000_000));
         assert_eq!(delay(Some(Duration::MAX)), Some(600_000_000));
         let last = Attempt(backoff.max_attempts);
         assert_eq!(backoff.delay_asked_us(last, 0, Some(Duration::from_secs(1))), None);

@@ -1,4 +1,5 @@
 //! Handlers that are children: what they can do wrong, and that none stays.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

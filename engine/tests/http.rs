@@ -1,4 +1,5 @@
 //! Handlers behind HTTP: a real server that answers in every way that is in the table, by real sockets.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 use std::time::Duration;

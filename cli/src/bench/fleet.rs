@@ -55,6 +55,8 @@ pub(crate) struct Work {
     /// How every process opens the store.
     pub(crate) options: OpenOptions,
     pub(crate) handler: String,
+    /// How it is asked, as it is typed.
+    pub(crate) handling: Vec<String>,
     pub(crate) concurrency: usize,
     pub(crate) window: u64,
     /// Where they record.
@@ -141,6 +143,7 @@ impl Member {
             Role::Processor => command
                 .arg("process")
                 .args(["--handler", &work.handler])
+                .args(&work.handling)
                 .args(["--concurrency", &work.concurrency.to_string()])
                 // What came out is compared with it.
                 .args(["--keep-records", "all", "--keep-dead", "all"]),

@@ -104,6 +104,7 @@ impl Services {
             options: options.clone(),
             record: LedgerUrl::Store,
             handler: handler.to_owned(),
+            handling: Vec::new(),
             concurrency: self.concurrency,
             window: self.window,
             network: None,

@@ -91,7 +91,8 @@ enum More {
 
 async fn burst(settings: &Settings, burst: Burst) -> anyhow::Result<bool> {
     let (messages, work) = (burst.messages, burst.work);
-    let run = Run::start(settings, burst.fleet, work).await?;
+    let handler = burst.handler.unwrap_or_else(|| waits(work));
+    let run = Run::start(settings, burst.fleet, work, handler, burst.handling.typed()).await?;
     let load = Load::new(Until::Count(messages), None, run.fleet_args.size).keyed(run.fleet_args.orders.keys());
     let went = run.go(&load, Some(messages), settings.json, |_| ()).await?;
     let total = (run.fleet_args.processors * run.fleet_args.concurrency) as u64;
@@ -106,7 +107,7 @@ async fn burst(settings: &Settings, burst: Burst) -> anyhow::Result<bool> {
 
 async fn soak(settings: &Settings, soak: Soak) -> anyhow::Result<bool> {
     let work = soak.work;
-    let run = Run::start(settings, soak.fleet, work).await?;
+    let run = Run::start(settings, soak.fleet, work, waits(work), Vec::new()).await?;
     let slots = u32::try_from(run.fleet_args.processors * run.fleet_args.concurrency).unwrap_or(u32::MAX);
     let rate = f64::from(slots) / work.as_secs_f64() * soak.load / 100.0;
     let load =
@@ -134,6 +135,11 @@ fn is_growing(backlog: &[u64], rate: f64) -> bool {
     mean(&backlog[backlog.len() - third..]) > mean(&backlog[..third]) + rate / 10.0
 }
 
+/// The handler that takes so long.
+fn waits(work: Duration) -> String {
+    format!("sleep:{}us", work.as_micros())
+}
+
 /// A fleet at work on a line of its own.
 struct Run {
     fleet_args: args::Fleet,
@@ -153,13 +159,20 @@ struct Went {
 }
 
 impl Run {
-    async fn start(settings: &Settings, fleet_args: args::Fleet, work: Duration) -> anyhow::Result<Self> {
+    async fn start(
+        settings: &Settings,
+        fleet_args: args::Fleet,
+        work: Duration,
+        handler: String,
+        handling: Vec<String>,
+    ) -> anyhow::Result<Self> {
         let recorder = Recorder::of(settings).await?;
         let mut place = Place::new(settings, "bench")?.recorded(&recorder.url);
         place.options.shape = fleet_args.orders.shape().map_err(wrong)?;
         let store = place.open().await?;
         let service = Work {
-            handler: format!("sleep:{}us", work.as_micros()),
+            handler,
+            handling,
             concurrency: fleet_args.concurrency,
             window: fleet_args.window,
             options: place.options.clone(),

@@ -40,6 +40,7 @@ pub(crate) async fn run(settings: &Settings, demo: Demo) -> anyhow::Result<bool>
     let teller = Teller { silent: settings.json };
     let work = Work {
         handler: format!("sleep:{}ms..{}ms", WORK_MS.0, WORK_MS.1),
+        handling: Vec::new(),
         concurrency: CONCURRENCY,
         window: 10_000,
         options: place.options.clone(),

@@ -25,7 +25,9 @@ pub(crate) async fn process(settings: &Settings, given: &Service) -> anyhow::Res
     };
     let processor = processors(&shards, &hands, &service);
     announce(settings, processor.owner().as_str())?;
-    report(settings, Some(processor.run(shutdown).await?), None);
+    let processing = processor.run(shutdown).await;
+    hands.close().await;
+    report(settings, Some(processing?), None);
     Ok(true)
 }
 
@@ -55,8 +57,9 @@ pub(crate) async fn run(settings: &Settings, given: &Service) -> anyhow::Result<
     };
     announce(settings, "run")?;
     if shards.are_several() {
-        let processing = processors(&shards, &hands, &service).run(shutdown).await?;
-        report(settings, Some(processing), None);
+        let processing = processors(&shards, &hands, &service).run(shutdown).await;
+        hands.close().await;
+        report(settings, Some(processing?), None);
         return Ok(true);
     }
     let store = shards.base().clone();
@@ -87,6 +90,7 @@ pub(crate) async fn both(
         sequencing
     };
     let (processing, sequencing) = tokio::join!(processing, sequencing);
+    hands.close().await;
     Ok((processing?, sequencing?))
 }
 

@@ -1,4 +1,4 @@
-//! A handler behind HTTP: each message is POSTed as a CloudEvent, and what comes back is its result.
+//! A handler behind HTTP: each message goes by POST as a `CloudEvent`, and what comes back is its result.
 //!
 //! docs/guide/handlers.md has the table of which answer means what.
 

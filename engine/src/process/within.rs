@@ -5,7 +5,7 @@ use std::time::Duration;
 use conga_core::message::Payload;
 use tokio::time::timeout;
 
-use super::{Handled, Handler, HandlerError, Message};
+use super::{Handled, Handler, HandlerError, Message, SharedEffects};
 use crate::ledger::SharedLedger;
 
 /// A handler that has so much time; see [`within`].
@@ -47,5 +47,9 @@ impl<H: Handler> Handler for Within<H> {
 
     fn ledger(&self) -> Option<SharedLedger> {
         self.handler.ledger()
+    }
+
+    fn effects(&self) -> Option<SharedEffects> {
+        self.handler.effects()
     }
 }

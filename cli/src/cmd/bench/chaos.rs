@@ -139,6 +139,7 @@ impl Campaign {
         let mut store = place.open().await?;
         let work = Work {
             handler: self.chaos.handler.clone(),
+            handling: Vec::new(),
             concurrency: self.chaos.concurrency,
             window: self.chaos.window,
             options: place.options.clone(),

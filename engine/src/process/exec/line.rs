@@ -233,6 +233,6 @@ mod tests {
     #[test]
     fn what_is_no_answer_is_quoted_in_short() {
         assert_eq!(quote(b"hello\t\xff"), "`hello\\t\u{fffd}`");
-        assert!(quote(&[b'x'; 100_000]).len() < 120);
+        assert!(quote(&[b'x'; 10_000]).len() < 120);
     }
 }

@@ -1,6 +1,6 @@
-//! A message as a CloudEvent 1.0 over HTTP.
+//! A message as a `CloudEvent` 1.0 over HTTP.
 //!
-//! Sources: CloudEvents 1.0.2, its JSON event format, and its HTTP protocol binding (3.1 binary, 3.2 structured mode).
+//! Sources: `CloudEvents` 1.0.2, its JSON event format, and its HTTP protocol binding (3.1 binary, 3.2 structured mode).
 
 use bytes::Bytes;
 use conga_core::message::Payload;
@@ -18,7 +18,7 @@ const BYTES: &str = "application/octet-stream";
 const EVENT: &str = "application/cloudevents+json; charset=utf-8";
 const AGENT: &str = concat!("conga/", env!("CARGO_PKG_VERSION"));
 
-/// The attributes of an event. Positions and sequences go beyond the 32 bits of CloudEvents' integers, so they are strings.
+/// The attributes of an event. Positions and sequences go beyond the 32 bits of `CloudEvents`' integers, so they are strings.
 #[derive(Serialize)]
 struct Event<'a> {
     specversion: &'static str,
@@ -140,7 +140,7 @@ fn unfit(error: impl std::fmt::Display) -> HandlerError {
 }
 
 /// A header's value: what is not printable ASCII, and the space, the quotation mark and the percent sign, are percent-encoded.
-/// Source: CloudEvents 1.0.2, HTTP protocol binding, 3.1.3.2.
+/// Source: `CloudEvents` 1.0.2, HTTP protocol binding, 3.1.3.2.
 fn encode(value: &str) -> String {
     let mut encoded = String::with_capacity(value.len());
     for byte in value.bytes() {
