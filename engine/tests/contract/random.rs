@@ -202,30 +202,30 @@ impl Driver {
                 let forget = self.random.chance(15);
                 self.claim(owner, max, forget).await;
             }
-            22..46 => self.complete(owner).await,
-            46..51 => self.renew(owner).await,
-            51..53 => self.trim(owner).await,
-            53..55 => {
+            22..45 => self.complete(owner).await,
+            45..50 => self.renew(owner).await,
+            50..52 => self.trim(owner).await,
+            52..54 => {
                 self.pair.renew(&leave(self.owners[owner].0)).await;
             }
-            55..64 => self.campaign(leader, LEASE_US).await,
-            64..66 => self.campaign(leader, 0).await,
-            66..76 => self.follow(leader).await,
-            76..88 => {
+            54..63 => self.campaign(leader, LEASE_US).await,
+            63..65 => self.campaign(leader, 0).await,
+            65..75 => self.follow(leader).await,
+            75..87 => {
                 let lost = self.random.chance(25);
                 self.emit(leader, lost).await;
             }
-            88..90 => self.stand().await,
-            90..92 => {
+            87..89 => self.stand().await,
+            89..91 => {
                 let (max, acknowledge) = (self.random.index(9), self.random.chance(50));
                 self.receive(max, acknowledge).await;
             }
-            92..94 => self.control().await,
-            94..95 => {
+            91..93 => self.control().await,
+            93..94 => {
                 self.pair.browse(Shelf::Record).await;
                 self.pair.browse(Shelf::Dead).await;
             }
-            95..97 => self.judge_letters().await,
+            94..96 => self.judge_letters().await,
             _ => {
                 let us = match self.random.below(4) {
                     0 => 1,
