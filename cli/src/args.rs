@@ -126,6 +126,9 @@ pub(crate) enum Command {
     Rate(Limited),
     /// Messages that failed for good: look at them, send them again, or delete them
     Dead {
+        /// Of a line of several partitions, which one
+        #[arg(long, global = true, value_name = "P")]
+        partition: Option<usize>,
         #[command(subcommand)]
         dead: Dead,
     },

@@ -86,7 +86,7 @@ async fn run(args: Args) -> anyhow::Result<bool> {
         Command::Resume => cmd::control::resume(&settings).await,
         Command::Drain(drain) => cmd::control::drain(&settings, drain).await,
         Command::Rate(limited) => cmd::control::rate(&settings, limited).await,
-        Command::Dead { dead } => cmd::dead::run(&settings, dead).await,
+        Command::Dead { partition, dead } => cmd::dead::run(&settings, partition, dead).await,
         Command::Verify(verify) => cmd::verify::run(&settings, &verify).await,
         Command::Bench { bench } => cmd::bench::run(&settings, bench).await,
     }

@@ -183,6 +183,39 @@ fn key_on_a_cluster_of_three_primaries() {
     survive(&place, "key");
 }
 
+/// Each partition is told, and dead letters are asked for of one.
+#[test]
+fn all_partitions_are_paused_and_drained_together() {
+    let place = Place::sqlite();
+    let shape = ["process", "--partitions", "3", "--order", "key"];
+    let service = place.service(&[&shape[..], &["--handler", "sleep:200ms", "--concurrency", "6"]].concat());
+    place.done(&["pause"]);
+    let text: String = (1..=60).map(line).collect();
+    std::fs::write(place.path().join("in.txt"), text).expect("written");
+    place.done(&["send", "in.txt"]);
+    let now = status(&place);
+    assert_eq!((number(&now["waiting"]), number(&now["in_flight"])), (60, 0), "{now}");
+    place.done(&["resume"]);
+    wait_for("some to begin", || number(&status(&place)["in_flight"]) > 0);
+    let drained = place.json(&["drain", "--json"]);
+    assert_eq!(drained["drained"], true, "{drained}");
+    let now = status(&place);
+    assert_eq!((number(&now["in_flight"]), number(&now["processed"])), (0, 0), "{now}");
+    let waiting = number(&now["waiting"]);
+    assert!(waiting > 0 && waiting < 60, "{now}");
+    place.done(&["resume"]);
+    place.done(&["receive", "--count", "60"]);
+    drop(service);
+    let refused = place.run(&["dead", "list"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        refused.status.code() == Some(2) && said.contains("--partition P"),
+        "{said}"
+    );
+    place.done(&["dead", "list", "--partition", "2"]);
+    assert_eq!(place.run(&["dead", "list", "--partition", "3"]).status.code(), Some(2));
+}
+
 #[test]
 fn a_line_says_what_it_is_and_what_it_can_not_be() {
     let place = Place::sqlite();

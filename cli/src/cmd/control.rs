@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use conga::core::partition::{Control, ControlRequest, Flow, Status};
+use conga::store::SharedStore;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -28,9 +30,21 @@ pub(crate) async fn rate(settings: &Settings, given: Limited) -> anyhow::Result<
 }
 
 async fn change(settings: &Settings, request: ControlRequest) -> anyhow::Result<bool> {
-    let store = settings.open().await?;
-    let control = store.control(&request).await?;
+    let shards = settings.open_shards().await?;
     let line = settings.line()?;
+    let parts = shards.partitions();
+    let one = match request {
+        // All partitions together have no more than what was asked for.
+        ControlRequest::Rate(Some(rate)) => ControlRequest::Rate(Some(rate.divided(parts.len() as u64))),
+        whole => whole,
+    };
+    let mut control = Control::default();
+    for store in parts {
+        control = store.control(&one).await?;
+    }
+    if let ControlRequest::Rate(asked) = request {
+        control.rate = asked;
+    }
     if settings.json {
         let mut value = to_json(&control);
         value["line"] = line.name().into();
@@ -43,20 +57,21 @@ async fn change(settings: &Settings, request: ControlRequest) -> anyhow::Result<
 
 /// Waits until all that was claimed is delivered, and pauses.
 pub(crate) async fn drain(settings: &Settings, given: Drain) -> anyhow::Result<bool> {
-    let store = settings.open().await?;
+    let shards = settings.open_shards().await?;
     let line = settings.line()?;
     let shutdown = signal::shutdown()?;
     let end = given.timeout.map(|limit| Instant::now() + limit);
-    store.control(&ControlRequest::Flow(Flow::Draining)).await?;
+    for store in shards.partitions() {
+        store.control(&ControlRequest::Flow(Flow::Draining)).await?;
+    }
     let mut said = Instant::now();
     let how_to_go_on = format!(
         "the line stays draining: `conga drain` waits again, `conga resume --line {}` lets it go on",
         line.name()
     );
     let (status, trouble) = loop {
-        let control = store.control(&ControlRequest::Settle).await?;
-        let status = store.status().await?;
-        match control.flow {
+        let status = settle(shards.partitions()).await?;
+        match status.control.flow {
             Flow::Paused => break (status, None),
             Flow::Running => break (status, Some("it was resumed meanwhile".to_owned())),
             Flow::Draining => {}
@@ -89,6 +104,21 @@ pub(crate) async fn drain(settings: &Settings, given: Drain) -> anyhow::Result<b
         eprintln!("conga: {trouble}");
     }
     Ok(trouble.is_none())
+}
+
+/// Pauses what has drained. Answers how the first partition stands that still drains, or was resumed; else the last.
+async fn settle(partitions: &[SharedStore]) -> anyhow::Result<Status> {
+    let mut standing: Option<Status> = None;
+    for store in partitions {
+        store.control(&ControlRequest::Settle).await?;
+        if standing
+            .as_ref()
+            .is_none_or(|before| before.control.flow == Flow::Paused)
+        {
+            standing = Some(store.status().await?);
+        }
+    }
+    standing.context("a line has at least one partition")
 }
 
 fn waits_for(status: &Status) -> String {

@@ -6,11 +6,26 @@ use conga::dead::{DeadLetter, DeadLetters};
 use serde_json::{Value, json};
 
 use crate::args::{Dead, Purge, Retry};
-use crate::settings::Settings;
+use crate::settings::{Settings, wrong};
 use crate::text::{self, count};
 
-pub(crate) async fn run(settings: &Settings, dead: Dead) -> anyhow::Result<bool> {
-    let store = settings.open().await?;
+pub(crate) async fn run(settings: &Settings, partition: Option<usize>, dead: Dead) -> anyhow::Result<bool> {
+    let shards = settings.open_shards().await?;
+    let parts = shards.partitions();
+    let store = match partition {
+        None if shards.are_several() => {
+            return Err(wrong(format!(
+                "this line has {} partitions, each with positions of its own: say which by --partition P, from 0 on",
+                parts.len()
+            )));
+        }
+        which => parts.get(which.unwrap_or(0)).ok_or_else(|| {
+            wrong(format!(
+                "there is no such partition: this line has {}, from 0 on",
+                parts.len()
+            ))
+        })?,
+    };
     let letters = DeadLetters::new(store.clone());
     match dead {
         Dead::List { limit } => {
