@@ -10,7 +10,7 @@ use conga::ledger::postgres::{PostgresLedger, Script, TransactionOptions, Transa
 use conga::ledger::{LedgerError, LedgerUrl, SharedLedger};
 use conga::line::Line;
 use conga::process::exec::{Exec, ExecOptions};
-use conga::process::http::{Http, HttpOptions};
+use conga::process::http::{Http, HttpOptions, HttpUrl};
 use conga::process::{Handled, Handler, HandlerError, Message, SharedEffects, sleep, within};
 use conga::store::sqlite::{self, EffectOptions};
 use conga::store::{SharedStore, StoreError};
@@ -20,19 +20,10 @@ use crate::settings::{HandlerSpec, RETRY, ServiceSettings, Settings, wrong};
 
 /// How messages are processed.
 pub(crate) struct Hands {
-    spec: HandlerSpec,
+    hand: Hand,
     pub(crate) ledger: SharedLedger,
-    script: Option<Scripted>,
-    program: Option<Exec>,
-    server: Option<Http>,
-    timeout: Option<Duration>,
-}
-
-/// A script, in the transaction that records.
-#[derive(Clone)]
-enum Scripted {
-    Postgres(Transactional<Script>),
-    Sqlite(sqlite::Transactional),
+    /// How long an attempt may take, where the hand does not see to that itself.
+    limit: Option<Duration>,
 }
 
 impl Hands {
@@ -43,54 +34,30 @@ impl Hands {
         line: &Line,
         store: &SharedStore,
     ) -> anyhow::Result<Self> {
-        let spec = &service.handler;
-        let HandlerSpec::Sql(path) = spec else {
+        let timeout = service.handling.timeout;
+        if let (HandlerSpec::Sql(path), LedgerUrl::Postgres(url)) = (&service.handler, record) {
+            let text = read(path)?;
+            let ledger = Arc::new(PostgresLedger::open(url, line).await?);
+            let script = scripted(&ledger, service, path, &text).await?;
             return Ok(Self {
-                spec: spec.clone(),
-                ledger: conga::ledger::open(record, line, store).await?,
-                script: None,
-                program: program(service),
-                server: server(service, line)?,
-                timeout: service.handling.timeout,
+                hand: Hand::Script(script),
+                ledger,
+                limit: timeout,
             });
+        }
+        let (hand, limit) = match &service.handler {
+            HandlerSpec::Sleep { least, most } => {
+                let (least, most) = (*least, *most);
+                (Hand::Sleep { least, most }, timeout)
+            }
+            HandlerSpec::Sql(path) => (Hand::Effect(effect(store, path).await?), timeout),
+            HandlerSpec::Exec(command) => (Hand::Program(program(service, command)), None),
+            HandlerSpec::Http(url) => (Hand::Server(server(service, url, line)?), None),
         };
-        let text = read(path)?;
-        let LedgerUrl::Postgres(url) = record else {
-            let Some(sqlite) = store.as_sqlite() else {
-                return Err(wrong(
-                    "--handler sql:FILE runs in the transaction that records, which this store has none of: say where by \
-                     --record postgres://USER@HOST/DATABASE, or use --store sqlite:PATH",
-                ));
-            };
-            let script = sqlite.script(EffectOptions::default(), &text).await;
-            let script = script.map_err(|error| match error {
-                StoreError::Broken(told) => wrong(format!("{}: {told}", path.display())),
-                passing => LedgerError::from(passing).into(),
-            })?;
-            return Ok(Self {
-                spec: spec.clone(),
-                ledger: conga::ledger::open(record, line, store).await?,
-                script: Some(Scripted::Sqlite(script)),
-                program: None,
-                server: None,
-                timeout: service.handling.timeout,
-            });
-        };
-        let ledger = Arc::new(PostgresLedger::open(url, line).await?);
-        let mut options = TransactionOptions::default();
-        options.connections = service.transactions.unwrap_or(options.connections);
-        let script = ledger.script(options, &text).await;
-        let script = script.map_err(|error| match error {
-            LedgerError::Broken(told) => wrong(format!("{}: {told}", path.display())),
-            passing => passing.into(),
-        })?;
         Ok(Self {
-            spec: spec.clone(),
-            ledger,
-            script: Some(Scripted::Postgres(script)),
-            program: None,
-            server: None,
-            timeout: service.handling.timeout,
+            hand,
+            ledger: conga::ledger::open(record, line, store).await?,
+            limit,
         })
     }
 
@@ -129,49 +96,61 @@ impl Hands {
 
     /// The handler.
     pub(crate) fn handler(&self) -> impl Handler + use<> {
-        if let Some(program) = &self.program {
-            // It has the limit itself.
-            return within(Hand::Program(program.clone()), None);
-        }
-        if let Some(server) = &self.server {
-            return within(Hand::Server(server.clone()), None);
-        }
-        let hand = match (&self.script, &self.spec) {
-            (Some(Scripted::Postgres(script)), _) => Hand::Script(script.clone()),
-            (Some(Scripted::Sqlite(script)), _) => Hand::Effect(script.clone()),
-            (None, HandlerSpec::Sleep { least, most }) => Hand::Plain(sleep(*least, *most)),
-            // These have what is above.
-            (None, _) => Hand::Plain(sleep(Duration::ZERO, Duration::ZERO)),
-        };
-        within(hand, self.timeout)
+        within(self.hand.clone(), self.limit)
     }
 
     /// Ends the children, if there are any, once no more messages come.
     pub(crate) async fn close(&self) {
-        if let Some(program) = &self.program {
+        if let Hand::Program(program) = &self.hand {
             program.close().await;
         }
     }
 }
 
-fn program(service: &ServiceSettings) -> Option<Exec> {
-    let HandlerSpec::Exec(command) = &service.handler else {
-        return None;
+/// A script in the PostgreSQL transaction that records.
+async fn scripted(
+    ledger: &Arc<PostgresLedger>,
+    service: &ServiceSettings,
+    path: &Path,
+    text: &str,
+) -> anyhow::Result<Transactional<Script>> {
+    let mut options = TransactionOptions::default();
+    options.connections = service.transactions.unwrap_or(options.connections);
+    let script = ledger.script(options, text).await;
+    script.map_err(|error| match error {
+        LedgerError::Broken(told) => wrong(format!("{}: {told}", path.display())),
+        passing => passing.into(),
+    })
+}
+
+/// A script in the step of the SQLite store that completes.
+async fn effect(store: &SharedStore, path: &Path) -> anyhow::Result<sqlite::Transactional> {
+    let text = read(path)?;
+    let Some(sqlite) = store.as_sqlite() else {
+        return Err(wrong(
+            "--handler sql:FILE runs in the transaction that records, which this store has none of: say where by \
+             --record postgres://USER@HOST/DATABASE, or use --store sqlite:PATH",
+        ));
     };
+    let script = sqlite.script(EffectOptions::default(), &text).await;
+    script.map_err(|error| match error {
+        StoreError::Broken(told) => wrong(format!("{}: {told}", path.display())),
+        passing => LedgerError::from(passing).into(),
+    })
+}
+
+fn program(service: &ServiceSettings, command: &str) -> Exec {
     let asked = &service.handling;
     let enough = service.processor.concurrency.div_ceil(asked.at_once);
-    Some(Exec::new(ExecOptions {
+    Exec::new(ExecOptions {
         workers: asked.workers.unwrap_or(enough),
         at_once: asked.at_once,
         timeout: asked.timeout,
         ..ExecOptions::new(command)
-    }))
+    })
 }
 
-fn server(service: &ServiceSettings, line: &Line) -> anyhow::Result<Option<Http>> {
-    let HandlerSpec::Http(url) = &service.handler else {
-        return Ok(None);
-    };
+fn server(service: &ServiceSettings, url: &HttpUrl, line: &Line) -> anyhow::Result<Http> {
     let defaults = HttpOptions::new(url.clone(), line);
     let asked = &service.handling;
     let server = Http::new(HttpOptions {
@@ -181,7 +160,7 @@ fn server(service: &ServiceSettings, line: &Line) -> anyhow::Result<Option<Http>
         timeout: asked.timeout.unwrap_or(defaults.timeout),
         ..defaults
     });
-    server.map(Some).map_err(wrong)
+    server.map_err(wrong)
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
@@ -190,19 +169,20 @@ fn read(path: &Path) -> anyhow::Result<String> {
         .map_err(|error| wrong(format!("{error:#}")))
 }
 
+/// What processes a message. The programs and servers see to their time limits themselves.
 #[derive(Clone)]
-enum Hand<P> {
-    Plain(P),
+enum Hand {
+    Sleep { least: Duration, most: Duration },
     Script(Transactional<Script>),
     Effect(sqlite::Transactional),
     Program(Exec),
     Server(Http),
 }
 
-impl<P: Handler> Handler for Hand<P> {
+impl Handler for Hand {
     async fn handle(self, message: Message) -> Result<Payload, HandlerError> {
         match self {
-            Self::Plain(plain) => plain.handle(message).await,
+            Self::Sleep { least, most } => sleep(least, most).handle(message).await,
             Self::Script(script) => script.handle(message).await,
             Self::Effect(effect) => effect.handle(message).await,
             Self::Program(program) => program.handle(message).await,
@@ -212,7 +192,7 @@ impl<P: Handler> Handler for Hand<P> {
 
     async fn process(self, message: Message) -> Result<Handled, HandlerError> {
         match self {
-            Self::Plain(plain) => plain.process(message).await,
+            Self::Sleep { least, most } => sleep(least, most).process(message).await,
             Self::Script(script) => script.process(message).await,
             Self::Effect(effect) => effect.process(message).await,
             Self::Program(program) => program.process(message).await,
@@ -223,7 +203,7 @@ impl<P: Handler> Handler for Hand<P> {
     fn effects(&self) -> Option<SharedEffects> {
         match self {
             Self::Effect(effect) => effect.effects(),
-            Self::Plain(_) | Self::Script(_) | Self::Program(_) | Self::Server(_) => None,
+            Self::Sleep { .. } | Self::Script(_) | Self::Program(_) | Self::Server(_) => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use support::Place;
+use support::{Place, wait_for};
 
 const LINES: u64 = 60_000;
 const KILLS: u64 = 20;
@@ -62,14 +62,6 @@ impl Probe {
 
 fn waiting(place: &Place) -> u64 {
     place.json(&["status", "--json"])["waiting"].as_u64().expect("a number")
-}
-
-/// Returns once `done` says so.
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_mins(1), "waited for {what}");
-    }
 }
 
 /// `conga send` is killed by SIGKILL in the middle of a file, again and again, and run again with the same file, sometimes

@@ -2,21 +2,13 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use support::Place;
+use support::{Place, wait_for};
 
 /// Waits until the status says so.
 fn until(place: &Place, what: &str, is_so: impl Fn(&serde_json::Value) -> bool) {
-    let end = Instant::now() + Duration::from_mins(1);
-    loop {
-        let status = place.json(&["status", "--json"]);
-        if is_so(&status) {
-            return;
-        }
-        assert!(Instant::now() < end, "{what}: {status}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for(what, || is_so(&place.json(&["status", "--json"])));
 }
 
 fn story(place: &Place) {

@@ -16,11 +16,11 @@ mod redis_server {
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write as _;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis_cluster::RedisCluster;
 use serde_json::Value;
-use support::{Place, RedisServer, parse};
+use support::{Place, RedisServer, parse, wait_for};
 
 const LINES: u64 = 3_000;
 const KEYS: u64 = 37;
@@ -41,14 +41,6 @@ fn status(place: &Place) -> Value {
 
 fn number(value: &Value) -> u64 {
     value.as_u64().expect("a number")
-}
-
-/// Returns once `done` says so.
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_mins(1), "waited for {what}");
-    }
 }
 
 fn survive(place: &Place, order: &str) {

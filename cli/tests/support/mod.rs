@@ -8,10 +8,19 @@ mod redis_server;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 pub(crate) use redis_server::RedisServer;
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// Returns once `done` says so.
+pub(crate) fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_mins(1), "waited for {what}");
+    }
+}
 
 /// A place for lines, gone with the test.
 pub(crate) struct Place {

@@ -8,8 +8,9 @@ use conga_core::lease::{Held, OwnerId};
 use conga_core::message::Record;
 use conga_core::partition::{Completed, Completion};
 
+use super::HandlerError;
 use super::attempt::{Ended, Policy, fail};
-use super::{HandlerError, Told};
+use super::work::Told;
 use crate::claim::Claimer;
 use crate::persist::persist;
 use crate::store::{Result, StoreError};

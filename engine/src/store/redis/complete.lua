@@ -80,8 +80,45 @@ local function held(first, count, attempt, claimed)
   return runs
 end
 
+-- Gives a lease back, at once or when it is due. Whether it was held; what lies below `lowest` is not, any more.
+local function give_back(lowest, position, attempt, delay)
+  if position < lowest or position >= upcoming then
+    return false
+  end
+  local state, holder, as = read_slot(read_ring(KEYS[1], ring, position, 1), 1)
+  if state ~= 'L' or holder ~= number or as ~= attempt then
+    return false
+  end
+  if delay == 0 then
+    write_ring(KEYS[1], ring, position, slot('F', 0, attempt, 0))
+    redis.call('ZADD', KEYS[2], whole(position), whole(position))
+  else
+    tell_time(meta[4], KEYS[8], KEYS[11], KEYS[3], KEYS[1], KEYS[12])
+    meta[4] = redis.call('HGET', KEYS[8], 'told')
+    local due = now + delay
+    write_ring(KEYS[1], ring, position, slot('D', 0, attempt, due))
+    redis.call('ZADD', KEYS[3], whole(due), whole(position))
+  end
+  return true
+end
+
+-- Keeps a dead letter.
+local function bury(position, id, reason, attempt)
+  local entry = entries(KEYS[7], oldest, position, 1)[1] or ''
+  redis.call('XADD', KEYS[6], '*', 'position', whole(position), 'id', id, 'reason', reason, 'attempts', whole(attempt),
+    'died', whole(now), 'entry', entry)
+end
+
+-- Notes which records have come out, up to which position, for `trim.lua`. How many were noted ever.
+local noted = tonumber(meta[6] or '0')
+local function note(last, ids)
+  redis.call('RPUSH', KEYS[17], cmsgpack.pack({ now, last, ids }))
+  noted = noted + #ids
+  return noted
+end
+
 if order then
-  return complete_in_place(order, meta, number, held)
+  return complete_in_place(order, meta, held, give_back, bury, note)
 end
 
 -- Lets `count` positions from `first` on wait for their turn. The rest says what comes out.
@@ -89,13 +126,6 @@ local function wait(first, count, ...)
   local ms, seq = string.match(redis.call('XADD', KEYS[5], '*', 'position', whole(first), ...), '^(%d+)-(%d+)$')
   write_ring(KEYS[1], ring, first, string.rep(slot('P', tonumber(seq), 0, tonumber(ms)), count))
   waiting = waiting + count
-end
-
--- Notes which records have come out, up to which position, for `trim.lua`.
-local noted = tonumber(meta[6] or '0')
-local function note(last, ids)
-  redis.call('RPUSH', KEYS[17], cmsgpack.pack({ now, last, ids }))
-  noted = noted + #ids
 end
 
 -- What the record holds is what gets delivered, at the lowest position that asks for it. Answers what to wait with, if the
@@ -174,23 +204,9 @@ while at <= #ARGV do
   elseif kind == 'R' then
     local delay = tonumber(ARGV[at])
     at = at + 1
-    local lease = first >= head and first < upcoming and { read_slot(read_ring(KEYS[1], ring, first, 1), 1) } or {}
-    if lease[1] == 'L' and lease[2] == number and lease[3] == attempt then
-      answers[#answers + 1] = '1'
-      again = true
-      if delay == 0 then
-        write_ring(KEYS[1], ring, first, slot('F', 0, attempt, 0))
-        redis.call('ZADD', KEYS[2], whole(first), whole(first))
-      else
-        tell_time(meta[4], KEYS[8], KEYS[11], KEYS[3], KEYS[1], KEYS[12])
-        meta[4] = redis.call('HGET', KEYS[8], 'told')
-        local due = now + delay
-        write_ring(KEYS[1], ring, first, slot('D', 0, attempt, due))
-        redis.call('ZADD', KEYS[3], whole(due), whole(first))
-      end
-    else
-      answers[#answers + 1] = '0'
-    end
+    local is_held = give_back(head, first, attempt, delay)
+    answers[#answers + 1] = is_held and '1' or '0'
+    again = again or is_held
   else
     local id, reason, open = ARGV[at], ARGV[at + 1], ARGV[at + 2]
     at = at + (kind == 'M' and 3 or 2)
@@ -203,9 +219,7 @@ while at <= #ARGV do
       if waits_with then
         wait(first, 1, 'ids', cjson.encode({ waits_with }))
       else
-        local entry = entries(KEYS[7], oldest, first, 1)[1] or ''
-        redis.call('XADD', KEYS[6], '*', 'position', whole(first), 'id', id, 'reason', reason, 'attempts', whole(attempt),
-          'died', whole(now), 'entry', entry)
+        bury(first, id, reason, attempt)
         if kind == 'M' then
           wait(first, 1, 'open', open, 'died', whole(now))
         else

@@ -1,11 +1,12 @@
 -- Complete where not all messages keep their order: what is done goes out wherever it stands, the rules as core's
--- `partition/in_place.rs` has them. Stands before `complete.lua`, whose keys and arguments these are.
+-- `partition/in_place.rs` has them. Stands before `complete.lua`, whose keys and arguments these are, and which hands it what both
+-- do alike.
 --
 -- Two more states of a slot: W 0, 0, 0 is held back by an earlier one of its key, X 0, 0, 0 is delivered beyond the head.
 -- A member of `keys` is the hash of a key and a position that is claimed and not delivered; `keyed` has the hash by the
 -- position. One step delivers up to so many of what waited: the keys for which there is more are in `stopped`.
 
-local function complete_in_place(order, meta, number, held)
+local function complete_in_place(order, meta, held, give_back, bury, note)
   local head, upcoming, ring = tonumber(meta[1] or '1'), tonumber(meta[2] or '1'), tonumber(meta[3] or '0')
   local by_key = string.sub(order, 1, 3) == 'key'
   local oldest, undelivered = head, upcoming - head - tonumber(meta[8] or '0')
@@ -206,9 +207,7 @@ local function complete_in_place(order, meta, number, held)
     if redis.call('HEXISTS', KEYS[4], id) == 1 then
       duplicate(id, position, hash, is_turn)
     else
-      local entry = entries(KEYS[7], oldest, position, 1)[1] or ''
-      redis.call('XADD', KEYS[6], '*', 'position', whole(position), 'id', id, 'reason', reason, 'attempts',
-        whole(attempt), 'died', whole(now), 'entry', entry)
+      bury(position, id, reason, attempt)
       if is_turn then
         out(position, kind == 'M' and open .. processed .. sequenced or nil)
       elseif kind == 'M' then
@@ -246,19 +245,9 @@ local function complete_in_place(order, meta, number, held)
     elseif kind == 'R' then
       local delay = tonumber(ARGV[at])
       at = at + 1
-      local lease = first >= head and first < upcoming and { read_slot(read_ring(KEYS[1], ring, first, 1), 1) } or {}
-      local is_held = lease[1] == 'L' and lease[2] == number and lease[3] == attempt
+      local is_held = give_back(head, first, attempt, delay)
       answers[#answers + 1] = is_held and '1' or '0'
       again = again or is_held
-      if is_held and delay == 0 then
-        write_ring(KEYS[1], ring, first, slot('F', 0, attempt, 0))
-        redis.call('ZADD', KEYS[2], whole(first), whole(first))
-      elseif is_held then
-        tell_time(meta[4], KEYS[8], KEYS[11], KEYS[3], KEYS[1], KEYS[12])
-        meta[4] = redis.call('HGET', KEYS[8], 'told')
-        write_ring(KEYS[1], ring, first, slot('D', 0, attempt, now + delay))
-        redis.call('ZADD', KEYS[3], whole(now + delay), whole(first))
-      end
     else
       local id, reason, open = ARGV[at], ARGV[at + 1], ARGV[at + 2]
       at = at + (kind == 'M' and 3 or 2)
@@ -271,11 +260,7 @@ local function complete_in_place(order, meta, number, held)
   end
 
   call_in_pieces('LPUSH', KEYS[14], outputs)
-  local noted = tonumber(meta[6] or '0')
-  if #came_out > 0 then
-    redis.call('RPUSH', KEYS[17], cmsgpack.pack({ now, highest, came_out }))
-    noted = noted + #came_out
-  end
+  local noted = #came_out > 0 and note(highest, came_out) or tonumber(meta[6] or '0')
   if waiting ~= 0 then
     redis.call('HINCRBY', KEYS[8], 'processed', whole(waiting))
   end

@@ -36,8 +36,11 @@ pub(super) fn claim(database: &mut Database, request: &ClaimRequest) -> Result<V
             bytes: 0,
             taken: Vec::new(),
         };
-        claims.take_free()?;
-        claims.take_new()?;
+        let line = step.load()?;
+        if line.control.flow != Flow::Paused {
+            claims.take_free()?;
+        }
+        claims.take_new(&line)?;
         Ok(claims.taken)
     })
 }
@@ -86,9 +89,6 @@ struct Claims<'a, 'b> {
 impl Claims<'_, '_> {
     fn take_free(&mut self) -> rusqlite::Result<()> {
         let (step, owner) = (self.step, &self.request.owner);
-        if step.load()?.control.flow == Flow::Paused {
-            return Ok(());
-        }
         let from = self.taken.len();
         self.take(sql!("claim.sql", "free_again"), &[], u64::MAX)?;
         let mut lease = step.prepare(sql!("claim.sql", "lease_again"))?;
@@ -104,14 +104,13 @@ impl Claims<'_, '_> {
         Ok(())
     }
 
-    fn take_new(&mut self) -> rusqlite::Result<()> {
+    fn take_new(&mut self, line: &LineRow) -> rusqlite::Result<()> {
         let (step, owner) = (self.step, &self.request.owner);
-        let line = step.load()?;
         let from = self.taken.len();
         let limit = line.limit(self.request.window);
         let allowed = line.bucket.allows(&line.control, step.now);
         if let Order::Key { serial } = line.shape.unwrap_or_default().order {
-            return self.take_new_by_key(&line, limit, serial, allowed);
+            return self.take_new_by_key(line, limit, serial, allowed);
         }
         self.take(sql!("claim.sql", "new"), &[line.next, limit], allowed)?;
         let Some(next) = self.taken[from..].last().map(|last| last.position.next()) else {

@@ -233,24 +233,8 @@ impl<'a, 'b> Ends<'a, 'b> {
     }
 
     fn bury(&mut self, tombstone: &Record) -> rusqlite::Result<()> {
-        let reason = match &tombstone.body {
-            Body::Dead { reason } => reason,
-            Body::Result(_) => "",
-        };
         self.outlet.line.dead += 1;
-        self.step
-            .prepare(sql!("complete.sql", "bury"))?
-            .execute(params![
-                self.step.line,
-                int(tombstone.position.0),
-                tombstone.id.as_str(),
-                reason,
-                tombstone.attempts.0,
-                int(self.step.now.0),
-                self.step.place(tombstone.position),
-                int(self.cursor + 1 + self.index),
-            ])
-            .map(drop)
+        bury(self.step, tombstone, self.cursor + 1 + self.index)
     }
 
     fn append(&mut self, position: Position, record: Option<i64>, open: Option<&str>) -> rusqlite::Result<()> {
@@ -308,4 +292,24 @@ pub(super) fn insert(
         payload,
     ])?;
     Ok(inserted > 0)
+}
+
+/// Keeps a dead letter; `cursor` is its place among those.
+pub(super) fn bury(step: &Step<'_>, tombstone: &Record, cursor: u64) -> rusqlite::Result<()> {
+    let reason = match &tombstone.body {
+        Body::Dead { reason } => reason,
+        Body::Result(_) => "",
+    };
+    step.prepare(sql!("complete.sql", "bury"))?
+        .execute(params![
+            step.line,
+            int(tombstone.position.0),
+            tombstone.id.as_str(),
+            reason,
+            tombstone.attempts.0,
+            int(step.now.0),
+            step.place(tombstone.position),
+            int(cursor),
+        ])
+        .map(drop)
 }

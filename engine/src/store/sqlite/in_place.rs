@@ -2,12 +2,12 @@
 //! core's `partition/in_place.rs`.
 
 use conga_core::lease::OwnerId;
-use conga_core::message::{Body, Position, Record, finish, write_open};
+use conga_core::message::{Position, Record, finish, write_open};
 use conga_core::partition::{Completed, Completion};
 use conga_core::shape::Order;
 use rusqlite::{OptionalExtension, params};
 
-use super::complete::insert;
+use super::complete::{bury, insert};
 use super::convert::{self, Stored, int, position_at};
 use super::leases::Leases;
 use super::sql::sql;
@@ -144,7 +144,8 @@ impl InPlace<'_, '_> {
         if self.recorded(tombstone)?.is_some() {
             return self.duplicate(tombstone, key, is_turn);
         }
-        self.bury(tombstone)?;
+        self.line.dead += 1;
+        bury(self.step, tombstone, self.cursor)?;
         let open = deliver.then(|| write_open(tombstone));
         if is_turn {
             let text = open.map(|open| open + &self.end);
@@ -192,27 +193,6 @@ impl InPlace<'_, '_> {
         let inserted = insert(self.step, &mut statement, record, delivered)?;
         self.line.recorded += u64::from(inserted);
         Ok(inserted)
-    }
-
-    fn bury(&mut self, tombstone: &Record) -> rusqlite::Result<()> {
-        let reason = match &tombstone.body {
-            Body::Dead { reason } => reason,
-            Body::Result(_) => "",
-        };
-        self.line.dead += 1;
-        self.step
-            .prepare(sql!("complete.sql", "bury"))?
-            .execute(params![
-                self.step.line,
-                int(tombstone.position.0),
-                tombstone.id.as_str(),
-                reason,
-                tombstone.attempts.0,
-                int(self.step.now.0),
-                self.step.place(tombstone.position),
-                int(self.cursor),
-            ])
-            .map(drop)
     }
 
     fn wait(
