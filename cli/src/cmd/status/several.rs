@@ -1,7 +1,7 @@
 //! A line of several partitions as one: what can be added up is.
 
 use conga::core::message::Position;
-use conga::core::partition::{Oldest, Status};
+use conga::core::partition::{Oldest, Rate, Status};
 
 /// All partitions in one; each of which there is at least one.
 pub(super) fn sum(each: &[Status]) -> Option<Status> {
@@ -27,6 +27,9 @@ fn add(mut all: Status, one: &Status) -> Status {
     all.head = all.head.plus(one.head.past(Position::FIRST));
     all.next = all.next.plus(one.next.past(Position::FIRST));
     all.blocker = all.blocker.or_else(|| one.blocker.clone());
+    // Each has its part of the line's.
+    all.control.rate = (all.control.rate.zip(one.control.rate))
+        .and_then(|(all, one)| Rate::per_second(all.messages_per_second() + one.messages_per_second()));
     all.leader = all.leader.or_else(|| one.leader.clone());
     all.consumer = all.consumer.or_else(|| one.consumer.clone());
     all.processors.extend(one.processors.iter().cloned());
@@ -53,5 +56,15 @@ mod tests {
         let all = sum(&[status(2), status(3)]).unwrap();
         assert_eq!((all.waiting, all.head, all.in_flight), (5, Position(1), 0));
         assert!(sum(&[]).is_none());
+    }
+
+    #[test]
+    fn the_rates_of_all_are_the_lines() {
+        let limited = Rate::per_second(90.0).map(|rate| rate.divided(3));
+        let mut part = Partition::default().status(Micros(1));
+        part.control.rate = limited;
+        let all = sum(&[part.clone(), part.clone(), part]).unwrap();
+        let rate = all.control.rate.unwrap().messages_per_second();
+        assert!((rate - 90.0).abs() < 0.001, "{rate}");
     }
 }
