@@ -1,4 +1,4 @@
-//! The store: where a partition of a line lives. Eleven verbs, each one atomic step.
+//! The store: where a partition of a line lives. Thirteen verbs, each one atomic step.
 //!
 //! # The laws
 //! Every store keeps these; `tests/contract` holds each of them to the reference, [`conga_core::partition`].
