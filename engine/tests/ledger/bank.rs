@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use conga::core::message::{Body, Output, Payload, Record};
@@ -17,6 +18,7 @@ use conga::process::{HandlerError, Message, Processing, Processor, ProcessorOpti
 use conga::store::memory::MemoryStore;
 use conga::store::{Delivery, SharedStore, Store as _};
 use tokio::task::{JoinHandle, block_in_place};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::postgres_server::PostgresServer;
@@ -25,6 +27,8 @@ use crate::postgres_server::PostgresServer;
 pub(crate) const ACCOUNTS: u64 = 10;
 pub(crate) const OPENING: i64 = 1_000_000;
 const SUM: i64 = 10 * OPENING;
+/// How long nothing may come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Bank {
     pub(crate) server: PostgresServer,
@@ -45,7 +49,8 @@ pub(crate) struct Clerk {
 impl Clerk {
     pub(crate) async fn end(self) -> Processing {
         self.stop.cancel();
-        self.running.await.unwrap()
+        let ended = timeout(PATIENCE, self.running).await;
+        ended.expect("a clerk goes home when told to").unwrap()
     }
 }
 
@@ -145,11 +150,38 @@ impl Bank {
     pub(crate) async fn outputs(&mut self, count: usize) -> Vec<Record> {
         let mut outputs = Vec::new();
         while outputs.len() < count {
-            let batch = self.consumer.next(1_000).await.unwrap();
+            let Ok(batch) = timeout(PATIENCE, self.consumer.next(1_000)).await else {
+                panic!(
+                    "{} of {count} outputs, then none for {PATIENCE:?}. {}",
+                    outputs.len(),
+                    self.state().await
+                );
+            };
+            let batch = batch.unwrap();
             self.consumer.acknowledge(&batch);
             outputs.extend(batch.outputs.iter().map(|output| Output::parse(output).unwrap().record));
         }
         outputs
+    }
+
+    /// What is known where nothing comes any more.
+    async fn state(&self) -> String {
+        let line = self.store.status().await;
+        let sql = "SELECT string_agg(format('%s %s %s %s %s', pid, state, wait_event_type, wait_event, query), E'\\n') \
+                   FROM pg_stat_activity WHERE backend_type = 'client backend'";
+        let asked = timeout(PATIENCE, async {
+            let (client, connection) = tokio_postgres::connect(&self.server.url(), NoTls).await?;
+            tokio::spawn(connection);
+            client
+                .query_one(sql, &[])
+                .await
+                .map(|row| row.get::<_, Option<String>>(0))
+        });
+        format!(
+            "begun {:?}; the line: {line:?}; the server: {:?}",
+            self.begun,
+            asked.await
+        )
     }
 
     /// Money was neither made nor lost; each transfer that came out was made once, and no other; and what came out is what the

@@ -11,8 +11,9 @@ use conga::process::HandlerError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::block_in_place;
+use tokio::time::timeout;
 
-use crate::bank::{Bank, connect, transfer};
+use crate::bank::{Bank, PATIENCE, connect, transfer};
 
 fn four() -> TransactionOptions {
     TransactionOptions {
@@ -43,11 +44,12 @@ async fn once_each_while_connections_and_servers_end() {
                    WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' AND random() < 0.2";
         let mut client = connect(&url).await;
         while !told.load(Ordering::SeqCst) {
-            match client.query_one(sql, &[]).await {
+            match timeout(PATIENCE, client.query_one(sql, &[])).await.expect("an answer") {
                 Ok(row) => drop(count.fetch_add(row.get::<_, i64>(0).unsigned_abs(), Ordering::SeqCst)),
                 // The server was killed.
                 Err(_) => {
-                    if let Ok((again, connection)) = tokio_postgres::connect(&url, NoTls).await {
+                    let again = timeout(PATIENCE, tokio_postgres::connect(&url, NoTls)).await;
+                    if let Ok((again, connection)) = again.expect("a connection, or none") {
                         tokio::spawn(connection);
                         client = again;
                     }
