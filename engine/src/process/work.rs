@@ -11,8 +11,9 @@ use conga_core::partition::{Claim, Completed, Completion};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::oneshot;
 use tokio::task::{self, JoinError, JoinSet, yield_now};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Ended, Policy, Tried, at_once, fail, handle, held, record_of, unreadable};
@@ -35,6 +36,9 @@ const COMPLETES: usize = 2;
 /// before the first is answered only when it has so many results.
 const COMPLETES_APART: usize = 3;
 const GATHERED_APART: usize = 500;
+/// What is recorded sooner than what was taken before it waits so long for that: in order it goes straight out, and else the
+/// store would first have to keep it for its turn.
+const TURN: Duration = Duration::from_millis(100);
 /// So many times what it processes at once a processor may hold, for what has ended is its own until the store has it; and with
 /// a ledger apart, where that takes longer.
 const HELD: usize = 2;
@@ -88,6 +92,8 @@ pub(super) struct Work<H> {
     at: HashMap<task::Id, Claim>,
     /// Ends of leases that wait to be told to the store.
     results: Vec<Ended>,
+    /// Hears when what was taken from them last has been told.
+    before: Option<oneshot::Receiver<()>>,
     /// What both sides hold has to be compared: a reply was lost, or this process was away.
     compare: bool,
     draining: bool,
@@ -111,6 +117,7 @@ impl<H: Handler> Work<H> {
             running: JoinSet::new(),
             at: HashMap::new(),
             results: Vec::new(),
+            before: None,
             compare: false,
             draining: false,
             processing: Processing::default(),
@@ -407,11 +414,18 @@ impl<H: Handler> Work<H> {
         let claimer = self.claimer.clone();
         let ledger = self.ledger.clone();
         let effects = self.effects.clone().map(|effects| (effects, self.policy()));
+        let (told, hears) = oneshot::channel();
+        let before = self.before.replace(hears);
         async move {
+            // Dropped when all is done.
+            let _told: oneshot::Sender<()> = told;
             if let Some((effects, policy)) = effects {
                 return effects::complete(&effects, policy, &claimer, batch).await;
             }
             let batch = apart::record(&ledger, &claimer.random, batch).await?;
+            if let Some(before) = before.filter(|_| ledger.is_apart()) {
+                let _ = timeout(TURN, before).await;
+            }
             let tell = || claimer.store.complete(&claimer.owner, &batch);
             let answers = persist("complete", &claimer.random, tell, |_| ()).await?;
             Ok(Told {
