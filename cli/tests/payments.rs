@@ -7,9 +7,10 @@ mod postgres_server;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use postgres_server::PostgresServer;
-use support::{Place, Service};
+use support::{Place, Service, wait_for};
 use tokio::runtime::Runtime;
 
 const PAYMENTS: usize = 1_000;
@@ -156,6 +157,61 @@ fn payments_in_the_store_itself_are_made_once() {
     assert_eq!(ask(whole), paid);
     assert_eq!(ask("SELECT count(*) FROM record"), 1_000);
     println!("{}: {PAYMENTS} payments, {paid} paid, {kills} kills", place.url);
+}
+
+/// A processor is killed in the midst of its effect: what it had written by then never was.
+#[test]
+fn a_payment_that_is_killed_halfway_never_was() {
+    const ROUNDS: i64 = 4;
+    let place = Place::sqlite();
+    place.done(&["status"]);
+    let bank = rusqlite::Connection::open(place.path().join("conga.db")).unwrap();
+    bank.busy_timeout(Duration::ZERO).unwrap();
+    bank.execute_batch(
+        "CREATE TABLE half (id TEXT NOT NULL); CREATE TABLE other_half (id TEXT NOT NULL); CREATE TABLE slow (x)",
+    )
+    .unwrap();
+    let script = place.path().join("two-halves.sql");
+    // As long as a row stands in `slow`, what is between the two goes on until its time is up.
+    let halves = "INSERT INTO half VALUES (:id); \
+        WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE EXISTS (SELECT 1 FROM slow)) SELECT count(*) FROM n; \
+        INSERT INTO other_half VALUES (:id);";
+    std::fs::write(&script, halves).unwrap();
+    let handler = format!("sql:{}", script.display());
+    let ask = |sql: &str| -> i64 { bank.query_row(sql, [], |row| row.get(0)).unwrap() };
+    let is_locked = || bank.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_err();
+    for round in 0..ROUNDS {
+        bank.execute_batch("INSERT INTO slow VALUES (1)").unwrap();
+        let service = place.service(&["process", "--handler", &handler]);
+        assert!(
+            place
+                .fed(&["send"], format!("{{\"payload\":{round}}}\n").as_bytes())
+                .status
+                .success()
+        );
+        // No other step keeps the file for long.
+        let mut since = Instant::now();
+        wait_for("an effect that keeps the file locked", || {
+            if !is_locked() {
+                since = Instant::now();
+            }
+            since.elapsed() > Duration::from_millis(50)
+        });
+        drop(service);
+        for table in ["half", "other_half", "record"] {
+            assert_eq!(ask(&format!("SELECT count(*) FROM {table}")), round, "{table}");
+        }
+        wait_for("the file to be free", || !is_locked());
+        bank.execute_batch("DELETE FROM slow").unwrap();
+        let service = place.service(&["process", "--handler", &handler]);
+        place.done(&["receive", "--count", "1"]);
+        service.end();
+        for table in ["half", "other_half", "record"] {
+            let counts = format!("SELECT count(*) FROM {table}");
+            assert_eq!(ask(&counts), round + 1, "{table}");
+        }
+    }
+    assert_eq!(ask("SELECT count(DISTINCT id) FROM half"), ROUNDS);
 }
 
 #[test]

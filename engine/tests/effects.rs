@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -379,6 +379,62 @@ async fn a_locked_file_is_waited_for() {
     assert_eq!(told.len(), 3);
     let outputs = bank.outputs(3).await;
     bank.is_right(&outputs);
+}
+
+/// A disk that is full, or fails, in the midst of an effect is nobody's fault either: nothing counts, and it is not an attempt.
+#[tokio::test]
+async fn a_failing_disk_is_waited_for() {
+    let mut bank = Bank::open().await;
+    bank.send(3).await;
+    let owner = OwnerId::new("a");
+    let batch = claimed(&bank.store, &owner).await;
+    let faults = [rusqlite::ffi::SQLITE_FULL, rusqlite::ffi::SQLITE_IOERR];
+    let failing = Arc::new(AtomicI32::new(0));
+    let (failure, begun) = (failing.clone(), bank.begun.clone());
+    let handler = bank
+        .store
+        .transactional(EffectOptions::default(), move |transaction, message| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            let result = transfer(transaction, message)?;
+            match failure.load(Ordering::SeqCst) {
+                code @ 1.. if number_of(&message.id) == 2 => {
+                    Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None).into())
+                }
+                _ => Ok(result),
+            }
+        });
+    let effects = handler.effects().unwrap();
+    for fault in faults {
+        failing.store(fault, Ordering::SeqCst);
+        let refused = effects.complete(&owner, &batch, &fail()).await.unwrap_err();
+        assert!(refused.is_passing(), "{fault}: {refused}");
+        bank.is_right(&[]);
+    }
+    failing.store(0, Ordering::SeqCst);
+    assert!(bank.begun.load(Ordering::SeqCst) >= 4);
+    assert_eq!(effects.complete(&owner, &batch, &fail()).await.unwrap().len(), 3);
+    let outputs = bank.outputs(3).await;
+    bank.is_right(&outputs);
+    assert!(outputs.iter().all(|output| output.attempts == Attempt(1)));
+}
+
+/// Elsewhere what is completed may have been delivered by others meanwhile: that is refused before anything runs.
+#[tokio::test]
+async fn a_line_of_another_order_is_refused() {
+    let bank = Bank::open().await;
+    for order in ["key", "none"] {
+        let path = bank.folder.path().join(order);
+        let store = Bank::store(&path).await;
+        store.shape(Some(order.parse().unwrap())).await.unwrap();
+        store.send(&[entry(1)], None).await.unwrap();
+        let owner = OwnerId::new("a");
+        let batch = claimed(&store, &owner).await;
+        let effects = bank.teller(&store).effects().unwrap();
+        let refused = effects.complete(&owner, &batch, &fail()).await.unwrap_err();
+        assert!(refused.to_string().contains("--line NAME"), "{refused}");
+    }
+    assert_eq!(bank.begun.load(Ordering::SeqCst), 0);
+    bank.is_right(&[]);
 }
 
 #[tokio::test]

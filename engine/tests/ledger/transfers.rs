@@ -44,15 +44,14 @@ async fn once_each_while_connections_and_servers_end() {
                    WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' AND random() < 0.2";
         let mut client = connect(&url).await;
         while !told.load(Ordering::SeqCst) {
-            match timeout(PATIENCE, client.query_one(sql, &[])).await.expect("an answer") {
-                Ok(row) => drop(count.fetch_add(row.get::<_, i64>(0).unsigned_abs(), Ordering::SeqCst)),
+            if let Ok(row) = timeout(PATIENCE, client.query_one(sql, &[])).await.expect("an answer") {
+                count.fetch_add(row.get::<_, i64>(0).unsigned_abs(), Ordering::SeqCst);
+            } else {
                 // The server was killed.
-                Err(_) => {
-                    let again = timeout(PATIENCE, tokio_postgres::connect(&url, NoTls)).await;
-                    if let Ok((again, connection)) = again.expect("a connection, or none") {
-                        tokio::spawn(connection);
-                        client = again;
-                    }
+                let again = timeout(PATIENCE, tokio_postgres::connect(&url, NoTls)).await;
+                if let Ok((again, connection)) = again.expect("a connection, or none") {
+                    tokio::spawn(connection);
+                    client = again;
                 }
             }
             tokio::time::sleep(Duration::from_millis(15)).await;
