@@ -31,17 +31,17 @@ const PROCESSORS: usize = 3;
 /// What each works at, and so many times that it may hold.
 const CONCURRENCY: usize = 32;
 const HELD: usize = 4;
-const WINDOW: u64 = 500;
+pub(crate) const WINDOW: u64 = 500;
 
 /// A line at which a producer and processors work, until it is ended.
-struct Flow {
-    desk: PostgresDesk,
+pub(crate) struct Flow {
+    pub(crate) desk: PostgresDesk,
     line: Line,
-    store: SharedStore,
-    sent: Arc<AtomicU64>,
+    pub(crate) store: SharedStore,
+    pub(crate) sent: Arc<AtomicU64>,
     handled: Arc<AtomicU64>,
     consumer: Consumer,
-    outputs: Vec<Bytes>,
+    pub(crate) outputs: Vec<Bytes>,
     services: Vec<JoinHandle<()>>,
     producing: CancellationToken,
     stop: CancellationToken,
@@ -52,7 +52,7 @@ fn number(message: &Message) -> u64 {
 }
 
 impl Flow {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let desk = PostgresDesk::new().await;
         let line: Line = "orders".parse().unwrap();
         let store: SharedStore = Arc::new(MemoryStore::default().delivering(Delivery::Store));
@@ -116,7 +116,7 @@ impl Flow {
     }
 
     /// Takes in outputs until `enough`.
-    async fn until(&mut self, what: &str, mut enough: impl FnMut(&Self) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, mut enough: impl FnMut(&Self) -> bool) {
         let start = Instant::now();
         while !enough(self) {
             assert!(start.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}");
@@ -130,13 +130,13 @@ impl Flow {
     }
 
     /// Takes in so many more.
-    async fn more(&mut self, count: usize) {
+    pub(crate) async fn more(&mut self, count: usize) {
         let wanted = self.outputs.len() + count;
         self.until("it goes on", |flow| flow.outputs.len() >= wanted).await;
     }
 
     /// Does something to the server, and says how long after it nothing came out.
-    async fn healed(&mut self, name: &str, how: impl FnOnce(&mut PostgresServer)) {
+    pub(crate) async fn healed(&mut self, name: &str, how: impl FnOnce(&mut PostgresServer)) {
         block_in_place(|| how(&mut self.desk.0));
         let (healed, before) = (Instant::now(), self.outputs.len());
         self.until("it goes on again", |flow| flow.outputs.len() > before).await;
@@ -145,7 +145,7 @@ impl Flow {
     }
 
     /// Everything comes out, once, in order and as the table has it.
-    async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         self.producing.cancel();
         let sent = self.sent.clone();
         // The last batch may be just on its way.

@@ -8,6 +8,7 @@
 mod bank;
 mod desk;
 mod flow;
+mod ill;
 mod kept;
 mod limit;
 mod payload;
