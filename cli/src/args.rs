@@ -283,6 +283,9 @@ pub(crate) struct Verify {
     /// The order that the line keeps: of all, of the messages of each key, or none [default: total]
     #[arg(long, value_enum, value_name = "ORDER")]
     pub(crate) order: Option<OrderName>,
+    /// With `--order key`: `serial` if the work on a message began only when the one before it of its key was done
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) per_key: Option<PerKey>,
     /// Positions may be missing: after duplicates, skipped dead letters, or in a part of an output
     #[arg(long)]
     pub(crate) gaps: bool,

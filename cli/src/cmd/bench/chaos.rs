@@ -270,7 +270,14 @@ impl Campaign {
         }
         let status = stage.store.status().await?;
         findings.left_over(&status);
-        let verdict = judge_came(&stage.store, &stage.ledger, ids, &trail.came, &trail.digest).await?;
+        let verdict = judge_came(
+            std::slice::from_ref(&stage.store),
+            &stage.ledger,
+            ids,
+            &trail.came,
+            &trail.digest,
+        )
+        .await?;
         findings.records(&verdict, ids);
         trail.altered(load, &mut findings);
         for what in &trail.strange {
