@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use conga::core::lease::Attempt;
-use conga::core::partition::{Completed, Emitted};
+use conga::core::partition::{Completed, ControlRequest, Emitted, Flow, Judged, Verdict};
 use conga::core::term::{Campaign, Role};
 
 use crate::history::{Ending, Happened, History, Moved, Outcome};
 
 /// What has to happen at all in so many seeds as are usual, else it is not tested.
-pub(crate) const KINDS: [&str; 45] = [
+pub(crate) const KINDS: [&str; 56] = [
     "calls crawling",
     "calls cutoff",
     "calls cutshort",
@@ -23,9 +23,14 @@ pub(crate) const KINDS: [&str; 45] = [
     "clean ends",
     "clock jumps",
     "completions stale",
+    "controls changed",
     "consumers fenced",
     "consumers standing by",
     "crashes",
+    "dead letters called early",
+    "dead letters called missing",
+    "dead letters deleted",
+    "dead letters sent again",
     "deliveries with a complete",
     "deliveries with a renewal",
     "emits at the wrong head",
@@ -41,10 +46,16 @@ pub(crate) const KINDS: [&str; 45] = [
     "lines Left",
     "lines Mixed",
     "lines Store",
+    "lines in order key",
+    "lines in order key serial",
+    "lines in order none",
+    "lines in order total",
     "messages accepted",
     "messages accepted again",
     "messages claimed again",
     "messages dead",
+    "lines paused",
+    "lines that drained",
     "messages found that a lost reply held",
     "messages given back",
     "messages with a number",
@@ -147,6 +158,25 @@ pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
                 Emitted::Fenced { .. } => count("emits fenced", 1),
                 Emitted::Moved { .. } => count("emits at the wrong head", 1),
             },
+            Happened::Controlled { request, control } => {
+                count("controls changed", 1);
+                count(
+                    "lines paused",
+                    usize::from(*request == ControlRequest::Flow(Flow::Paused)),
+                );
+                let settled = *request == ControlRequest::Settle && control.flow == Flow::Paused;
+                count("lines that drained", usize::from(settled));
+            }
+            Happened::Judged { request, answers } => {
+                for answer in answers {
+                    match (answer, request.verdict) {
+                        (Judged::Done, Verdict::Retry) => count("dead letters sent again", 1),
+                        (Judged::Done, Verdict::Purge) => count("dead letters deleted", 1),
+                        (Judged::Early, _) => count("dead letters called early", 1),
+                        (Judged::Missing, _) => count("dead letters called missing", 1),
+                    }
+                }
+            }
             Happened::Refused { .. } => count("consumers fenced", 1),
             Happened::Campaigned {
                 role: Role::Consumer,

@@ -21,6 +21,7 @@ use conga::store::{Result, Store};
 use conga::wake::Wakes;
 
 mod delivery;
+mod person;
 
 /// What a store does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,10 +74,23 @@ pub(crate) enum Flaw {
     /// Lets go of a record that is not delivered yet.
     TrimsWhatWaits,
     TrimsOneTooMany,
+    /// Takes a line by key for one without order.
+    ForgetsTheKeys,
+    /// Hands out a message though the one before it of its key is not done.
+    HandsOutAKeyAtOnce,
+    IgnoresThePause,
+    IgnoresTheDrain,
+    IgnoresTheRate,
+    /// Deletes a dead letter that was to be sent again.
+    LosesARetry,
+    /// Sends a dead letter again that was to be deleted.
+    RetriesWhatIsPurged,
+    /// Says of a dead letter that is not there that it was dealt with.
+    CallsMissingDone,
 }
 
 impl Flaw {
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 36] = [
         Self::LosesAnEntry,
         Self::LosesAClaim,
         Self::LeasesTwice,
@@ -105,6 +119,14 @@ impl Flaw {
         Self::IgnoresTheReign,
         Self::TrimsWhatWaits,
         Self::TrimsOneTooMany,
+        Self::ForgetsTheKeys,
+        Self::HandsOutAKeyAtOnce,
+        Self::IgnoresThePause,
+        Self::IgnoresTheDrain,
+        Self::IgnoresTheRate,
+        Self::LosesARetry,
+        Self::RetriesWhatIsPurged,
+        Self::CallsMissingDone,
     ];
 }
 
@@ -350,7 +372,7 @@ impl Store for Flawed {
     }
 
     async fn control(&self, request: &ControlRequest) -> Result<Control> {
-        self.inner.control(request).await
+        self.control_wrongly(request).await
     }
 
     async fn status(&self) -> Result<Status> {
@@ -375,11 +397,11 @@ impl Store for Flawed {
     }
 
     async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
-        self.inner.shape(wanted).await
+        self.shape_wrongly(wanted).await
     }
 
     async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
-        self.inner.dead(request).await
+        self.judge_wrongly(request).await
     }
 
     fn wakes(&self) -> &Wakes {
