@@ -2,6 +2,7 @@
 
 use conga_core::lease::{Held, OwnerId};
 use conga_core::lifecycle::State as Place;
+use conga_core::partition::Flow;
 
 use crate::line::{Compare, Line};
 use crate::state::{Emitting, Processor, Request, Sequencer, State};
@@ -43,6 +44,8 @@ pub(crate) enum Action {
     LeaseEnds { owner: OwnerId },
     /// The lock's time is up.
     LockEnds { owner: OwnerId },
+    /// Somebody pauses, drains or resumes the line.
+    Control { flow: Flow },
 }
 
 impl Action {
@@ -58,6 +61,7 @@ impl Action {
             | Self::HearFollowed { .. }
             | Self::Emit { .. }
             | Self::HearEmitted { .. } => true,
+            Self::Control { flow } => *flow == Flow::Running,
             Self::LeaseEnds { owner } | Self::LockEnds { owner } => !state.lives(owner),
             Self::Unanswered { .. }
             | Self::EmitUnanswered { .. }
@@ -83,6 +87,12 @@ impl State {
             }
         }
         self.of_time(line, actions);
+        let flow = self.store.status(crate::NOW).control.flow;
+        if flow != Flow::Running {
+            actions.push(Action::Control { flow: Flow::Running });
+        } else if self.controls < line.controls {
+            actions.extend([Flow::Paused, Flow::Draining].map(|flow| Action::Control { flow }));
+        }
         actions.extend(self.wire.iter().map(|request| Action::Arrives {
             request: request.clone(),
         }));
@@ -217,6 +227,7 @@ impl Action {
             Self::Arrives { request } => format!("{request} arrives"),
             Self::LeaseEnds { owner } => format!("the leases of {owner} end"),
             Self::LockEnds { owner } => format!("the lock of {owner} ends"),
+            Self::Control { flow } => format!("the line is {}", flow.name()),
         }
     }
 }
