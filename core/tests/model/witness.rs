@@ -135,7 +135,7 @@ impl Step<'_> {
             flying.push(event);
             let is_new = claim.attempt == Attempt(1);
             let may_flow = flow == Flow::Running || (flow == Flow::Draining && !is_new);
-            self.must("flow", may_flow || self.was_parked(before, claim));
+            self.must("flow", may_flow || was_parked(before, claim));
             let is_delivered = |earlier| self.state.store.state(earlier) == Some(Place::Delivered);
             let is_its_turn = self.line.before(claim.position).all(is_delivered);
             self.must("serial", self.line.order != Order::Key { serial: true } || is_its_turn);
@@ -154,12 +154,6 @@ impl Step<'_> {
                 });
             }
         });
-    }
-
-    /// Whether this was held back behind another one of its key when the line began to drain: it goes out all the same.
-    fn was_parked(&self, before: &Partition, claim: &Claim) -> bool {
-        let status = before.status(NOW);
-        status.control.flow == Flow::Draining && claim.position < status.next
     }
 
     /// Judges a completion that counted.
@@ -289,6 +283,12 @@ impl Step<'_> {
             self.must("lifecycle", legal);
         }
     }
+}
+
+/// Whether this was held back behind another one of its key when the line began to drain: it goes out all the same.
+fn was_parked(before: &Partition, claim: &Claim) -> bool {
+    let status = before.status(NOW);
+    status.control.flow == Flow::Draining && claim.position < status.next
 }
 
 fn sent(id: &Id) -> Event {

@@ -109,12 +109,47 @@ fn has_moved(delivered: Option<Moved>) -> bool {
     delivered.is_some_and(|moved| moved.from < moved.to)
 }
 
+fn named(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Result => "handlers with a result",
+        Outcome::Failure => "handlers failed",
+        Outcome::Panic => "handlers panicked",
+        Outcome::Dropped => "handlers dropped",
+    }
+}
+
+/// What people have asked for, and what came of it.
+fn of_people(what: &Happened) -> Vec<&'static str> {
+    match what {
+        Happened::Controlled { request, control } => {
+            let pauses = *request == ControlRequest::Flow(Flow::Paused);
+            let drained = *request == ControlRequest::Settle && control.flow == Flow::Paused;
+            let kinds = [
+                pauses.then_some("lines paused"),
+                drained.then_some("lines that drained"),
+            ];
+            kinds.into_iter().flatten().chain(["controls changed"]).collect()
+        }
+        Happened::Judged { request, answers } => {
+            let kind = |answer: &Judged| match (answer, request.verdict) {
+                (Judged::Done, Verdict::Retry) => "dead letters sent again",
+                (Judged::Done, Verdict::Purge) => "dead letters deleted",
+                (Judged::Early, _) => "dead letters called early",
+                (Judged::Missing, _) => "dead letters called missing",
+            };
+            answers.iter().map(kind).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// How often each kind of thing happened.
 pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
     let mut tally = BTreeMap::new();
     let mut count = |what: &str, times: usize| *tally.entry(what.to_owned()).or_insert(0) += times as u64;
     let (mut written, mut entries, mut delivering) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for (_, _, what) in &history.happened {
+        of_people(what).into_iter().for_each(|kind| count(kind, 1));
         match what {
             Happened::Sent { producer, entries: new } => {
                 count("messages with a number", if producer.is_some() { new.len() } else { 0 });
@@ -158,25 +193,6 @@ pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
                 Emitted::Fenced { .. } => count("emits fenced", 1),
                 Emitted::Moved { .. } => count("emits at the wrong head", 1),
             },
-            Happened::Controlled { request, control } => {
-                count("controls changed", 1);
-                count(
-                    "lines paused",
-                    usize::from(*request == ControlRequest::Flow(Flow::Paused)),
-                );
-                let settled = *request == ControlRequest::Settle && control.flow == Flow::Paused;
-                count("lines that drained", usize::from(settled));
-            }
-            Happened::Judged { request, answers } => {
-                for answer in answers {
-                    match (answer, request.verdict) {
-                        (Judged::Done, Verdict::Retry) => count("dead letters sent again", 1),
-                        (Judged::Done, Verdict::Purge) => count("dead letters deleted", 1),
-                        (Judged::Early, _) => count("dead letters called early", 1),
-                        (Judged::Missing, _) => count("dead letters called missing", 1),
-                    }
-                }
-            }
             Happened::Refused { .. } => count("consumers fenced", 1),
             Happened::Campaigned {
                 role: Role::Consumer,
@@ -189,15 +205,7 @@ pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
             Happened::Crashed => count("crashes", 1),
             Happened::Paused { .. } => count("pauses", 1),
             Happened::ToldToEnd => count("clean ends", 1),
-            Happened::Ends { outcome, .. } => count(
-                match outcome {
-                    Outcome::Result => "handlers with a result",
-                    Outcome::Failure => "handlers failed",
-                    Outcome::Panic => "handlers panicked",
-                    Outcome::Dropped => "handlers dropped",
-                },
-                1,
-            ),
+            Happened::Ends { outcome, .. } => count(named(*outcome), 1),
             Happened::Wrote { outputs } => {
                 let is_dead = |output: &&Bytes| output.windows(8).any(|part| part == b"\"dead\":{");
                 count("tombstones received", outputs.iter().filter(is_dead).count());

@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use conga::core::invariant::{Event, Violation, check_all, check_any_order, order as in_order, progress};
 use conga::core::lease::{Attempt, Held, OwnerId};
-use conga::core::message::{Body, Entry, Format, Id, Output, Position, identify, key_of, parse};
+use conga::core::message::{Entry, Format, Id, Position, identify, key_of, parse};
 use conga::core::partition::{Completed, Emitted, ProducerId, Session};
 use conga::core::shape::Order;
 use conga::core::term::{Campaign, Reign, Role as Seat, Term};
 use conga::core::time::Micros;
-use conga::deliver::position_of;
 
 use crate::history::{Ending, Happened, History, Moved, Who};
 use crate::plan::Plan;
@@ -19,6 +18,7 @@ mod account;
 mod control;
 mod keep;
 mod order;
+mod output;
 
 use control::Asked;
 pub(crate) use keep::records_gone;
@@ -446,58 +446,5 @@ impl Judge {
             owner: owner.clone(),
             accepted,
         });
-    }
-
-    /// Law 6, for consumers: a term is one owner's, and only grows.
-    fn activated(&mut self, owner: &OwnerId, term: Term) {
-        let reign = Reign {
-            owner: owner.clone(),
-            term,
-        };
-        let before = self.active.replace(reign.clone());
-        let is_right = match &before {
-            Some(before) => before.term < term || *before == reign,
-            None => true,
-        };
-        self.expect(is_right, || format!("{reign:?} comes after {before:?}"));
-    }
-
-    fn received(&mut self, acknowledged: Option<Position>, outputs: &[Bytes]) {
-        let last_written = self.last_written();
-        outputs.iter().for_each(|output| self.hand_out(output));
-        if !self.is_total() {
-            return self.received_in_place(acknowledged, outputs);
-        }
-        let outputs: Vec<_> = outputs.iter().filter_map(|output| position_of(output)).collect();
-        self.expect(acknowledged <= last_written, || {
-            format!("{acknowledged:?} is acknowledged, but only {last_written:?} is written")
-        });
-        self.expect(outputs.is_sorted_by(|a, b| a < b), || {
-            format!("handed out at once, and not in ascending order: {outputs:?}")
-        });
-        self.acknowledged = self.acknowledged.max(acknowledged);
-        let after = self.acknowledged;
-        self.expect(outputs.iter().all(|position| Some(*position) > after), || {
-            format!("{outputs:?} are handed out though all up to {after:?} was acknowledged")
-        });
-    }
-
-    fn write(&mut self, at: Micros, output: &Bytes) {
-        let Some(position) = position_of(output) else {
-            return self.wrong(format!("no output: {output:?}"));
-        };
-        if let Some(before) = self.written.insert(position, output.clone()) {
-            return self.expect(before == *output, || format!("{before:?} has become {output:?}"));
-        }
-        match Output::parse(output) {
-            Ok(Output { record, .. }) => {
-                let dead = matches!(record.body, Body::Dead { .. });
-                if dead || !self.counts_again(&record.id, position) {
-                    let id = record.id;
-                    self.events.push(Event::Delivered { position, id, at, dead });
-                }
-            }
-            Err(error) => self.wrong(error.to_string()),
-        }
     }
 }
