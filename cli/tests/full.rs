@@ -102,3 +102,26 @@ fn what_means_nothing_is_wrong_usage() {
         assert_eq!(place.run(args).status.code(), Some(2), "{args:?}");
     }
 }
+
+#[test]
+fn each_partition_has_the_limit_for_itself() {
+    let place = Place::sqlite();
+    let processor = ["process", "--order", "none", "--partitions", "2"];
+    place.service(&processor).end();
+    let send = ["send", "--producer", "p", "--max-waiting", "5"];
+    // 15 in each of them: 5 fit, and the next do not.
+    let refused = place.fed(&[&send[..], &["--if-full", "refuse"]].concat(), lines(30).as_bytes());
+    assert_eq!(refused.status.code(), Some(3));
+    assert_eq!(waiting(&place), 10);
+    let service = place.service(&processor);
+    // Run again from the beginning, it sends the rest.
+    assert!(place.fed(&send, lines(30).as_bytes()).status.success());
+    let outputs = place.done(&["receive", "--count", "30", "--payload"]);
+    assert_eq!(service.end()["done"], 30);
+    let mut outputs: Vec<_> = std::str::from_utf8(&outputs).expect("text").lines().collect();
+    outputs.sort_unstable();
+    let sent = lines(30);
+    let mut sent: Vec<_> = sent.lines().collect();
+    sent.sort_unstable();
+    assert_eq!(outputs, sent);
+}
