@@ -235,6 +235,34 @@ pub(crate) struct Send {
     /// after seven days
     #[arg(long, value_name = "NAME", conflicts_with = "count")]
     pub(crate) producer: Option<String>,
+    /// Send only while no more than N messages wait to be processed, whoever sent them; of each partition, if the line has
+    /// several [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_waiting: Option<u64>,
+    /// With --max-waiting: wait until processors have taken some, or end with exit status 3
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_enum,
+        default_value = "wait",
+        requires = "max_waiting"
+    )]
+    pub(crate) if_full: IfFull,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IfFull {
+    Wait,
+    Refuse,
+}
+
+impl IfFull {
+    pub(crate) fn meant(self) -> conga::send::WhenFull {
+        match self {
+            Self::Wait => conga::send::WhenFull::Wait,
+            Self::Refuse => conga::send::WhenFull::Refuse,
+        }
+    }
 }
 
 #[derive(Debug, Clone, clap::Args)]

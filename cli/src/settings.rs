@@ -51,6 +51,7 @@ struct File {
     timeout: Option<String>,
     workers: Option<usize>,
     exec_at_once: Option<usize>,
+    exec_ready: Option<String>,
     http_mode: Option<HttpMode>,
     http2: Option<bool>,
     transactions: Option<usize>,
@@ -335,17 +336,25 @@ impl Settings {
     /// How a handler is asked: as it was asked for.
     fn handling(&self, given: &Service) -> anyhow::Result<HandlingSettings> {
         let (file, given) = (&self.file, &given.handling);
-        let written = file.timeout.as_deref().map(|text| {
-            limit(text).map_err(|error| wrong(format!("`timeout` in the settings file: `{text}`: {error}")))
-        });
+        let written = |name: &str, text: &Option<String>| {
+            let read = text.as_deref().map(|text| {
+                limit(text).map_err(|error| wrong(format!("`{name}` in the settings file: `{text}`: {error}")))
+            });
+            read.transpose()
+        };
+        let (timeout, ready) = (
+            written("timeout", &file.timeout)?,
+            written("exec-ready", &file.exec_ready)?,
+        );
         let (workers, at_once) = (given.workers.or(file.workers), given.exec_at_once.or(file.exec_at_once));
         if workers == Some(0) || at_once == Some(0) {
             return Err(wrong("`workers` and `exec-at-once` must be at least 1"));
         }
         Ok(HandlingSettings {
-            timeout: given.timeout.or(written.transpose()?),
+            timeout: given.timeout.or(timeout),
             workers,
             at_once: at_once.unwrap_or(1),
+            ready: given.exec_ready.or(ready),
             http_mode: match given.http_mode.or(file.http_mode) {
                 Some(HttpMode::Structured) => conga::process::http::HttpMode::Structured,
                 Some(HttpMode::Binary) | None => conga::process::http::HttpMode::Binary,

@@ -22,6 +22,7 @@ mod effects;
 pub mod exec;
 mod handler;
 pub mod http;
+mod notice;
 mod place;
 mod share;
 mod within;

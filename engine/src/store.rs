@@ -15,7 +15,8 @@
 //!    numbers adds again what it is given again, and there the ids of the messages see to it that each counts once. With
 //!    them (a producer's name, and the number of the first message) it adds only what goes beyond the highest number
 //!    that it has from that producer, and nothing at all where that would leave a gap; nor under a session of that
-//!    producer that is not the latest, so that what one process left behind is not done once another has begun.
+//!    producer that is not the latest, so that what one process left behind is not done once another has begun; nor
+//!    where more messages would wait to be claimed than the send allows.
 //! 5. **Time** is the store's own clock, never a client's.
 //! 6. **Leadership** is a lock that expires, and a term that grows with each change of hands. The consumers of a line have
 //!    one active among them by the same means, with a lock and a term of their own; only under the latest of these terms

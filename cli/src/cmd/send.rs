@@ -12,7 +12,7 @@ use conga::shards::{Lines, Producers, Refused};
 use conga::store::StoreError;
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::args::Send;
 use crate::bench::load::{Load, Until};
@@ -45,10 +45,17 @@ pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool>
     let shards = settings.open_shards().await?;
     let started = Instant::now();
     let bar = text::progress("sending", send.count, settings.json);
+    let own = || format!("send-{}", uuid::Uuid::new_v4().simple());
+    let name = send.producer.clone().unwrap_or_else(own);
+    let named = |store| {
+        let producer = Producer::named(store, &name);
+        match send.max_waiting {
+            Some(most) => producer.with_max_waiting(most, send.if_full.meant()),
+            None => producer,
+        }
+    };
     let sent = if let Some(lines) = lines {
-        let own = || format!("send-{}", uuid::Uuid::new_v4().simple());
-        let name = send.producer.clone().unwrap_or_else(own);
-        let opened = Lines::begin(&shards, |store| Producer::named(store, &name).with_patience(PATIENCE)).await;
+        let opened = Lines::begin(&shards, |store| named(store).with_patience(PATIENCE)).await;
         let mut producer = opened.context("nothing was sent")?;
         let again = match send.producer {
             Some(_) => "; run the same command again to go on",
@@ -57,9 +64,15 @@ pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool>
         send_lines(lines, &mut producer, again, |count| bar.inc(count)).await?
     } else {
         let load = Load::new(Until::Count(send.count.unwrap_or(0)), send.rate, send.size);
-        let lines = load
-            .run(&Producers::new(&shards), |ids| bar.inc(ids.len() as u64))
-            .await?;
+        let progress = |ids: &[String]| bar.inc(ids.len() as u64);
+        // Only who numbers its messages can be told that there is no room, and send again what has no answer.
+        let lines = match send.max_waiting {
+            Some(_) => {
+                load.run(&Mutex::new(Lines::begin(&shards, named).await?), progress)
+                    .await?
+            }
+            None => load.run(&Producers::new(&shards), progress).await?,
+        };
         Sent { lines, skipped: 0 }
     };
     bar.finish_and_clear();
@@ -137,6 +150,8 @@ async fn flush(
         };
         let state = match error {
             StoreError::Unavailable(_) | StoreError::Closed => "and all after them were not sent",
+            // Of several parts or partitions, those that had room.
+            StoreError::Full { .. } => "were refused, or a part of them, and all after them were not sent",
             // An earlier attempt may have been done.
             StoreError::Unknown(_) | StoreError::Broken(_) => "are in doubt",
         };

@@ -73,6 +73,11 @@ pub enum Blocker {
 }
 
 impl Partition {
+    /// How many are accepted and not yet claimed.
+    pub(super) fn waiting(&self) -> u64 {
+        self.entries.len() as u64 - self.next.past(self.head)
+    }
+
     /// Counts. Changes nothing.
     pub fn status(&self, now: Micros) -> Status {
         let processed = self.processed.len() as u64;
@@ -89,7 +94,7 @@ impl Partition {
         };
         Status {
             now,
-            waiting: self.entries.len() as u64 - self.next.past(self.head),
+            waiting: self.waiting(),
             in_flight: undelivered - processed,
             processed,
             output: self.outputs.len() as u64,

@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Ended, Policy, Tried, at_once, fail, handle, held, record_of, unreadable};
+use super::notice::Notice;
 use super::{
     BATCH_BYTES, GOODBYE, Handler, HandlerError, Processing, Processor, ProcessorOptions, Share, SharedEffects, apart,
     effects,
@@ -97,6 +98,7 @@ pub(super) struct Work<H> {
     /// What both sides hold has to be compared: a reply was lost, or this process was away.
     compare: bool,
     draining: bool,
+    notice: Notice,
     pub(super) processing: Processing,
 }
 
@@ -120,6 +122,7 @@ impl<H: Handler> Work<H> {
             before: None,
             compare: false,
             draining: false,
+            notice: Notice::new(),
             processing: Processing::default(),
         }
     }
@@ -205,6 +208,7 @@ impl<H: Handler> Work<H> {
                         pace.hurry();
                     }
                     self.compare |= claims.lost_reply;
+                    self.notice.claimed(!claims.taken.is_empty(), &self.claimer.store);
                     self.take(claims.taken);
                 }
                 // The store may refuse claims alone, as without memory, and for ever; and what is compared may be what
@@ -214,6 +218,7 @@ impl<H: Handler> Work<H> {
                 () = sleep_until(pace.due()), if wants && !pace.is_due() => {}
                 () = hints.heard(), if !hungry && !self.draining && free > 0 && self.upcoming.is_empty() => hungry = true,
                 () = told(self.share.as_ref()) => {}
+                () = self.notice.heard() => {}
                 // What was just said to the store is on its way before.
                 () = yield_now(), if self.can_begin() => self.begin(),
             }

@@ -32,6 +32,7 @@ const FORGETS_A_MESSAGE: u8 = 5;
 const APPENDS_AGAIN: u8 = 6;
 const IGNORES_THE_REIGN: u8 = 7;
 const ACCEPTS_AN_OLDER_SESSION: u8 = 8;
+const IGNORES_A_FULL_LINE: u8 = 30;
 const TRIMS_ONE_TOO_MANY: u8 = 9;
 const TRIMS_WHAT_WAITS: u8 = 10;
 const NEVER_TRIMS: u8 = 11;
@@ -79,6 +80,13 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
             let session = Session { number: 1, process: 1 };
             let numbered = Numbered {
                 session,
+                ..numbered.clone()
+            };
+            return self.0.send(entries, Some(&numbered)).await;
+        }
+        if let (Some(numbered), IGNORES_A_FULL_LINE) = (numbered, FLAW) {
+            let numbered = Numbered {
+                max_waiting: None,
                 ..numbered.clone()
             };
             return self.0.send(entries, Some(&numbered)).await;
@@ -261,6 +269,10 @@ async fn random_histories_find_each_flaw() {
         "accepts an older session"
     );
     assert!(
+        found::<BrokenFixture<IGNORES_A_FULL_LINE>>().await > 2,
+        "appends to a full line"
+    );
+    assert!(
         found::<BrokenFixture<IGNORES_THE_REIGN>>().await > 5,
         "ignores whose turn it is to receive"
     );
@@ -370,6 +382,12 @@ async fn a_case_finds_what_is_appended_twice() {
 #[should_panic(expected = "send")]
 async fn a_case_finds_a_late_send_that_counts() {
     crate::send::a_late_send_of_an_earlier_session_is_refused::<BrokenFixture<ACCEPTS_AN_OLDER_SESSION>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "send")]
+async fn a_case_finds_a_send_into_a_full_line() {
+    crate::send::nothing_is_appended_where_too_many_would_wait::<BrokenFixture<IGNORES_A_FULL_LINE>>().await;
 }
 
 #[tokio::test]

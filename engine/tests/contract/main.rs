@@ -47,6 +47,9 @@ macro_rules! contract_suite {
                 a_late_send_of_an_earlier_session_is_refused,
                 a_session_that_is_opened_again_is_the_same,
                 a_session_that_is_not_known_counts,
+                nothing_is_appended_where_too_many_would_wait,
+                what_is_there_already_needs_no_room,
+                only_what_waits_to_be_claimed_counts,
             }
             contract_suite! { @file $fixture, claim:
                 flows_from_send_to_receive,
