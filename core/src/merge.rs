@@ -1,0 +1,447 @@
+//! The merge of a line in total order over several partitions: what comes out of each of them leaves in the order of the
+//! sequences.
+//!
+//! It is a state machine as [`crate::sequencer`] is: [`Merge::step`] takes an event and answers what to do. Of each partition
+//! it has in hand what it has read and not acknowledged, in the order in which it came out, which need not be that of the
+//! sequences. An output may be acknowledged when the base's head is past its sequence and so it is merged, or when it was told of as
+//! late. So whatever is lost on the way is read again, and what was done already is not done twice.
+//!
+//! A number is missing when a later one is in hand. It may only be given up when it is proved that it has not come: when all that
+//! had come to its partition, at a moment when it had been missing for long enough, is out and read. A partition that is away, or
+//! behind with its work, proves nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::message::Position;
+use crate::partition::GIVE_UP_MOST;
+use crate::term::Term;
+
+/// A number so far beyond the head proves nothing about those before it: better to hold the line than to give up as many.
+pub const FAR: u64 = 100_000;
+
+/// An output of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Found<T> {
+    /// Its place in its partition. They ascend.
+    pub position: Position,
+    /// Its place in the line: its sequence; nothing, if it has none or it belongs into another partition.
+    pub place: Option<Position>,
+    /// Whether it is a tombstone.
+    pub is_dead: bool,
+    /// Whatever the caller needs to merge it.
+    pub ticket: T,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event<T> {
+    /// The lock was won, or renewed under the same term.
+    Elected {
+        /// The term of this reign.
+        term: Term,
+    },
+    /// The lock was lost, given up, or can't be proved to be held any more. All in hand is forgotten.
+    Deposed,
+    /// Outputs of a partition were read, after all that is in hand of it. They are acknowledged together.
+    Read {
+        /// Which.
+        partition: usize,
+        /// What stands there next.
+        outputs: Vec<Found<T>>,
+    },
+    /// The partition has acknowledged up to there.
+    Acknowledged {
+        /// Which.
+        partition: usize,
+        /// The last of them.
+        position: Position,
+    },
+    /// What is in hand of a partition is not what stands there, or may not be. It is forgotten, to be read anew.
+    Lost {
+        /// Which.
+        partition: usize,
+    },
+    /// The head has been missing for long enough, and all that had come to this partition by then is out and read.
+    Proved {
+        /// Which.
+        partition: usize,
+        /// The head of which that is so.
+        head: Position,
+    },
+    /// A merge counted.
+    Merged {
+        /// The new head.
+        head: Position,
+    },
+    /// A merge did not count: this is the head.
+    Moved {
+        /// As the base says.
+        head: Position,
+    },
+    /// Nobody knows whether a merge counted.
+    Unknown,
+}
+
+/// What to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing, until the next event.
+    Wait,
+    /// Merge. Until the answer is in nothing else is asked for.
+    Merge {
+        /// The term to merge under.
+        term: Term,
+        /// The head.
+        head: Position,
+        /// So many of [`Merge::ready`] have their turn.
+        count: usize,
+        /// So many of [`Merge::late`] may have come too late.
+        late: usize,
+        /// Whether something is in hand that comes after a head that is not.
+        is_missing: bool,
+        /// So many numbers, from the head on, are given up.
+        give_up: usize,
+    },
+}
+
+/// What is in hand of a partition, in the order in which it came out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Held {
+    position: Position,
+    state: State,
+    /// The last of those that were read together.
+    is_last: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum State {
+    /// Until the head is past it.
+    Waits(Position),
+    /// Until it is told of.
+    Late,
+    Done,
+}
+
+/// The base's head, and what is in hand of each partition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Merge<T> {
+    head: Position,
+    /// Nothing was heard of the base yet under this term.
+    is_lost: bool,
+    hands: Vec<VecDeque<Held>>,
+    /// By their places: tombstones and results that wait for their turn.
+    early: BTreeMap<Position, Ticket<T>>,
+    /// By place and by where it came from.
+    late: BTreeMap<(Position, Position), T>,
+    /// Which of them the merge on its way tells of.
+    telling: Vec<(Position, Position)>,
+    batch: usize,
+    term: Option<Term>,
+    is_merging: bool,
+    /// The head that the base was told is missing.
+    told: Option<Position>,
+    /// Of which partitions it is proved, since the head was last not missing.
+    proved: Vec<bool>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Ticket<T> {
+    position: Position,
+    is_dead: bool,
+    ticket: T,
+}
+
+impl<T> Merge<T> {
+    /// One that knows nothing, of so many partitions; it asks to merge at most `batch` at once. Both are at least 1.
+    pub fn new(partitions: usize, batch: usize) -> Self {
+        Self {
+            head: Position::FIRST,
+            is_lost: true,
+            hands: vec![VecDeque::new(); partitions.max(1)],
+            early: BTreeMap::new(),
+            late: BTreeMap::new(),
+            telling: Vec::new(),
+            batch: batch.max(1),
+            term: None,
+            is_merging: false,
+            told: None,
+            proved: vec![false; partitions.max(1)],
+        }
+    }
+
+    /// Takes an event, answers what to do.
+    pub fn step(&mut self, event: Event<T>) -> Action {
+        match event {
+            Event::Elected { term } => {
+                if self.term != Some(term) {
+                    self.forget();
+                }
+                self.term = Some(term);
+            }
+            Event::Deposed => {
+                self.forget();
+                self.term = None;
+            }
+            Event::Read { partition, outputs } => self.read(partition, outputs),
+            Event::Acknowledged { partition, position } => {
+                let hand = &mut self.hands[partition];
+                let count = hand.partition_point(|held| held.position <= position);
+                hand.drain(..count);
+            }
+            Event::Lost { partition } => self.lose(partition),
+            Event::Proved { partition, head } => self.proved[partition] |= head == self.head && self.told == Some(head),
+            Event::Merged { head } => {
+                self.is_merging = false;
+                self.is_lost = false;
+                for told in std::mem::take(&mut self.telling) {
+                    self.late.remove(&told);
+                    self.tell(told);
+                }
+                self.advance(head);
+            }
+            Event::Moved { head } => {
+                self.is_merging = false;
+                self.is_lost = false;
+                self.move_to(head);
+            }
+            Event::Unknown => {
+                self.is_merging = false;
+                self.is_lost = true;
+                self.told = None;
+            }
+        }
+        self.next_action()
+    }
+
+    /// The first of those that have their turn without a gap, and whether each is a tombstone.
+    pub fn ready(&self, count: usize) -> impl Iterator<Item = (Position, bool, &T)> {
+        (self.head.0..)
+            .map(Position)
+            .map_while(|place| {
+                let ticket = self.early.get(&place)?;
+                Some((place, ticket.is_dead, &ticket.ticket))
+            })
+            .take(count)
+    }
+
+    /// What has come when its place was passed, by its place.
+    pub fn late(&self, count: usize) -> impl Iterator<Item = (Position, &T)> {
+        let tellable = self.late.iter().filter(|((place, _), _)| *place < self.head);
+        tellable.map(|((place, _), ticket)| (*place, ticket)).take(count)
+    }
+
+    /// The next number that is expected, as far as this one knows.
+    pub fn head(&self) -> Position {
+        self.head
+    }
+
+    /// Of the head that is missing, if it is and the base was told.
+    pub fn missing(&self) -> Option<Position> {
+        self.told.filter(|told| *told == self.head && self.is_missing(0))
+    }
+
+    /// Which partitions have to prove that what is missing has not come: those of the first numbers that can be given up at once.
+    pub fn doubts(&self) -> Vec<usize> {
+        let mut doubted: Vec<usize> = self.gap().map(|place| self.home(place)).collect();
+        doubted.sort_unstable();
+        doubted.dedup();
+        doubted.retain(|partition| !self.proved[*partition]);
+        doubted
+    }
+
+    /// How many outputs of a partition are in hand.
+    pub fn held(&self, partition: usize) -> usize {
+        self.hands[partition].len()
+    }
+
+    /// The last output in hand of a partition.
+    pub fn last(&self, partition: usize) -> Option<Position> {
+        self.hands[partition].back().map(|held| held.position)
+    }
+
+    /// Up to where a partition may acknowledge, and how many of those in hand that are. What was read together goes together.
+    pub fn acknowledge(&self, partition: usize) -> Option<(Position, usize)> {
+        let hand = &self.hands[partition];
+        let done = |held: &&Held| match held.state {
+            State::Waits(place) => place < self.head,
+            State::Late => false,
+            State::Done => true,
+        };
+        let count = hand.iter().take_while(done).count();
+        let last = hand.iter().take(count).rposition(|held| held.is_last)?;
+        Some((hand[last].position, last + 1))
+    }
+
+    fn next_action(&mut self) -> Action {
+        let (Some(term), false) = (self.term, self.is_merging) else {
+            return Action::Wait;
+        };
+        let (count, late) = match self.is_lost {
+            // The answer tells where it is.
+            true => (0, 0),
+            false => (self.ready(self.batch).count(), self.late(self.batch).count()),
+        };
+        let is_missing = !self.is_lost && self.is_missing(count);
+        let give_up = match count {
+            0 if is_missing => self.gap().take_while(|place| self.proved[self.home(*place)]).count(),
+            _ => 0,
+        };
+        let next = self.head.plus(count as u64);
+        let is_news = is_missing && self.told != Some(next);
+        if !self.is_lost && count == 0 && late == 0 && give_up == 0 && !is_news {
+            return Action::Wait;
+        }
+        self.is_merging = true;
+        if is_missing {
+            self.told = Some(next);
+        }
+        let telling = self.late.keys().filter(|(place, _)| *place < self.head).take(late);
+        self.telling = telling.copied().collect();
+        Action::Merge {
+            term,
+            head: self.head,
+            count,
+            late,
+            is_missing,
+            give_up,
+        }
+    }
+
+    /// Whether a later number than the one `count` after the head is in hand, and that one is not.
+    fn is_missing(&self, count: usize) -> bool {
+        let next = self.head.plus(count as u64);
+        let first = self.early.range(next..).next();
+        first.is_some_and(|(place, _)| *place > next)
+    }
+
+    /// The numbers that are missing from the head on, as far as they may be given up.
+    fn gap(&self) -> impl Iterator<Item = Position> + use<T> {
+        let first = self
+            .early
+            .range(self.head..)
+            .next()
+            .map_or(self.head, |(place, _)| *place);
+        let is_far = first.past(self.head) > FAR;
+        let end = if is_far { self.head } else { first };
+        (self.head.0..end.0).map(Position).take(GIVE_UP_MOST)
+    }
+
+    /// The partition of a number.
+    fn home(&self, place: Position) -> usize {
+        // Smaller than a length, so it is one.
+        usize::try_from(place.0 % self.hands.len() as u64).unwrap_or(0)
+    }
+
+    fn read(&mut self, partition: usize, outputs: Vec<Found<T>>) {
+        let count = outputs.len();
+        for (found, nth) in outputs.into_iter().zip(1..) {
+            let Found {
+                position,
+                place,
+                is_dead,
+                ticket,
+            } = found;
+            let state = match place {
+                None => State::Done,
+                Some(place) if is_dead && (place < self.head || self.early.contains_key(&place)) => State::Done,
+                Some(place) if place < self.head || self.early.contains_key(&place) => {
+                    self.late.insert((place, position), ticket);
+                    State::Late
+                }
+                Some(place) => {
+                    let ticket = Ticket {
+                        position,
+                        is_dead,
+                        ticket,
+                    };
+                    self.early.insert(place, ticket);
+                    State::Waits(place)
+                }
+            };
+            let is_last = nth == count;
+            self.hands[partition].push_back(Held {
+                position,
+                state,
+                is_last,
+            });
+        }
+    }
+
+    fn lose(&mut self, partition: usize) {
+        let count = self.hands.len() as u64;
+        let is_other = |place: Position| place.0 % count != partition as u64;
+        self.hands[partition].clear();
+        self.early.retain(|place, _| is_other(*place));
+        self.late.retain(|(place, _), _| is_other(*place));
+        self.telling.retain(|(place, _)| is_other(*place));
+        self.proved[partition] = false;
+    }
+
+    /// What is late was told of.
+    fn tell(&mut self, (place, position): (Position, Position)) {
+        let home = self.home(place);
+        let hand = &mut self.hands[home];
+        if let Ok(index) = hand.binary_search_by_key(&position, |held| held.position) {
+            hand[index].state = State::Done;
+        }
+    }
+
+    fn advance(&mut self, head: Position) {
+        let by = head.past(self.head);
+        let passed: Vec<Position> = self.early.range(..head).map(|(place, _)| *place).collect();
+        // Numbers that were given up: what is proved of the others stays so.
+        let gave_up = by > 0 && passed.is_empty();
+        for place in passed {
+            self.early.remove(&place);
+        }
+        self.head = self.head.max(head);
+        if by > 0 && !gave_up {
+            self.proved.fill(false);
+        }
+        if gave_up {
+            // The base's time goes on for those that are missing still.
+            self.told = Some(self.head);
+        } else if self.told != Some(self.head) {
+            self.told = None;
+        }
+    }
+
+    /// The head is where this one did not expect it.
+    fn move_to(&mut self, head: Position) {
+        self.proved.fill(false);
+        self.telling.clear();
+        self.told = None;
+        if head < self.head {
+            // The base has come back older than it was: what is in hand may be merged there no more.
+            for partition in 0..self.hands.len() {
+                self.lose(partition);
+            }
+        }
+        self.head = head;
+        // Another has merged these, or a merge of this one without an answer has; or they were given up.
+        let later = self.early.split_off(&head);
+        for (place, passed) in std::mem::replace(&mut self.early, later) {
+            let home = self.home(place);
+            let hand = &mut self.hands[home];
+            let found = hand.binary_search_by_key(&passed.position, |held| held.position);
+            let state = if passed.is_dead { State::Done } else { State::Late };
+            if let Ok(index) = found {
+                hand[index].state = state;
+            }
+            if state == State::Late {
+                self.late.insert((place, passed.position), passed.ticket);
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        for partition in 0..self.hands.len() {
+            self.lose(partition);
+        }
+        self.proved.fill(false);
+        self.telling.clear();
+        self.told = None;
+        self.is_merging = false;
+        self.is_lost = true;
+    }
+}
