@@ -445,3 +445,134 @@ impl<T> Merge<T> {
         self.is_lost = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TERM: Term = Term(1);
+
+    /// Of two partitions, that leads and knows where the base is.
+    fn leader() -> Merge<u64> {
+        let mut merge = Merge::new(2, 10);
+        assert_eq!(merge.step(Event::Elected { term: TERM }), asks(1, 0, false));
+        assert_eq!(merge.step(Event::Merged { head: Position(1) }), Action::Wait);
+        merge
+    }
+
+    fn asks(head: u64, count: usize, is_missing: bool) -> Action {
+        Action::Merge {
+            term: TERM,
+            head: Position(head),
+            count,
+            late: 0,
+            is_missing,
+            give_up: 0,
+        }
+    }
+
+    fn gives_up(head: u64, give_up: usize) -> Action {
+        Action::Merge {
+            term: TERM,
+            head: Position(head),
+            count: 0,
+            late: 0,
+            is_missing: true,
+            give_up,
+        }
+    }
+
+    /// A partition's next outputs, by position and sequence.
+    fn read(partition: usize, outputs: &[(u64, u64)]) -> Event<u64> {
+        let outputs = outputs.iter().map(|(position, place)| Found {
+            position: Position(*position),
+            place: Some(Position(*place)),
+            is_dead: false,
+            ticket: *place,
+        });
+        let outputs = outputs.collect();
+        Event::Read { partition, outputs }
+    }
+
+    fn merged(head: u64) -> Event<u64> {
+        Event::Merged { head: Position(head) }
+    }
+
+    fn proved(partition: usize, head: u64) -> Event<u64> {
+        let head = Position(head);
+        Event::Proved { partition, head }
+    }
+
+    #[test]
+    fn what_comes_in_any_order_leaves_in_order_and_is_acknowledged_then() {
+        let mut merge = leader();
+        assert_eq!(merge.step(read(1, &[(1, 3), (2, 1)])), asks(1, 1, true));
+        assert_eq!(merge.step(merged(2)), Action::Wait);
+        assert_eq!(merge.acknowledge(1), None, "what was read together goes together");
+        assert_eq!(merge.step(read(0, &[(1, 2)])), asks(2, 2, false));
+        assert_eq!(merge.acknowledge(0), None, "not before it is merged");
+        assert_eq!(merge.step(merged(4)), Action::Wait);
+        assert_eq!(merge.acknowledge(0), Some((Position(1), 1)));
+        assert_eq!(merge.acknowledge(1), Some((Position(2), 2)));
+    }
+
+    #[test]
+    fn what_was_given_up_without_an_answer_and_came_then_is_told_of() {
+        let mut merge = leader();
+        assert_eq!(merge.step(read(1, &[(1, 3)])), asks(1, 0, true));
+        assert_eq!(merge.step(merged(1)), Action::Wait);
+        assert_eq!(merge.doubts(), [0, 1]);
+        assert_eq!(merge.step(proved(1, 1)), gives_up(1, 1), "2 is another partition's");
+        assert_eq!(merge.step(Event::Unknown), asks(1, 0, false), "where is it?");
+        merge.step(read(1, &[(2, 1)]));
+        let told = Action::Merge {
+            term: TERM,
+            head: Position(2),
+            count: 0,
+            late: 1,
+            is_missing: true,
+            give_up: 0,
+        };
+        assert_eq!(merge.step(Event::Moved { head: Position(2) }), told);
+        assert_eq!(merge.late(9).collect::<Vec<_>>(), [(Position(1), &1)]);
+    }
+
+    #[test]
+    fn a_base_that_may_not_have_heard_that_a_number_is_missing_is_told_again() {
+        let mut merge = leader();
+        assert_eq!(merge.step(read(1, &[(1, 3)])), asks(1, 0, true));
+        assert_eq!(merge.step(Event::Unknown), asks(1, 0, false));
+        assert_eq!(merge.step(merged(1)), asks(1, 0, true));
+    }
+
+    #[test]
+    fn a_proof_is_for_what_is_missing_then_and_not_for_what_is_missing_later() {
+        let mut merge = leader();
+        merge.step(read(1, &[(1, 5)]));
+        merge.step(merged(1));
+        assert_eq!(merge.step(proved(1, 2)), Action::Wait, "of another head");
+        assert_eq!(merge.step(proved(1, 1)), gives_up(1, 1));
+        assert_eq!(merge.step(merged(2)), Action::Wait);
+        assert_eq!(merge.step(read(0, &[(1, 2)])), asks(2, 1, true));
+        assert_eq!(merge.step(merged(3)), Action::Wait, "3 is missing since now");
+    }
+
+    #[test]
+    fn a_number_far_away_gives_up_nothing() {
+        let mut merge = leader();
+        assert_eq!(merge.step(read(1, &[(1, 3 + FAR)])), asks(1, 0, true));
+        merge.step(merged(1));
+        assert!(merge.doubts().is_empty());
+        assert_eq!(merge.step(proved(1, 1)), Action::Wait);
+    }
+
+    #[test]
+    fn a_base_that_comes_back_older_is_merged_anew() {
+        let mut merge = leader();
+        merge.step(read(1, &[(1, 1)]));
+        merge.step(merged(2));
+        assert_eq!(merge.step(Event::Moved { head: Position(1) }), Action::Wait);
+        assert_eq!((merge.held(1), merge.acknowledge(1)), (0, None));
+        assert_eq!(merge.step(read(1, &[(1, 1)])), asks(1, 1, false));
+    }
+}
