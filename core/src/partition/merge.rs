@@ -67,7 +67,7 @@ pub struct MergeRequest {
 /// What became of a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Merged {
-    /// It counts. A store may stop short of the last piece, where they are large.
+    /// It counts.
     Advanced {
         /// The store's time.
         now: Micros,
