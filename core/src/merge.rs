@@ -19,6 +19,9 @@ use crate::term::Term;
 /// A number so far beyond the head proves nothing about those before it: better to hold the line than to give up as many.
 pub const FAR: u64 = 100_000;
 
+/// So many that are late are told of at once, for they go along as they are.
+const TOLD_MOST: usize = 64;
+
 /// An output of a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Found<T> {
@@ -279,7 +282,10 @@ impl<T> Merge<T> {
         let (count, late) = match self.is_lost {
             // The answer tells where it is.
             true => (0, 0),
-            false => (self.ready(self.batch).count(), self.late(self.batch).count()),
+            false => (
+                self.ready(self.batch).count(),
+                self.late(TOLD_MOST.min(self.batch)).count(),
+            ),
         };
         let is_missing = !self.is_lost && self.is_missing(count);
         let give_up = match count {

@@ -19,7 +19,7 @@ use crate::random::Random;
 use crate::store::{Result, SharedStore, StoreError};
 use crate::wake::{Listener, Topic};
 
-mod seat;
+pub(crate) mod seat;
 mod stream;
 
 pub use stream::Batches;
