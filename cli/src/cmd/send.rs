@@ -154,7 +154,7 @@ async fn flush(
 fn refused(error: Refused) -> anyhow::Error {
     match error {
         Refused::AnotherInput(another) => another_input(another.there),
-        Refused::NoSequence(error) => wrong(error),
+        Refused::NoPlace(error) => wrong(error),
         Refused::Store(error) => error.into(),
     }
 }

@@ -115,6 +115,7 @@ impl Merger {
             reign: CancellationToken::new(),
             merging: None,
             refusals: 0,
+            gives_up: false,
             gap: Gap::new(count, options.gap_timeout),
             trim_at: Instant::now(),
             trimming: None,
@@ -172,8 +173,10 @@ struct Work {
     /// Ends with the reign.
     reign: CancellationToken,
     merging: Option<BoxFuture<'static, Result<Merged>>>,
-    /// How many merges in a row had no answer.
+    /// How many merges in a row had no answer, or changed nothing.
     refusals: u32,
+    /// Whether the merge on its way gives up numbers.
+    gives_up: bool,
     gap: Gap,
     trim_at: Instant,
     trimming: Option<BoxFuture<'static, Result<bool>>>,
@@ -237,12 +240,12 @@ impl Work {
                 self.sequencing.reigns += 1;
                 self.reign = CancellationToken::new();
                 self.hands = vec![Hand::default(); self.shards.partitions().len()];
+                self.step(Event::Elected { term });
                 for (partition, store) in self.shards.partitions().to_vec().into_iter().enumerate() {
                     let lane = Lane::new(store, self.elector.owner().clone());
                     // The seat first, and what is there.
                     self.read(partition, lane);
                 }
-                self.step(Event::Elected { term });
             }
             Some(Change::Deposed) => {
                 self.step(Event::Deposed);
@@ -353,7 +356,9 @@ impl Work {
     async fn merged(&mut self, merged: Result<Merged>) -> Result<()> {
         match merged {
             Ok(Merged::Advanced { head, missing, .. }) => {
-                self.refusals = 0;
+                // A base whose clock says that it is not time yet is not asked again at once.
+                let waits = self.gives_up && head == self.machine.head();
+                self.refusals = if waits { self.refusals.saturating_add(1) } else { 0 };
                 self.sequencing.emitted += head.past(self.machine.head());
                 self.step(Event::Merged { head });
                 self.watch(missing);
@@ -434,6 +439,7 @@ impl Work {
             give_up,
         } = self.machine.step(event)
         {
+            self.gives_up = give_up > 0;
             let request = self.request(count, late, give_up).map(|request| MergeRequest {
                 is_missing: is_missing && request.pieces.len() == count,
                 term,
