@@ -11,7 +11,7 @@ use conga_core::shape::{Order, Shape};
 use futures_util::future::try_join_all;
 
 use crate::line::Line;
-use crate::store::{OpenOptions, Result, SharedStore, StoreUrl, erase, open_with};
+use crate::store::{Delivery, OpenOptions, Result, SharedStore, StoreUrl, erase, open_with};
 
 mod deliver;
 mod merge;
@@ -60,6 +60,12 @@ impl Shards {
         let router = router(shape);
         let options = OpenOptions {
             shape: Some(Shape::of(shape.order)),
+            // Where there is a leader, it merges.
+            delivery: if shape.is_merged() {
+                Delivery::Store
+            } else {
+                options.delivery
+            },
             ..options.clone()
         };
         let lines: Vec<Line> = parts(line, shape).collect();

@@ -22,13 +22,12 @@ use crate::bench::table;
 use crate::settings::{Settings, wrong};
 
 pub(crate) async fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<bool> {
-    let router = match verify.partitions.filter(|partitions| partitions.get() > 1) {
-        Some(partitions) => {
-            let order = verify.order.map_or(Order::Total, OrderName::plain);
-            Some(router(Shape { order, partitions }).map_err(wrong)?)
-        }
-        None => None,
-    };
+    let order = verify.order.map_or(Order::Total, OrderName::plain);
+    // In total order there is one output, and one position for each message.
+    let several = verify
+        .partitions
+        .filter(|partitions| partitions.get() > 1 && order != Order::Total);
+    let router = several.map(|partitions| router(Shape { order, partitions }));
     let (mut outputs, mut came, digest) = (Vec::new(), Vec::new(), Digest::default());
     each_line(&verify.file, |number, line| match Output::parse(&line) {
         Ok(output) => {
@@ -51,7 +50,6 @@ pub(crate) async fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<
         .iter()
         .filter_map(|output| Some((output.record.position, output.record.key.as_deref()?)))
         .collect();
-    let order = verify.order.map_or(Order::Total, OrderName::plain);
     let mut verdict = judge(&history, order, |position| keys.get(&position).copied());
     if verify.sent.is_none() {
         let missing = if verify.gaps {
