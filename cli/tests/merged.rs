@@ -48,7 +48,7 @@ impl Dice {
 
 fn survive(place: &Place, seed: u64) {
     let mut dice = Dice(seed);
-    let processor = [&SHAPE[..], &["--handler", "sleep:1ms..20ms"]].concat();
+    let processor = [&SHAPE[..], &["--handler", "sleep:1ms..20ms", "--concurrency", "8"]].concat();
     let sequencer = ["sequence"];
     let mut processors = [place.service(&processor), place.service(&processor)];
     let mut sequencers = [place.service(&sequencer), place.service(&sequencer)];
@@ -78,12 +78,15 @@ fn survive(place: &Place, seed: u64) {
         .stdout(Stdio::piped())
         .spawn()
         .expect("conga starts");
+    let mut amid = 0;
     for _ in 0..KILLS {
         let before = number(&status(place)["head"]);
+        let mut head = before;
         wait_for("the line to go on", || {
-            let head = number(&status(place)["head"]);
+            head = number(&status(place)["head"]);
             head > before + 20 || head > LINES
         });
+        amid += u64::from(head <= LINES);
         // Killed, not told to end.
         let at = usize::try_from(dice.next(2)).expect("small");
         match dice.next(2) {
@@ -91,6 +94,7 @@ fn survive(place: &Place, seed: u64) {
             _ => sequencers[at] = place.service(&sequencer),
         }
     }
+    assert!(amid > KILLS / 2, "{amid} kills amid the work");
     assert!(sender.wait().expect("it ends").success());
     let again = place.json(&[&send[..], &["in.txt"]].concat());
     assert_eq!((number(&again["skipped"]), number(&again["sent"])), (LINES, 0));

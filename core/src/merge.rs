@@ -10,7 +10,7 @@
 //! had come to its partition, at a moment when it had been missing for long enough, is out and read. A partition that is away, or
 //! behind with its work, proves nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::message::Position;
 use crate::partition::GIVE_UP_MOST;
@@ -51,6 +51,9 @@ pub enum Event<T> {
         partition: usize,
         /// What stands there next.
         outputs: Vec<Found<T>>,
+        /// So many of them may be kept. Of the others only the place is known, until they are read again; but what is missing is
+        /// kept in any case.
+        room: usize,
     },
     /// The partition has acknowledged up to there.
     Acknowledged {
@@ -134,6 +137,8 @@ pub struct Merge<T> {
     hands: Vec<VecDeque<Held>>,
     /// By their places: tombstones and results that wait for their turn.
     early: BTreeMap<Position, Ticket<T>>,
+    /// The places of those that were read and not kept.
+    skimmed: BTreeSet<Position>,
     /// By place and by where it came from.
     late: BTreeMap<(Position, Position), T>,
     /// Which of them the merge on its way tells of.
@@ -162,6 +167,7 @@ impl<T> Merge<T> {
             is_lost: true,
             hands: vec![VecDeque::new(); partitions.max(1)],
             early: BTreeMap::new(),
+            skimmed: BTreeSet::new(),
             late: BTreeMap::new(),
             telling: Vec::new(),
             batch: batch.max(1),
@@ -185,7 +191,11 @@ impl<T> Merge<T> {
                 self.forget();
                 self.term = None;
             }
-            Event::Read { partition, outputs } => self.read(partition, outputs),
+            Event::Read {
+                partition,
+                outputs,
+                room,
+            } => self.read(partition, outputs, room),
             Event::Acknowledged { partition, position } => {
                 let hand = &mut self.hands[partition];
                 let count = hand.partition_point(|held| held.position <= position);
@@ -257,6 +267,16 @@ impl<T> Merge<T> {
         self.hands[partition].len()
     }
 
+    /// The partition that has to be read anew from what is not acknowledged on, for what has its turn was not kept.
+    pub fn again(&self) -> Option<usize> {
+        self.skimmed.contains(&self.head).then(|| self.home(self.head))
+    }
+
+    /// Whether a partition may have the number that is missing behind what is in hand of it.
+    pub fn is_sought_in(&self, partition: usize) -> bool {
+        self.is_missing(0) && self.home(self.head) == partition
+    }
+
     /// The last output in hand of a partition.
     pub fn last(&self, partition: usize) -> Option<Position> {
         self.hands[partition].back().map(|held| held.position)
@@ -316,17 +336,19 @@ impl<T> Merge<T> {
     /// Whether a later number than the one `count` after the head is in hand, and that one is not.
     fn is_missing(&self, count: usize) -> bool {
         let next = self.head.plus(count as u64);
-        let first = self.early.range(next..).next();
-        first.is_some_and(|(place, _)| *place > next)
+        self.first(next).is_some_and(|place| place > next)
+    }
+
+    /// The first place from there on of which something is known.
+    fn first(&self, from: Position) -> Option<Position> {
+        let early = self.early.range(from..).next().map(|(place, _)| *place);
+        let skimmed = self.skimmed.range(from..).next().copied();
+        early.into_iter().chain(skimmed).min()
     }
 
     /// The numbers that are missing from the head on, as far as they may be given up.
     fn gap(&self) -> impl Iterator<Item = Position> + use<T> {
-        let first = self
-            .early
-            .range(self.head..)
-            .next()
-            .map_or(self.head, |(place, _)| *place);
+        let first = self.first(self.head).unwrap_or(self.head);
         let is_far = first.past(self.head) > FAR;
         let end = if is_far { self.head } else { first };
         (self.head.0..end.0).map(Position).take(GIVE_UP_MOST)
@@ -338,7 +360,7 @@ impl<T> Merge<T> {
         usize::try_from(place.0 % self.hands.len() as u64).unwrap_or(0)
     }
 
-    fn read(&mut self, partition: usize, outputs: Vec<Found<T>>) {
+    fn read(&mut self, partition: usize, outputs: Vec<Found<T>>, mut room: usize) {
         let count = outputs.len();
         for (found, nth) in outputs.into_iter().zip(1..) {
             let Found {
@@ -349,12 +371,17 @@ impl<T> Merge<T> {
             } = found;
             let state = match place {
                 None => State::Done,
-                Some(place) if is_dead && (place < self.head || self.early.contains_key(&place)) => State::Done,
-                Some(place) if place < self.head || self.early.contains_key(&place) => {
+                Some(place) if is_dead && (place < self.head || self.is_known(place)) => State::Done,
+                Some(place) if place < self.head || self.is_known(place) => {
                     self.late.insert((place, position), ticket);
                     State::Late
                 }
+                Some(place) if room == 0 && self.first(self.head).is_some_and(|first| first < place) => {
+                    self.skimmed.insert(place);
+                    State::Waits(place)
+                }
                 Some(place) => {
+                    room = room.saturating_sub(1);
                     let ticket = Ticket {
                         position,
                         is_dead,
@@ -373,11 +400,16 @@ impl<T> Merge<T> {
         }
     }
 
+    fn is_known(&self, place: Position) -> bool {
+        self.early.contains_key(&place) || self.skimmed.contains(&place)
+    }
+
     fn lose(&mut self, partition: usize) {
         let count = self.hands.len() as u64;
         let is_other = |place: Position| place.0 % count != partition as u64;
         self.hands[partition].clear();
         self.early.retain(|place, _| is_other(*place));
+        self.skimmed.retain(|place| is_other(*place));
         self.late.retain(|(place, _), _| is_other(*place));
         self.telling.retain(|(place, _)| is_other(*place));
         self.proved[partition] = false;
@@ -401,6 +433,7 @@ impl<T> Merge<T> {
             self.early.remove(&place);
         }
         self.head = self.head.max(head);
+        self.skimmed = self.skimmed.split_off(&self.head);
         if by > 0 && !gave_up {
             self.proved.fill(false);
         }
@@ -424,6 +457,8 @@ impl<T> Merge<T> {
             }
         }
         self.head = head;
+        let unkept: Vec<usize> = self.skimmed.range(..head).map(|place| self.home(*place)).collect();
+        unkept.into_iter().for_each(|partition| self.lose(partition));
         // Another has merged these, or a merge of this one without an answer has; or they were given up.
         let later = self.early.split_off(&head);
         for (place, passed) in std::mem::replace(&mut self.early, later) {
@@ -496,8 +531,11 @@ mod tests {
             is_dead: false,
             ticket: *place,
         });
-        let outputs = outputs.collect();
-        Event::Read { partition, outputs }
+        Event::Read {
+            partition,
+            outputs: outputs.collect(),
+            room: usize::MAX,
+        }
     }
 
     fn merged(head: u64) -> Event<u64> {
@@ -570,6 +608,44 @@ mod tests {
         merge.step(merged(1));
         assert!(merge.doubts().is_empty());
         assert_eq!(merge.step(proved(1, 1)), Action::Wait);
+    }
+
+    /// Else a number that comes when more than can be kept came before it would never be found.
+    #[test]
+    fn what_is_missing_is_found_behind_more_than_is_kept() {
+        let mut merge = leader();
+        assert_eq!(merge.step(read(1, &[(1, 3)])), asks(1, 0, true));
+        assert_eq!(merge.step(merged(1)), Action::Wait);
+        assert!(merge.is_sought_in(1) && !merge.is_sought_in(0));
+        let full = |outputs: &[(u64, u64)]| match read(1, outputs) {
+            Event::Read { partition, outputs, .. } => Event::Read {
+                partition,
+                outputs,
+                room: 0,
+            },
+            other => other,
+        };
+        assert_eq!(merge.step(full(&[(2, 5), (3, 7)])), Action::Wait);
+        assert_eq!((merge.held(1), merge.again()), (3, None));
+        assert_eq!(merge.step(full(&[(4, 1)])), asks(1, 1, true));
+        merge.step(read(0, &[(1, 2), (2, 4)]));
+        assert_eq!(merge.step(merged(2)), asks(2, 3, false), "5 is not missing");
+        assert_eq!(merge.step(merged(5)), Action::Wait);
+        assert_eq!((merge.again(), merge.missing()), (Some(1), None));
+        merge.step(Event::Lost { partition: 1 });
+        let told = Action::Merge {
+            term: TERM,
+            head: Position(5),
+            count: 1,
+            late: 1,
+            is_missing: true,
+            give_up: 0,
+        };
+        assert_eq!(
+            merge.step(read(1, &[(2, 5), (3, 7), (4, 1)])),
+            told,
+            "1 is there, which the base knows"
+        );
     }
 
     #[test]

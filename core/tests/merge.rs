@@ -242,7 +242,12 @@ impl World {
         }
         let done = merger.machine.acknowledge(partition);
         let acknowledged = done.map_or(0, |(_, count)| count);
-        let max = max.min(WINDOW.saturating_sub(merger.machine.held(partition)));
+        let room = WINDOW.saturating_sub(merger.machine.held(partition));
+        let max = if merger.machine.is_sought_in(partition) {
+            max
+        } else {
+            max.min(room)
+        };
         let request = ReceiveRequest {
             reign: merger.reigns[partition].clone(),
             acknowledge: done.map(|(position, _)| position),
@@ -258,7 +263,14 @@ impl World {
         }
         let all = outputs.len() < max;
         let outputs = outputs.into_iter().map(found).collect();
-        merger.step(Event::Read { partition, outputs });
+        merger.step(Event::Read {
+            partition,
+            outputs,
+            room,
+        });
+        if let Some(partition) = merger.machine.again() {
+            merger.step(Event::Lost { partition });
+        }
         all
     }
 
@@ -454,7 +466,7 @@ fn processed(position: Position) -> String {
 /// Numbers about in order: some fail, some come twice, some late, and some never.
 fn script() -> impl Strategy<Value = Vec<(u64, bool)>> {
     let message = (0..8_u64, 0..10_u8, any::<bool>());
-    prop::collection::vec(message, 0..30).prop_map(|messages| {
+    prop::collection::vec(message, 0..90).prop_map(|messages| {
         let mut script: Vec<(u64, u64, bool)> = Vec::new();
         for ((shift, kind, fails), number) in messages.into_iter().zip(1..) {
             match kind {
@@ -464,6 +476,7 @@ fn script() -> impl Strategy<Value = Vec<(u64, bool)>> {
                     script.push((number + 2 * shift, number, fails));
                 }
                 2 => script.push((number, number, true)),
+                3 => script.push((number + 40 * shift, number, false)),
                 _ => script.push((number + shift / 3, number, false)),
             }
         }

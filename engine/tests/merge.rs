@@ -12,9 +12,9 @@ use conga::core::route::By;
 use conga::core::shape::Shape;
 use conga::process::{HandlerError, Message, ProcessorOptions};
 use conga::send::Outgoing;
-use conga::shards::{Consumers, Merger, MergerOptions, OnGap, Processors, Producers, Shards};
+use conga::shards::{Consumers, erase_all, Merger, MergerOptions, OnGap, Processors, Producers, Shards};
 use conga::store::memory::MemoryStore;
-use conga::store::{Result, SharedStore};
+use conga::store::{OpenOptions, Result, SharedStore, StoreUrl};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -139,6 +139,43 @@ async fn what_is_sent_in_any_order_comes_out_in_that_of_the_sequences() {
         assert_eq!(store.status().await.unwrap().output, 0, "all are acknowledged");
     }
     assert_eq!(line.shards.base().status().await.unwrap().dead, 0);
+    line.end().await;
+}
+
+/// Else all that comes would be processed behind a number that is missing, and kept.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_turn_is_bounded_by_the_window() {
+    let window = 40;
+    let mut line = Line::new(
+        1,
+        MergerOptions {
+            window,
+            ..MergerOptions::default()
+        },
+    )
+    .await;
+    let mut options = ProcessorOptions::default();
+    options.claim.window = window as u64;
+    for _ in 0..2 {
+        let echo = tower::service_fn(|message: Message| async move { Ok::<_, Infallible>(message.payload) });
+        let running = Processors::new(&line.shards, echo, options.clone()).run(line.stop.clone());
+        line.running
+            .push(tokio::spawn(async move { assert!(running.await.is_ok()) }));
+    }
+    line.send((1..=3_000).filter(|number| *number != 2), "x").await;
+    line.expect([1]).await;
+    line.expect_nothing(Duration::from_secs(20)).await;
+    for store in line.shards.partitions() {
+        let output = store.status().await.unwrap().output;
+        // Where it belongs it may come behind all others.
+        let is_sought = Arc::ptr_eq(store, &line.shards.partitions()[2]);
+        assert!(
+            is_sought || output <= 3 * window as u64,
+            "{output} wait: each of two has claimed a window's at most"
+        );
+    }
+    line.send([2], "x").await;
+    line.expect(2..=3_000).await;
     line.end().await;
 }
 
@@ -286,5 +323,31 @@ async fn whoever_leads_goes_on_where_the_last_one_was() -> Result<()> {
     stop.cancel();
     timeout(LONG, running).await.expect("it ends").unwrap()?;
     line.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn erased_a_line_is_gone_with_all_its_partitions() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url: StoreUrl = format!("sqlite:{}", folder.path().join("conga.db").display()).parse().unwrap();
+    let line = "orders".parse().unwrap();
+    let options = OpenOptions {
+        shape: Some("total/3".parse().unwrap()),
+        ..OpenOptions::default()
+    };
+    let shards = Shards::open(&url, &line, &options).await?;
+    for (store, number) in shards.partitions().iter().zip(3..) {
+        let entry = format!("{{\"sequence\":{number},\"payload\":0}}");
+        store.send(&[entry.into()], None).await?;
+    }
+    let waiting = |status: Vec<conga::core::partition::Status>| status.iter().map(|part| part.waiting).sum::<u64>();
+    assert_eq!(waiting(shards.status().await?), 3);
+    drop(shards);
+    erase_all(&url, &line).await?;
+    let base = conga::store::open(&url, &line).await?;
+    assert_eq!(base.shape(None).await?, None, "nobody has said what it is");
+    drop(base);
+    let shards = Shards::open(&url, &line, &options).await?;
+    assert_eq!(waiting(shards.status().await?), 0);
     Ok(())
 }

@@ -146,6 +146,8 @@ const BATCH_BYTES: usize = 8 << 20;
 const HELD_BYTES: usize = 64 << 20;
 /// So many outputs are read at once.
 const READ_MOST: usize = 1_000;
+/// Behind so many outputs of a partition a number that is missing is looked for.
+const SOUGHT_WITHIN: usize = 1_000_000;
 /// How often what is over goes.
 const TRIM: Duration = Duration::from_secs(1);
 
@@ -160,6 +162,8 @@ struct Hand {
     /// What was asked for last: acknowledged, and how many at most.
     acknowledging: Option<Position>,
     max: usize,
+    /// How many of them may be kept.
+    room: usize,
 }
 
 struct Work {
@@ -270,15 +274,25 @@ impl Work {
     /// Reads a partition's next outputs, as far as there is room for them, and acknowledges what is merged.
     fn read(&mut self, partition: usize, mut lane: Lane) {
         let (held, done) = (self.machine.held(partition), self.machine.acknowledge(partition));
+        // What has its turn and was not kept is read anew, after what is merged is acknowledged.
+        let again = self.machine.again() == Some(partition);
+        if again && done.is_none() {
+            self.lost(partition);
+            return self.read(partition, lane);
+        }
+        let is_sought = self.machine.is_sought_in(partition) && held < SOUGHT_WITHIN;
         let hand = &mut self.hands[partition];
         if held == 0 {
             hand.bytes = 0;
         }
-        let room = self.options.window.saturating_sub(held);
-        hand.max = if hand.bytes < HELD_BYTES {
-            room.min(READ_MOST)
-        } else {
-            0
+        hand.room = match hand.bytes < HELD_BYTES {
+            true => self.options.window.saturating_sub(held),
+            false => 0,
+        };
+        hand.max = match (again, is_sought) {
+            (true, _) => 0,
+            (false, true) => READ_MOST,
+            (false, false) => hand.room.min(READ_MOST),
         };
         hand.acknowledging = done.map(|(position, _)| position);
         let (acknowledge, max, stop) = (hand.acknowledging, hand.max, self.reign.clone());
@@ -331,12 +345,20 @@ impl Work {
                     self.read(partition, lane);
                     return Ok(());
                 }
-                self.hands[partition].bytes += bytes;
-                self.step(Event::Read { partition, outputs });
+                let room = hand.room;
+                if room > 0 {
+                    self.hands[partition].bytes += bytes;
+                }
+                self.step(Event::Read {
+                    partition,
+                    outputs,
+                    room,
+                });
                 if count < hand.max && self.gap.was_read(partition, asked) {
                     self.prove();
                 }
-                if count > 0 && count == hand.max {
+                let again = self.machine.again() == Some(partition);
+                if again || (count > 0 && count == hand.max) {
                     self.read(partition, lane);
                 } else {
                     self.wait(partition, lane);

@@ -48,7 +48,11 @@ impl<H: Handler> Processors<H> {
                     ..keep
                 });
             }
-            Processor::new(store.clone(), handler.clone(), options).sharing(owner.clone(), share)
+            let processor = Processor::new(store.clone(), handler.clone(), options).sharing(owner.clone(), share);
+            match shards.are_merged() {
+                true => processor.merged_in(shards.base().clone(), place),
+                false => processor,
+            }
         });
         Self {
             each: each.collect(),
