@@ -299,13 +299,12 @@ impl<T> Merge<T> {
         let (Some(term), false) = (self.term, self.is_merging) else {
             return Action::Wait;
         };
-        let (count, late) = match self.is_lost {
-            // The answer tells where it is.
-            true => (0, 0),
-            false => (
-                self.ready(self.batch).count(),
-                self.late(TOLD_MOST.min(self.batch)).count(),
-            ),
+        // Where it is lost the answer tells where it is.
+        let (count, late) = if self.is_lost {
+            (0, 0)
+        } else {
+            let late = self.late(TOLD_MOST.min(self.batch));
+            (self.ready(self.batch).count(), late.count())
         };
         let is_missing = !self.is_lost && self.is_missing(count);
         let give_up = match count {

@@ -189,12 +189,13 @@ impl World {
                     created: claim.claimed,
                     processing: claim.claimed,
                 };
-                match fails {
-                    true => Completion::Dead {
+                if fails {
+                    Completion::Dead {
                         tombstone: record,
                         deliver: true,
-                    },
-                    false => Completion::Done(record),
+                    }
+                } else {
+                    Completion::Done(record)
                 }
             })
             .collect();
@@ -303,10 +304,10 @@ impl World {
             pieces: merger
                 .machine
                 .ready(count)
-                .map(|(position, is_dead, _)| match is_dead {
-                    false => Piece::Result(processed(position)),
-                    true if self.deliver_dead => Piece::Tombstone(processed(position)),
-                    true => Piece::Nothing,
+                .map(|(position, is_dead, _)| match (is_dead, self.deliver_dead) {
+                    (false, _) => Piece::Result(processed(position)),
+                    (true, true) => Piece::Tombstone(processed(position)),
+                    (true, false) => Piece::Nothing,
                 })
                 .collect(),
             is_missing,

@@ -118,9 +118,10 @@ impl Shards {
 
     /// Where the outputs are: in the partitions, or merged in the base.
     pub fn outlets(&self) -> &[SharedStore] {
-        match self.are_merged() {
-            true => std::slice::from_ref(&self.base),
-            false => &self.partitions,
+        if self.are_merged() {
+            std::slice::from_ref(&self.base)
+        } else {
+            &self.partitions
         }
     }
 

@@ -12,7 +12,7 @@ use conga::core::route::By;
 use conga::core::shape::Shape;
 use conga::process::{HandlerError, Message, ProcessorOptions};
 use conga::send::Outgoing;
-use conga::shards::{Consumers, erase_all, Merger, MergerOptions, OnGap, Processors, Producers, Shards};
+use conga::shards::{Consumers, Merger, MergerOptions, OnGap, Processors, Producers, Shards, erase_all};
 use conga::store::memory::MemoryStore;
 use conga::store::{OpenOptions, Result, SharedStore, StoreUrl};
 use tokio::task::JoinHandle;
@@ -329,7 +329,9 @@ async fn whoever_leads_goes_on_where_the_last_one_was() -> Result<()> {
 #[tokio::test]
 async fn erased_a_line_is_gone_with_all_its_partitions() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
-    let url: StoreUrl = format!("sqlite:{}", folder.path().join("conga.db").display()).parse().unwrap();
+    let url: StoreUrl = format!("sqlite:{}", folder.path().join("conga.db").display())
+        .parse()
+        .unwrap();
     let line = "orders".parse().unwrap();
     let options = OpenOptions {
         shape: Some("total/3".parse().unwrap()),

@@ -285,9 +285,10 @@ impl Work {
         if held == 0 {
             hand.bytes = 0;
         }
-        hand.room = match hand.bytes < HELD_BYTES {
-            true => self.options.window.saturating_sub(held),
-            false => 0,
+        hand.room = if hand.bytes < HELD_BYTES {
+            self.options.window.saturating_sub(held)
+        } else {
+            0
         };
         hand.max = match (again, is_sought) {
             (true, _) => 0,
@@ -491,9 +492,12 @@ impl Work {
         let head = self.machine.head();
         let since = self.gap.since().unwrap_or_default();
         let reason = format!("did not come within {:?}", self.options.gap_timeout);
-        let tombstones = (0..give_up as u64).map(|nth| match self.options.mark_dead {
-            true => text::given_up(head.plus(nth), since, &reason),
-            false => String::new(),
+        let tombstones = (0..give_up as u64).map(|nth| {
+            if self.options.mark_dead {
+                text::given_up(head.plus(nth), since, &reason)
+            } else {
+                String::new()
+            }
         });
         Ok(MergeRequest {
             term: conga_core::term::Term::default(),

@@ -49,9 +49,10 @@ impl<H: Handler> Processors<H> {
                 });
             }
             let processor = Processor::new(store.clone(), handler.clone(), options).sharing(owner.clone(), share);
-            match shards.are_merged() {
-                true => processor.merged_in(shards.base().clone(), place),
-                false => processor,
+            if shards.are_merged() {
+                processor.merged_in(shards.base().clone(), place)
+            } else {
+                processor
             }
         });
         Self {

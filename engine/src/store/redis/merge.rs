@@ -59,9 +59,10 @@ impl RedisStore {
                 Merged::Advanced {
                     head: Position(answer.number()?),
                     now: Micros(answer.number()?),
-                    missing: match answer.is_empty() {
-                        true => None,
-                        false => Some(Micros(answer.number()?)),
+                    missing: if answer.is_empty() {
+                        None
+                    } else {
+                        Some(Micros(answer.number()?))
                     },
                 }
             }
