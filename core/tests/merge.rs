@@ -405,7 +405,9 @@ impl World {
         assert!(positions.is_sorted_by(|a, b| a < b), "{positions:?}");
         let head = self.base.status(self.now).head.0;
         let last = self.came.keys().next_back().copied().unwrap_or(0);
-        let first_gap = (1..).find(|number| !self.came.contains_key(number)).expect("one");
+        let first_gap = (1..=last + 1)
+            .find(|number| !self.came.contains_key(number))
+            .expect("one");
         let should = if self.gives_up { last + 1 } else { first_gap };
         assert_eq!(head, should, "all went out that could; {:?}", self.mergers[0].machine);
         for number in 1..head {
