@@ -193,10 +193,17 @@ pub(crate) struct Service {
     pub(crate) keep_output: Option<Stays>,
     #[command(flatten)]
     pub(crate) ordering: Ordering,
-    /// In how many partitions a new line has its messages, with `--order key` or `none`; a line stays as it is first
-    /// [default: as the line is, else 1]
+    /// In how many partitions a new line has its messages; with `--order total` by their `sequence`, and a sequencer merges
+    /// them. Give --order too. A line stays as it is first [default: as the line is, else 1]
     #[arg(long, value_name = "P")]
     pub(crate) partitions: Option<NonZeroU16>,
+    /// In total order over several partitions, how long a number may be missing before it is an alarm [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) gap_timeout: Option<Duration>,
+    /// What becomes of a number that is missing for that long: the line waits for it, or a tombstone is delivered in its place
+    /// [default: hold]
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub(crate) on_gap: Option<OnGap>,
     /// End when standard input does
     #[arg(long, hide = true)]
     pub(crate) tied: bool,
@@ -214,6 +221,13 @@ pub(crate) enum InputFormat {
 pub(crate) enum OnDead {
     Skip,
     Mark,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnGap {
+    Hold,
+    Tombstone,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -248,6 +262,9 @@ pub(crate) struct Send {
         requires = "max_waiting"
     )]
     pub(crate) if_full: IfFull,
+    /// Give the lines the sequences N, N + 1 …: a line in total order over several partitions goes by them, from 1 on
+    #[arg(long, value_name = "N", conflicts_with = "count", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) first_sequence: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

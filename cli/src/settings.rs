@@ -12,12 +12,12 @@ use conga::ledger::LedgerUrl;
 use conga::line::Line;
 use conga::process::ProcessorOptions;
 use conga::sequence::SequencerOptions;
-use conga::shards::Shards;
+use conga::shards::{MergerOptions, Shards};
 use conga::store::{OpenOptions, SharedStore, StoreError, StoreUrl};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{
-    Common, Delivery, HttpMode, InputFormat, OnDead, OrderName, PerKey, Service, Stays, duration, limit,
+    Common, Delivery, HttpMode, InputFormat, OnDead, OnGap, OrderName, PerKey, Service, Stays, duration, limit,
 };
 
 mod handler;
@@ -67,6 +67,8 @@ struct File {
     order: Option<OrderName>,
     per_key: Option<PerKey>,
     partitions: Option<NonZeroU16>,
+    gap_timeout: Option<String>,
+    on_gap: Option<OnGap>,
 }
 
 /// What every command works with.
@@ -313,12 +315,27 @@ impl Settings {
             ));
         }
         let partitions = given.partitions.or(file.partitions);
-        if partitions.is_some_and(|partitions| partitions.get() > 1) && order.is_none_or(|order| order == Order::Total)
-        {
+        if partitions.is_some_and(|partitions| partitions.get() > 1) && order.is_none() {
             return Err(wrong(
-                "--partitions is for --order key or none: a line in total order has one partition; say --order too",
+                "--partitions needs --order: with key or none messages go by their key or identity, with total by their sequence",
             ));
         }
+        let gap_timeout = match (given.gap_timeout, &file.gap_timeout) {
+            (Some(timeout), _) => timeout,
+            (None, Some(text)) => parse_duration(text).with_context(|| "`gap-timeout` in the settings file")?,
+            (None, None) => MergerOptions::default().gap_timeout,
+        };
+        let merger = MergerOptions {
+            window: usize::try_from(window).unwrap_or(usize::MAX),
+            mark_dead: processor.mark_dead,
+            gap_timeout,
+            on_gap: match given.on_gap.or(file.on_gap) {
+                Some(OnGap::Tombstone) => conga::shards::OnGap::GiveUp,
+                Some(OnGap::Hold) | None => conga::shards::OnGap::Hold,
+            },
+            keep: processor.keep,
+            ..MergerOptions::default()
+        };
         Ok(ServiceSettings {
             order,
             partitions,
@@ -326,6 +343,7 @@ impl Settings {
             handling: self.handling(given)?,
             processor,
             transactions: given.transactions.or(file.transactions),
+            merger,
             sequencer: SequencerOptions {
                 window: usize::try_from(window).unwrap_or(usize::MAX),
                 ..SequencerOptions::default()
@@ -418,6 +436,8 @@ pub(crate) struct ServiceSettings {
     /// How many at once, as it was asked for.
     pub(crate) transactions: Option<usize>,
     pub(crate) sequencer: SequencerOptions,
+    /// Of a line in total order over several partitions.
+    pub(crate) merger: MergerOptions,
 }
 
 #[cfg(test)]

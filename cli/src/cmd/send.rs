@@ -43,6 +43,11 @@ pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool>
         (file, None) => Some(open(file.as_deref()).await?),
     };
     let shards = settings.open_shards().await?;
+    if shards.are_merged() && send.count.is_some() {
+        return Err(wrong(
+            "generated messages have no sequence, and this line goes by it: send lines, with --first-sequence N to number them",
+        ));
+    }
     let started = Instant::now();
     let bar = text::progress("sending", send.count, settings.json);
     let own = || format!("send-{}", uuid::Uuid::new_v4().simple());
@@ -61,7 +66,7 @@ pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool>
             Some(_) => "; run the same command again to go on",
             None => "",
         };
-        send_lines(lines, &mut producer, again, |count| bar.inc(count)).await?
+        send_lines(lines, &mut producer, send.first_sequence, again, |count| bar.inc(count)).await?
     } else {
         let load = Load::new(Until::Count(send.count.unwrap_or(0)), send.rate, send.size);
         let progress = |ids: &[String]| bar.inc(ids.len() as u64);
@@ -111,6 +116,7 @@ pub(crate) async fn open(file: Option<&Path>) -> anyhow::Result<Box<dyn AsyncBuf
 async fn send_lines(
     lines: impl AsyncBufRead + Unpin + std::marker::Send + 'static,
     producer: &mut Lines,
+    mut number: Option<u64>,
     again: &str,
     mut progress: impl FnMut(u64),
 ) -> anyhow::Result<Sent> {
@@ -120,7 +126,11 @@ async fn send_lines(
     while lines.recv_many(&mut batch, BATCH).await > 0 {
         let mut bytes = 0;
         for line in batch.drain(..) {
-            let line = line?;
+            let mut line = line?;
+            if let Some(number) = &mut number {
+                line = numbered(&line, *number)?;
+                *number += 1;
+            }
             bytes += line.len();
             producer.give(&line, || entry(line.clone())).await.map_err(refused)?;
             if bytes >= BATCH_BYTES {
@@ -169,7 +179,9 @@ async fn flush(
 fn refused(error: Refused) -> anyhow::Error {
     match error {
         Refused::AnotherInput(another) => another_input(another.there),
-        Refused::NoSequence(error) => wrong(error),
+        Refused::NoPlace(error) => wrong(format!(
+            "{error}; or let `conga send` number the lines by --first-sequence N"
+        )),
         Refused::Store(error) => error.into(),
     }
 }
@@ -223,6 +235,29 @@ fn entry(line: Bytes) -> Bytes {
         payload: input.payload,
     }
     .to_entry()
+}
+
+/// The entry for a line, with its sequence, and without the time: so that it is the same in each run.
+fn numbered(line: &Bytes, number: u64) -> anyhow::Result<Bytes> {
+    let nowhere = Position(0);
+    let input = parse(&Entry::Whole(line.clone()), nowhere, Format::Any, u64::MAX).map_err(|error| {
+        wrong(format!(
+            "the line that would have the sequence {number} can't be read: {error}"
+        ))
+    })?;
+    if let Some(other) = input.sequence.filter(|sequence| *sequence != number) {
+        return Err(wrong(format!(
+            "the line that would have the sequence {number} has the sequence {other}"
+        )));
+    }
+    Ok(Outgoing {
+        id: (input.id != Id::of_position(nowhere)).then(|| input.id.to_string()),
+        sequence: Some(number),
+        key: input.key,
+        created: input.created,
+        payload: input.payload,
+    }
+    .to_entry())
 }
 
 #[cfg(test)]

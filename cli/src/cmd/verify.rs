@@ -8,7 +8,7 @@ use bytes::Bytes;
 use conga::core::invariant::Event;
 use conga::core::message::{Entry, Format, Id, Output, Position, parse};
 use conga::core::route::Router;
-use conga::core::shape::Shape;
+use conga::core::shape::{Order, Shape};
 use conga::core::time::Micros;
 use conga::ledger::postgres::PostgresLedger;
 use conga::ledger::{LedgerUrl, SharedLedger};
@@ -26,10 +26,11 @@ pub(crate) async fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<
         per_key: verify.per_key,
     };
     let order = ordering.meant().map_err(wrong)?.unwrap_or_default();
-    let router = match verify.partitions.filter(|partitions| partitions.get() > 1) {
-        Some(partitions) => Some(router(Shape { order, partitions }).map_err(wrong)?),
-        None => None,
-    };
+    // In total order there is one output, and one position for each message.
+    let several = verify
+        .partitions
+        .filter(|partitions| partitions.get() > 1 && order != Order::Total);
+    let router = several.map(|partitions| router(Shape { order, partitions }));
     let (mut outputs, mut came, digest) = (Vec::new(), Vec::new(), Digest::default());
     each_line(&verify.file, |number, line| match Output::parse(&line) {
         Ok(output) => {

@@ -49,6 +49,8 @@ pub struct Status {
     pub consumer_since: Micros,
     /// How many producers that number their messages are known.
     pub producers: u64,
+    /// Of the base of a merged line: since when the message at the head is missing although a later one is there.
+    pub missing: Option<Micros>,
 }
 
 /// Why the head does not move.
@@ -118,6 +120,7 @@ impl Partition {
             consumer_term: self.consumer.term,
             consumer_since: self.consumer.since,
             producers: self.producers.len() as u64,
+            missing: self.merging.missing,
         }
     }
 }

@@ -364,6 +364,7 @@ impl<H: Handler> Work<H> {
         let mut record = unreadable(claim, reject);
         if let Some(place) = &self.options.place {
             place.name(&mut record.id, claim.position);
+            record.sequence = record.sequence.or_else(|| place.sequence_of(&claim.entry));
         }
         record
     }

@@ -9,8 +9,8 @@ use conga::clock::{Clock, ManualClock};
 use conga::core::lease::OwnerId;
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
-    EmitRequest, Emitted, Flow, Followed, Judged, Keep, Numbered, Page, ReceiveRequest, Received, RenewRequest,
-    Renewed, Sent, Session, Shelf, Status, Verdict,
+    EmitRequest, Emitted, Flow, Followed, Judged, Keep, MergeRequest, Merged, Numbered, Page, ReceiveRequest, Received,
+    RenewRequest, Renewed, Sent, Session, Shelf, Status, Verdict,
 };
 use conga::core::shape::{Order, Shape};
 use conga::core::term::{Campaign, Reign, Role};
@@ -44,6 +44,9 @@ const HANDS_OUT_NEW_WHILE_DRAINING: u8 = 16;
 const IGNORES_THE_RATE: u8 = 17;
 const PURGES_WHAT_IS_RETRIED: u8 = 18;
 const CALLS_MISSING_DONE: u8 = 19;
+const MERGES_UNDER_ANY_TERM: u8 = 30;
+const MERGES_AGAIN: u8 = 31;
+const GIVES_UP_AT_ONCE: u8 = 32;
 
 /// A memory store with one flaw, and the latest reign of a consumer.
 #[derive(Debug)]
@@ -167,6 +170,18 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
             request.term = self.0.status().await?.term;
         }
         self.0.emit(&request).await
+    }
+
+    async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
+        let mut request = request.clone();
+        let status = self.0.status().await?;
+        match FLAW {
+            MERGES_UNDER_ANY_TERM => request.term = status.term,
+            MERGES_AGAIN => request.head = status.head,
+            GIVES_UP_AT_ONCE => request.give_up.iter_mut().for_each(|give_up| give_up.after_us = 0),
+            _ => {}
+        }
+        self.0.merge(&request).await
     }
 
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
@@ -406,4 +421,22 @@ async fn a_case_finds_a_retried_letter_that_is_lost() {
 #[should_panic(expected = "DeadRequest")]
 async fn a_case_finds_a_verdict_that_counts_twice() {
     crate::dead::said_twice_it_counts_once::<BrokenFixture<CALLS_MISSING_DONE>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "MergeRequest")]
+async fn a_case_finds_a_merging_leader_that_is_not_fenced() {
+    crate::merge::an_old_term_is_fenced::<BrokenFixture<MERGES_UNDER_ANY_TERM>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "MergeRequest")]
+async fn a_case_finds_what_is_merged_again() {
+    crate::merge::said_twice_it_counts_once::<BrokenFixture<MERGES_AGAIN>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "MergeRequest")]
+async fn a_case_finds_what_is_given_up_too_soon() {
+    crate::merge::what_is_missing_is_given_up_when_it_is_time::<BrokenFixture<GIVES_UP_AT_ONCE>>().await;
 }

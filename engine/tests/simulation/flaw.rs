@@ -10,8 +10,8 @@ use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
-    EmitRequest, Emitted, Followed, Judged, Limits, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed,
-    Row, Sent, Session, Shelf, Status,
+    EmitRequest, Emitted, Followed, Judged, Limits, MergeRequest, Merged, Numbered, Page, ReceiveRequest, Received,
+    RenewRequest, Renewed, Row, Sent, Session, Shelf, Status,
 };
 use conga::core::shape::Shape;
 use conga::core::term::{Campaign, Reign, Role};
@@ -187,6 +187,7 @@ impl Flawed {
         let all = ReceiveRequest {
             reign: self.latest.lock().unwrap().clone(),
             acknowledge: None,
+            skip: 0,
             max: usize::MAX,
         };
         Ok(self.inner.receive(&all).await?.outputs())
@@ -345,6 +346,10 @@ impl Store for Flawed {
             }
             emitted => Ok(emitted),
         }
+    }
+
+    async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
+        self.inner.merge(request).await
     }
 
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {

@@ -10,7 +10,8 @@ use conga::core::lease::{Held, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, ControlRequest, Cursor, DeadRequest, EmitRequest,
-    Emitted, Followed, Judged, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    Emitted, Followed, Judged, MergeRequest, Merged, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed,
+    Sent, Shelf, Status,
 };
 use conga::core::shape::{Order, Shape};
 use conga::core::term::Campaign;
@@ -376,6 +377,15 @@ impl Store for Connection {
             from: request.head,
             answer: emitted,
         })
+    }
+
+    async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
+        let request = request.clone();
+        self.call("merge", true, move |reached| {
+            let request = request.clone();
+            async move { reached.store.merge(&request).await }
+        })
+        .await
     }
 
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {

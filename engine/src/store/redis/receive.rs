@@ -40,9 +40,12 @@ impl RedisStore {
         };
         let mut all = ::redis::pipe();
         all.add_command(call);
-        let max = whole(request.max as u64);
+        let (skip, max) = (whole(request.skip as u64), whole(request.max as u64));
         if max > 0 {
-            all.cmd("LRANGE").arg(&self.keys.output).arg(format!("-{max}")).arg(-1);
+            all.cmd("LRANGE")
+                .arg(&self.keys.output)
+                .arg(format!("-{}", skip + max))
+                .arg(format!("-{}", skip + 1));
             let mut again = look();
             again.arg("").arg("").arg(0);
             all.add_command(again);

@@ -53,6 +53,7 @@ impl RedisStore {
             consumer_term: Term::default(),
             consumer_since: Micros::default(),
             producers: 0,
+            missing: None,
         };
         let mut owners = reply.items()?;
         while !owners.is_empty() {
@@ -74,6 +75,7 @@ impl RedisStore {
         let in_place: u64 = reply.number()?;
         status.in_flight = next.past(head).saturating_sub(status.processed + in_place);
         status.control = control::read(&mut reply)?;
+        status.missing = micros(reply.optional_text()?);
         Ok(status)
     }
 }

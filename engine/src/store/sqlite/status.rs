@@ -10,7 +10,7 @@ use super::convert::{attempt_at, int, micros_at, uint, uint_at};
 use super::database::Database;
 use super::sql::sql;
 use super::step::Step;
-use super::trim;
+use super::{merge, trim};
 use crate::store::Result;
 
 pub(super) fn status(database: &Database) -> Result<Status> {
@@ -48,6 +48,7 @@ pub(super) fn status(database: &Database) -> Result<Status> {
             consumer_term: line.consumer_term,
             consumer_since: line.consumer_since,
             producers,
+            missing: merge::missing(step)?,
         })
     })
 }
