@@ -1,6 +1,10 @@
 //! Handlers behind HTTP: a real server that answers in every way that is in the table, by real sockets.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[allow(dead_code, reason = "an example has a main function")]
+#[path = "../examples/http_server.rs"]
+mod http_server;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +17,7 @@ use conga::process::http::{Http, HttpOptions};
 use conga::process::{Processor, ProcessorOptions};
 use conga::send::{Outgoing, Producer};
 use conga::sequence::{Sequencer, SequencerOptions};
-use conga::store::{SharedStore, memory::MemoryStore};
+use conga::store::{Delivery, SharedStore, memory::MemoryStore};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -162,4 +166,38 @@ async fn with_three_of_ten_failing_in_every_way_the_order_stays_and_attempts_are
     stop.cancel();
     processor.await.unwrap().unwrap();
     sequencer.await.unwrap().unwrap();
+}
+
+/// The example of a server, by either protocol, all messages at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_is_a_handler() {
+    let listener = http_server::listen(0).unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(http_server::serve(listener, Duration::from_millis(50)));
+    for http2 in [false, true] {
+        let store: SharedStore = Arc::new(MemoryStore::default().delivering(Delivery::Store));
+        let mut options = HttpOptions::new(url.parse().unwrap(), &"orders".parse().unwrap());
+        options.http2 = http2;
+        let stop = CancellationToken::new();
+        let handler = Http::new(options).unwrap();
+        let processor = Processor::new(store.clone(), handler, ProcessorOptions::default());
+        let processor = tokio::spawn(processor.run(stop.clone()));
+        let payload = |number: u64| Payload::json(&Bytes::from(format!("{{\"number\":{number}}}"))).unwrap();
+        let messages: Vec<Outgoing> = (0..MESSAGES).map(|number| Outgoing::new(payload(number))).collect();
+        Producer::new(store.clone()).send(&messages).await.unwrap();
+        let mut consumer = Consumer::new(store);
+        let mut number = 0;
+        while number < MESSAGES {
+            let batch = consumer.next(100).await.unwrap();
+            for line in &batch.outputs {
+                let record = Output::parse(line).unwrap().record;
+                assert_eq!(record.body, Body::Result(payload(number)));
+                number += 1;
+            }
+            consumer.acknowledge(&batch);
+        }
+        stop.cancel();
+        let did = processor.await.unwrap().unwrap();
+        assert_eq!((did.done, did.retried), (MESSAGES, 0), "HTTP/2: {http2}");
+    }
 }
