@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 const PARTITIONS: usize = 3;
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 struct Line {
     shards: Shards,
@@ -33,7 +33,9 @@ impl Line {
     async fn new(mergers: usize, options: MergerOptions) -> Self {
         let memory = || -> SharedStore { Arc::new(MemoryStore::new(Clock::Store)) };
         let base = memory();
-        base.shape(Some("total/3".parse::<Shape>().unwrap())).await.unwrap();
+        base.shape(Some("total/3".parse::<Shape>().expect("a shape")))
+            .await
+            .expect("a step");
         let partitions: Vec<_> = (0..PARTITIONS).map(|_| memory()).collect();
         let shards = Shards::of(base, partitions, By::Sequence);
         let mut line = Self {
@@ -78,20 +80,23 @@ impl Line {
                 ..Outgoing::new(Payload::string(payload))
             })
             .collect();
-        Producers::new(&self.shards).send(&batch).await.unwrap();
+        Producers::new(&self.shards).send(&batch).await.expect("sent");
     }
 
     /// The next so many outputs, acknowledged.
     async fn receive(&mut self, count: usize) -> Vec<Output> {
         let mut outputs = Vec::new();
         while outputs.len() < count {
-            let portion = timeout(LONG, self.consumers.next()).await.expect("progress").unwrap();
+            let portion = timeout(LONG, self.consumers.next())
+                .await
+                .expect("progress")
+                .expect("outputs");
             outputs.extend(
                 portion
                     .batch
                     .outputs
                     .iter()
-                    .map(|output| Output::parse(output).unwrap()),
+                    .map(|output| Output::parse(output).expect("an output")),
             );
             self.consumers.acknowledge(&portion);
         }
@@ -118,9 +123,9 @@ impl Line {
     async fn end(self) {
         self.stop.cancel();
         for running in self.running {
-            timeout(LONG, running).await.expect("it ends").unwrap();
+            timeout(LONG, running).await.expect("it ends").expect("no panic");
         }
-        self.consumers.finish().await.unwrap();
+        self.consumers.finish().await.expect("acknowledged");
     }
 }
 
@@ -218,7 +223,7 @@ async fn a_number_that_is_missing_holds_the_line_and_is_told_of() {
     line.process();
     line.send([1, 3, 4, 5], "x").await;
     line.expect([1]).await;
-    line.expect_nothing(Duration::from_secs(300)).await;
+    line.expect_nothing(Duration::from_mins(5)).await;
     let status = line.shards.base().status().await.unwrap();
     assert_eq!(status.head.0, 2);
     assert!(

@@ -138,7 +138,7 @@ pub(crate) async fn said_twice_it_counts_once<F: Fixture>() {
 pub(crate) async fn a_wrong_head_moves<F: Fixture>() {
     let (pair, term) = base::<F>().await;
     for head in [0, 2, 9] {
-        let wrong = pair.merge(&put(term, head, results(head..head + 1), true)).await;
+        let wrong = pair.merge(&put(term, head, results(head..=head), true)).await;
         assert_eq!(wrong, Merged::Moved { head: Position(1) });
     }
     assert_eq!(pair.merge(&ask(term, 1)).await, advanced(&pair, 1, None));
