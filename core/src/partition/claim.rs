@@ -46,6 +46,8 @@ pub struct Claim {
     pub position: Position,
     /// The how manieth claim of it this is.
     pub attempt: Attempt,
+    /// The how manieth of those that count: by this it is given up. A lease is named by the other.
+    pub tries: Attempt,
     /// When it was claimed.
     pub claimed: Micros,
     /// What the producer sent.
@@ -87,6 +89,7 @@ impl Partition {
             claims.push(Claim {
                 position,
                 attempt,
+                tries: self.strikes_of(position).tries(attempt),
                 claimed: now,
                 entry,
             });

@@ -83,6 +83,7 @@ impl Partition {
                 found.push(Claim {
                     position,
                     attempt: lease.attempt,
+                    tries: self.strikes_of(position).tries(lease.attempt),
                     claimed: lease.claimed,
                     entry,
                 });
