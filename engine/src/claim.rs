@@ -251,6 +251,7 @@ mod tests {
         Claim {
             position: Position(position),
             attempt: Attempt(attempt),
+            tries: Attempt(attempt),
             claimed: Micros(claimed),
             entry: Entry::Oversize { bytes: 0 },
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use conga_core::lease::OwnerId;
 use conga_core::message::Format;
-use conga_core::partition::Keep;
+use conga_core::partition::{Keep, OnDead};
 use conga_core::retry::Backoff;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -56,8 +56,8 @@ pub struct ProcessorOptions {
     pub place: Option<Place>,
     /// When what failed is tried again.
     pub backoff: Backoff,
-    /// Whether the tombstone of a dead letter is delivered in its place.
-    pub mark_dead: bool,
+    /// What stands in the place of a message that has failed for good.
+    pub on_dead: OnDead,
     /// How long a processor that is told to end waits for its handlers; then it gives back what they had.
     pub drain: Duration,
 }
@@ -71,7 +71,7 @@ impl Default for ProcessorOptions {
             format: Format::default(),
             place: None,
             backoff: Backoff::default(),
-            mark_dead: true,
+            on_dead: OnDead::default(),
             drain: Duration::from_secs(30),
         }
     }

@@ -23,6 +23,8 @@ pub struct Status {
     pub recorded: u64,
     /// Dead letters.
     pub dead: u64,
+    /// Those of them at which the line is halted, at the head and behind it.
+    pub halted: u64,
     /// Since when the oldest of them are there.
     pub oldest: Oldest,
     /// How much stays, as a processor has last told.
@@ -109,6 +111,7 @@ impl Partition {
             output: self.outputs.len() as u64,
             recorded: self.records.len() as u64,
             dead: self.dead.len() as u64,
+            halted: self.dead.iter().filter(|letter| letter.open.is_some()).count() as u64,
             oldest: self.oldest(),
             keep: self.keep,
             control: self.control,

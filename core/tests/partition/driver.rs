@@ -6,8 +6,8 @@ use conga_core::lease::{Held, OwnerId};
 use conga_core::lifecycle::State;
 use conga_core::message::{Id, Position};
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Cursor, DeadRequest, EmitRequest, Emitted, Judged, Limits, Partition,
-    ReceiveRequest, RenewRequest, Shelf, Verdict,
+    CampaignRequest, Claim, ClaimRequest, Completed, Cursor, DeadRequest, EmitRequest, Emitted, Judged, Limits,
+    Partition, ReceiveRequest, RenewRequest, Shelf, Verdict,
 };
 use conga_core::sequencer::Event as News;
 use conga_core::term::{Campaign, Role, Term};
@@ -216,7 +216,14 @@ impl Driver {
                 assert_eq!(answers, [Judged::Done]);
                 let once = self.partition.clone();
                 let again = self.partition.dead(self.now, &request);
-                assert_eq!(again, [if verdict == Verdict::Retry { Judged::Missing } else { Judged::Passed }]);
+                assert_eq!(
+                    again,
+                    [if verdict == Verdict::Retry {
+                        Judged::Missing
+                    } else {
+                        Judged::Passed
+                    }]
+                );
                 assert_eq!(self.partition, once, "said again it changes nothing");
             }
             (Verdict::Purge, true) => {

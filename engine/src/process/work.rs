@@ -325,7 +325,7 @@ impl<H: Handler> Work<H> {
                 Err(reject) => {
                     let dead = Completion::Dead {
                         tombstone: self.unreadable(&claim, &reject),
-                        deliver: self.options.mark_dead,
+                        on_dead: self.options.on_dead,
                     };
                     self.finish(dead.into());
                 }
@@ -366,7 +366,7 @@ impl<H: Handler> Work<H> {
     fn policy(&self) -> Policy {
         Policy {
             backoff: self.options.backoff,
-            mark_dead: self.options.mark_dead,
+            on_dead: self.options.on_dead,
             random: self.claimer.random.clone(),
         }
     }
@@ -393,7 +393,7 @@ impl<H: Handler> Work<H> {
             Err(reject) => self.unreadable(claim, &reject),
         };
         let error = HandlerError::passing("the handler panicked");
-        self.finish(fail(held(claim), record, error, &self.policy()).into());
+        self.finish(fail(held(claim), claim.tries, record, error, &self.policy()).into());
     }
 
     fn finish(&mut self, ended: Ended) {

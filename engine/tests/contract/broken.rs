@@ -9,7 +9,7 @@ use conga::clock::{Clock, ManualClock};
 use conga::core::lease::OwnerId;
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
-    EmitRequest, Emitted, Flow, Followed, Judged, Keep, Numbered, Page, ReceiveRequest, Received, RenewRequest,
+    EmitRequest, Emitted, Flow, Followed, Judged, Keep, Numbered, OnDead, Page, ReceiveRequest, Received, RenewRequest,
     Renewed, Sent, Session, Shelf, Status, Verdict,
 };
 use conga::core::shape::{Order, Shape};
@@ -43,6 +43,9 @@ const HANDS_OUT_NEW_WHILE_DRAINING: u8 = 16;
 const IGNORES_THE_RATE: u8 = 17;
 const PURGES_WHAT_IS_RETRIED: u8 = 18;
 const CALLS_MISSING_DONE: u8 = 19;
+const NEVER_HALTS: u8 = 20;
+const MARKS_WHAT_IS_SKIPPED: u8 = 21;
+const BEGINS_NOT_ANEW: u8 = 22;
 
 /// A memory store with one flaw, and the latest reign of a consumer.
 #[derive(Debug)]
@@ -106,7 +109,10 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
         if lets_through {
             self.0.control(&ControlRequest::Flow(Flow::Running)).await?;
         }
-        let claims = self.0.claim(&request).await;
+        let mut claims = self.0.claim(&request).await;
+        if let (Ok(claims), BEGINS_NOT_ANEW) = (&mut claims, FLAW) {
+            claims.iter_mut().for_each(|claim| claim.tries = claim.attempt);
+        }
         if FLAW == IGNORES_THE_RATE {
             self.0.control(&ControlRequest::Rate(before.rate)).await?;
         }
@@ -117,7 +123,15 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
     }
 
     async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>> {
-        let answers = self.0.complete(owner, completions).await;
+        let mut completions = completions.to_vec();
+        for completion in &mut completions {
+            if let Completion::Dead { on_dead, .. } = completion
+                && (FLAW, *on_dead) == (NEVER_HALTS, OnDead::Halt)
+            {
+                *on_dead = OnDead::Mark;
+            }
+        }
+        let answers = self.0.complete(owner, &completions).await;
         if FLAW == ACCEPTS_STALE {
             return answers.map(|answers| vec![Completed::Accepted; answers.len()]);
         }
@@ -208,6 +222,9 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
         if FLAW == PURGES_WHAT_IS_RETRIED {
             request.verdict = Verdict::Purge;
         }
+        if (FLAW, request.verdict) == (MARKS_WHAT_IS_SKIPPED, Verdict::Skip) {
+            request.verdict = Verdict::Mark;
+        }
         let answers = self.0.dead(&request).await?;
         if FLAW == CALLS_MISSING_DONE {
             return Ok(vec![Judged::Done; answers.len()]);
@@ -289,6 +306,16 @@ async fn random_histories_find_each_flaw() {
     assert!(
         found::<BrokenFixture<CALLS_MISSING_DONE>>().await > 2,
         "says that it did what it did not"
+    );
+    // Not every history has one that halts, and a person who looks.
+    assert!(found::<BrokenFixture<NEVER_HALTS>>().await > 2, "never halts");
+    assert!(
+        found::<BrokenFixture<MARKS_WHAT_IS_SKIPPED>>().await > 2,
+        "marks what is to be skipped"
+    );
+    assert!(
+        found::<BrokenFixture<BEGINS_NOT_ANEW>>().await > 2,
+        "counts attempts before a retry in place"
     );
     assert_ne!(found::<BrokenFixture<IGNORES_THE_TERM>>().await, 0, "ignores the term");
     assert_ne!(found::<BrokenFixture<KEEPS_WHO_LEAVES>>().await, 0, "keeps who leaves");
@@ -388,4 +415,22 @@ async fn a_case_finds_a_retried_letter_that_is_lost() {
 #[should_panic(expected = "DeadRequest")]
 async fn a_case_finds_a_verdict_that_counts_twice() {
     crate::dead::said_twice_it_counts_once::<BrokenFixture<CALLS_MISSING_DONE>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "status")]
+async fn a_case_finds_a_line_that_does_not_halt() {
+    crate::halt::retried_it_has_its_old_place::<BrokenFixture<NEVER_HALTS>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "follow")]
+async fn a_case_finds_a_tombstone_that_was_to_be_skipped() {
+    crate::halt::skipped_or_marked_the_line_goes_on::<BrokenFixture<MARKS_WHAT_IS_SKIPPED>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "ClaimRequest")]
+async fn a_case_finds_attempts_that_count_still() {
+    crate::halt::retried_it_has_its_old_place::<BrokenFixture<BEGINS_NOT_ANEW>>().await;
 }

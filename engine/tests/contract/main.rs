@@ -15,6 +15,7 @@ mod delivery;
 mod duplicate;
 mod emit;
 mod fixture;
+mod halt;
 mod in_place;
 mod keep;
 mod lead;
@@ -166,6 +167,18 @@ macro_rules! contract_suite {
                 what_is_retried_keeps_its_bytes_and_comes_in_the_order_asked_for,
                 what_was_retried_may_die_again,
                 retention_goes_on_with_what_is_left,
+            }
+            contract_suite! { @file $fixture, halt:
+                retried_it_has_its_old_place,
+                skipped_or_marked_the_line_goes_on,
+                only_a_line_that_is_halted_goes_on,
+                behind_the_head_it_is_decided_too,
+                what_ended_before_does_not_end_it_again,
+                a_duplicate_does_not_halt,
+                by_key_only_its_key_waits,
+                by_key_what_is_marked_has_its_turn,
+                without_order_or_key_it_waits_alone,
+                retention_leaves_it,
             }
             contract_suite! { @file $fixture, duplicate:
                 the_first_is_done_first,

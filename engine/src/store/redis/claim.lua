@@ -1,10 +1,10 @@
 -- Claim (law 1): first what is free again, lowest position first, then new messages from the input.
 --
--- KEYS  1 in  2 meta  3 flight  4 free  5 delayed  6 owners  7 alive  8 lock  9 numbers  10 keys  11 keyed
+-- KEYS  1 in  2 meta  3 flight  4 free  5 delayed  6 owners  7 alive  8 lock  9 numbers  10 keys  11 keyed  12 strikes
 -- ARGV  1 time or ''  2 owner  3 max  4 lease_us  5 window  6 limit of an entry's bytes  7 limit of all bytes
 -- Returns { now, first position, attempt, { entry, entry, ... }, ... }: runs of neighbours with the same attempt, ascending,
 -- but the entries of each run NEWEST FIRST, as the list has them. An entry is a string, or where it is larger than its
--- limit the number of its bytes.
+-- limit the number of its bytes. An attempt is a number, or a string of it and of its strikes.
 --
 -- Under memory pressure (OOM) only what is free again is handed out, which what stands behind it waits for; and if there
 -- is nothing, this answers OOM: new messages are more work.
@@ -28,6 +28,7 @@ redis.call('ZCARD', KEYS[4])
 redis.call('ZCARD', KEYS[5])
 redis.call('GET', KEYS[8])
 local number = redis.call('HGET', KEYS[9], owner)
+local has_strikes = redis.call('HLEN', KEYS[12]) > 0
 
 local damage = is_damaged(KEYS[3], ring, head, upcoming)
 if damage then
@@ -210,10 +211,12 @@ if max > 0 and total_limit > 0 then
     end
     local count = last - first + 1
     local slots, attempts, leases = read_ring(KEYS[3], ring, position, count), {}, {}
+    local strikes = has_strikes and strikes_of(KEYS[12], position, count) or {}
     for i = 1, count do
       local _, _, attempt = read_slot(slots, i)
-      attempts[i] = math.min(attempt + 1, 4294967295)
-      leases[i] = slot('L', number, attempts[i], now)
+      attempt = math.min(attempt + 1, 4294967295)
+      leases[i] = slot('L', number, attempt, now)
+      attempts[i] = strikes[i] and whole(attempt) .. ' ' .. strikes[i] or attempt
     end
     local done = hand_out(position, count, attempts)
     write_ring(KEYS[3], ring, position, table.concat(leases, '', 1, done))

@@ -97,6 +97,7 @@ end
 --   F 0, the attempt, 0                                       free to be claimed again
 --   D 0, the attempt, when it is due                          delayed
 --   P seq, 0, ms                                              processed: the entry `ms-seq` of the stream has it
+--   H seq, the attempt, ms                                    halted at: the entry `ms-seq` of the dead letters has it
 -- Only those from the head to the next unclaimed position mean anything.
 -- And where not all messages keep their order, as `in_place.lua` has it, W and X.
 local SLOT = 16
@@ -140,6 +141,15 @@ local function is_damaged(key, ring, head, upcoming)
   if redis.call('STRLEN', key) ~= ring * SLOT or upcoming - head > ring then
     return redis.error_reply('CONGA ' .. key .. ' is not as Conga left it: put it back from a copy, or empty the line')
   end
+end
+
+-- The strikes of `count` positions from `position` on, of those that have any.
+local function strikes_of(key, position, count)
+  local positions = {}
+  for i = 1, count do
+    positions[i] = whole(position + i - 1)
+  end
+  return hmget(key, positions)
 end
 
 -- Frees what the owners with the numbers in the set `gone` hold. That is rare, so a look at all that is in flight beats an

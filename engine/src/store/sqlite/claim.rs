@@ -8,7 +8,7 @@ use conga_core::shape::Order;
 use rusqlite::params;
 
 use super::control::save_bucket;
-use super::convert::{attempt_at, entry_at, int, micros_at, position_at};
+use super::convert::{attempt_at, entry_at, int, micros_at, position_at, strikes_at};
 use super::database::{Commit, Database};
 use super::in_place::{PARKED, first_of};
 use super::renew::{forget, free_leases, keep_alive};
@@ -175,6 +175,7 @@ impl Claims<'_, '_> {
             self.taken.push(Claim {
                 position,
                 attempt: Attempt(attempt),
+                tries: Attempt(attempt),
                 claimed: step.now,
                 entry,
             });
@@ -205,9 +206,11 @@ impl Claims<'_, '_> {
             let entry = entry_at(row, 2, 3)?;
             self.bytes += entry.handed_out();
             let tried: Attempt = attempt_at(row, 1)?;
+            let attempt = tried.next();
             self.taken.push(Claim {
                 position: position_at(row, 0)?,
-                attempt: tried.next(),
+                attempt,
+                tries: strikes_at(row, 4)?.tries(attempt),
                 claimed: step.now,
                 entry,
             });

@@ -15,7 +15,7 @@ DELETE FROM owner WHERE line = ?1 AND deadline <= ?2 RETURNING owner;
 UPDATE flight SET due = NULL WHERE line = ?1 AND due <= ?2;
 
 -- name: free_again
-SELECT f.position, f.attempt, length(i.body), CASE WHEN length(i.body) <= ?2 THEN i.body END
+SELECT f.position, f.attempt, length(i.body), CASE WHEN length(i.body) <= ?2 THEN i.body END, f.excused
 FROM flight AS f JOIN input AS i ON i.place = (f.line << 48) + f.position
 WHERE f.line = ?1 AND f.owner IS NULL AND f.due IS NULL
 ORDER BY f.position LIMIT ?3;
@@ -24,7 +24,7 @@ ORDER BY f.position LIMIT ?3;
 UPDATE flight SET owner = ?3, attempt = ?4, claimed = ?5 WHERE line = ?1 AND position = ?2;
 
 -- name: new
-SELECT place - (?1 << 48), 0, length(body), CASE WHEN length(body) <= ?2 THEN body END
+SELECT place - (?1 << 48), 0, length(body), CASE WHEN length(body) <= ?2 THEN body END, 0
 FROM input WHERE place >= ?4 AND place < ?5
 ORDER BY place LIMIT ?3;
 

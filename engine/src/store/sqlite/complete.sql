@@ -17,6 +17,9 @@ SELECT 1 FROM flight WHERE line = ?1 AND position = ?2 AND owner = ?3 AND attemp
 -- name: give_back
 UPDATE flight SET owner = NULL, due = ?3 WHERE line = ?1 AND position = ?2;
 
+-- name: halt
+UPDATE flight SET owner = NULL, due = 9223372036854775806, excused = 0, crashes = 0 WHERE line = ?1 AND position = ?2;
+
 -- name: record
 INSERT INTO record (line, id, position, sequence, key, attempts, created, processing, processed, sequencing, sequenced, dead, payload)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12)
@@ -27,8 +30,8 @@ ON CONFLICT (line, id) DO NOTHING;
 UPDATE record SET position = min(position, ?3) WHERE line = ?1 AND id = ?2 RETURNING number, position;
 
 -- name: bury
-INSERT INTO dead (line, position, id, reason, attempts, died, cursor, entry)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?8, body FROM input WHERE place = ?7;
+INSERT INTO dead (line, position, id, reason, attempts, died, cursor, open, entry)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?8, ?9, body FROM input WHERE place = ?7;
 
 -- name: append
 INSERT INTO processed (line, cursor, position, record, open, died) VALUES (?1, ?2, ?3, ?4, ?5, ?6);

@@ -13,13 +13,13 @@ use crate::store::{Result, StoreError};
 
 /// "cong": says in the file's header whose it is.
 const APPLICATION: i32 = 0x636f_6e67;
-const VERSION: i32 = 8;
+const VERSION: i32 = 9;
 
 /// How long another process may take to make a new file ours.
 const SETUP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What each version of the schema has beyond the one before it, from version 2 on.
-const UPGRADES: [&str; 7] = [
+const UPGRADES: [&str; 8] = [
     "ALTER TABLE line ADD COLUMN told INTEGER NOT NULL DEFAULT 0;",
     "ALTER TABLE processed RENAME TO processed_before;
      CREATE TABLE processed (line INTEGER NOT NULL, position INTEGER NOT NULL, cursor INTEGER NOT NULL, record INTEGER,
@@ -61,6 +61,11 @@ const UPGRADES: [&str; 7] = [
      ALTER TABLE line ADD COLUMN rate INTEGER;
      ALTER TABLE line ADD COLUMN credit INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE line ADD COLUMN credit_at INTEGER NOT NULL DEFAULT 0;",
+    "ALTER TABLE flight ADD COLUMN excused INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE flight ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
+     CREATE INDEX flight_suspect ON flight (line, position) WHERE crashes > 0;
+     ALTER TABLE dead ADD COLUMN open TEXT;
+     CREATE INDEX dead_halted ON dead (line) WHERE open IS NOT NULL;",
 ];
 
 /// Whose a file is.

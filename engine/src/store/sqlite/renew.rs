@@ -8,7 +8,7 @@ use conga_core::partition::{Claim, Limits, RenewRequest, Renewed};
 use conga_core::time::Micros;
 use rusqlite::{OptionalExtension, params};
 
-use super::convert::{attempt_at, int, micros_at, position_at, uint_at};
+use super::convert::{attempt_at, int, micros_at, position_at, strikes_at, uint_at};
 use super::database::{Commit, Database};
 use super::deliver::deliver_ready;
 use super::sql::sql;
@@ -150,6 +150,7 @@ fn compare(
         found.push(Claim {
             position: held.position,
             attempt: held.attempt,
+            tries: strikes_at(row, 4)?.tries(held.attempt),
             claimed: micros_at(row, 2)?,
             entry,
         });

@@ -20,7 +20,7 @@ DELETE FROM owner WHERE line = ?1 AND owner = ?2;
 UPDATE flight SET owner = NULL WHERE line = ?1 AND owner = ?2;
 
 -- name: leases
-SELECT f.position, f.attempt, f.claimed, length(i.body)
+SELECT f.position, f.attempt, f.claimed, length(i.body), f.excused
 FROM flight AS f JOIN input AS i ON i.place = (f.line << 48) + f.position
 WHERE f.line = ?1 AND f.owner = ?2 ORDER BY f.position;
 

@@ -1,4 +1,4 @@
--- Schema version 8. Several lines live in one file; every table carries the line's number. Datetimes are integers:
+-- Schema version 9. Several lines live in one file; every table carries the line's number. Datetimes are integers:
 -- microseconds since 1970, UTC. The view `records` writes them as text.
 -- `place` is the line's number times 2^48, and the position: one integer is SQLite's own key of a row, and appending and
 -- finding by it costs half of what a key of two columns does.
@@ -71,14 +71,18 @@ CREATE TABLE flight (
     attempt INTEGER NOT NULL,
     owner TEXT,
     claimed INTEGER NOT NULL,
-    due INTEGER,                          -- 2^63 - 1: as soon as the one before it with the same key is done
+    due INTEGER,                          -- 2^63 - 1: as soon as the one before it with the same key is done;
+                                          -- 2^63 - 2: the line is halted at it
     key BLOB,                             -- where order is by key
+    excused INTEGER NOT NULL DEFAULT 0,   -- core's `partition/strikes.rs`
+    crashes INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (line, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX flight_key ON flight (line, key, position) WHERE key IS NOT NULL;
 -- Both are empty as long as all goes well, so they cost a claim nothing.
 CREATE INDEX flight_free ON flight (line, position) WHERE owner IS NULL AND due IS NULL;
 CREATE INDEX flight_due ON flight (line, due) WHERE due IS NOT NULL;
+CREATE INDEX flight_suspect ON flight (line, position) WHERE crashes > 0;
 
 -- The system of record. `number` is only where the row is; the identity is (line, id).
 CREATE TABLE record (
@@ -132,8 +136,10 @@ CREATE TABLE dead (
     died INTEGER NOT NULL,
     cursor INTEGER NOT NULL DEFAULT 0,
     entry BLOB NOT NULL,
+    open TEXT,                            -- the tombstone as far as it is written, while the line is halted at it
     PRIMARY KEY (line, position)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX dead_halted ON dead (line) WHERE open IS NOT NULL;
 CREATE INDEX dead_cursor ON dead (line, cursor);
 
 -- For people.
