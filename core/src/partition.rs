@@ -51,7 +51,7 @@ pub use receive::{ACKNOWLEDGE_WITHIN, ReceiveRequest, Received};
 pub use renew::{RenewRequest, Renewed};
 pub use send::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, ProducerId, Sent, Session};
 pub use status::{Blocker, Status};
-pub use strikes::Strikes;
+pub use strikes::{ALONE_FROM, FEW, FEW_FROM, Hands, Strikes};
 
 /// All that a partition is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -221,17 +221,6 @@ impl Partition {
             self.free.remove(&position);
         }
         self.flights.insert(position, flight);
-    }
-
-    /// Frees what `owner` holds.
-    fn free_leases_of(&mut self, owner: &OwnerId) {
-        let held: Vec<_> = self
-            .leases_of(owner)
-            .map(|(position, lease)| (position, lease.attempt))
-            .collect();
-        for (position, attempt) in held {
-            self.put(position, Flight::Free(attempt));
-        }
     }
 
     /// What `owner` holds, lowest position first.

@@ -252,6 +252,7 @@ mod tests {
             position: Position(position),
             attempt: Attempt(attempt),
             tries: Attempt(attempt),
+            crashes: 0,
             claimed: Micros(claimed),
             entry: Entry::Oversize { bytes: 0 },
         }

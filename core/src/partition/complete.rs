@@ -32,7 +32,7 @@ pub enum Completion {
         /// What stands in its place.
         on_dead: OnDead,
     },
-    /// In failure for now, or given back: to be claimed again after a delay.
+    /// In failure for now: to be claimed again after a delay. Or given back: without one, and then the attempt does not count.
     Retry {
         /// The lease.
         held: Held,
@@ -98,8 +98,12 @@ impl Partition {
                     self.give_up(now, held.position, (*on_dead == OnDead::Mark).then_some((open, now)));
                 }
             }
-            Completion::Retry { delay_us: 0, .. } => self.put(held.position, Flight::Free(held.attempt)),
+            Completion::Retry { delay_us: 0, .. } => {
+                self.strike(held.position, true);
+                self.put(held.position, Flight::Free(held.attempt));
+            }
             Completion::Retry { delay_us, .. } => {
+                self.strike(held.position, false);
                 self.tell_time(now);
                 self.put(
                     held.position,

@@ -70,7 +70,11 @@ impl Partition {
             }
             (Verdict::Retry, Some(attempt)) => {
                 self.dead.remove(index);
-                self.strikes.insert(position, Strikes { excused: attempt.0 });
+                let strikes = Strikes {
+                    excused: attempt.0,
+                    crashes: 0,
+                };
+                self.strikes.insert(position, strikes);
                 self.put(position, Flight::Free(attempt));
             }
             (Verdict::Retry | Verdict::Purge, _) if position >= self.head => return Judged::Early,

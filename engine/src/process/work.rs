@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use conga_core::message::{Body, Input, Position, Record, Reject, parse};
-use conga_core::partition::{Claim, Completed, Completion};
+use conga_core::partition::{ALONE_FROM, Claim, Completed, Completion};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -308,6 +308,11 @@ impl<H: Handler> Work<H> {
                 self.results.push(given_back.into());
                 continue;
             }
+            if self.is_poison(&claim) {
+                let dead = self.given_up(&claim);
+                self.finish(dead.into());
+                continue;
+            }
             match self.read(&claim) {
                 Ok(input) => {
                     let handler = self.handler.clone();
@@ -353,6 +358,25 @@ impl<H: Handler> Work<H> {
             apart::identify(&mut input, claim);
         }
         Ok(input)
+    }
+
+    fn is_poison(&self, claim: &Claim) -> bool {
+        self.options.max_crashes > 0 && claim.crashes >= self.options.max_crashes.max(ALONE_FROM + 1)
+    }
+
+    /// What kills its processors is not tried once more.
+    fn given_up(&self, claim: &Claim) -> Completion {
+        let mut tombstone = match self.read(claim) {
+            Ok(input) => record_of(claim, &input),
+            Err(reject) => self.unreadable(claim, &reject),
+        };
+        let reason = format!("its processor died {} times while it was in flight", claim.crashes);
+        tracing::error!(position = %claim.position, attempts = %claim.attempt, reason, "given up");
+        tombstone.body = Body::Dead { reason };
+        Completion::Dead {
+            tombstone,
+            on_dead: self.options.on_dead,
+        }
     }
 
     fn unreadable(&self, claim: &Claim, reject: &Reject) -> Record {

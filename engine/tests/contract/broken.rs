@@ -46,6 +46,7 @@ const CALLS_MISSING_DONE: u8 = 19;
 const NEVER_HALTS: u8 = 20;
 const MARKS_WHAT_IS_SKIPPED: u8 = 21;
 const BEGINS_NOT_ANEW: u8 = 22;
+const BLAMES_NOBODY: u8 = 23;
 
 /// A memory store with one flaw, and the latest reign of a consumer.
 #[derive(Debug)]
@@ -110,8 +111,12 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
             self.0.control(&ControlRequest::Flow(Flow::Running)).await?;
         }
         let mut claims = self.0.claim(&request).await;
-        if let (Ok(claims), BEGINS_NOT_ANEW) = (&mut claims, FLAW) {
-            claims.iter_mut().for_each(|claim| claim.tries = claim.attempt);
+        for claim in claims.iter_mut().flatten() {
+            match FLAW {
+                BEGINS_NOT_ANEW => claim.tries = claim.attempt,
+                BLAMES_NOBODY => claim.crashes = 0,
+                _ => {}
+            }
         }
         if FLAW == IGNORES_THE_RATE {
             self.0.control(&ControlRequest::Rate(before.rate)).await?;
@@ -317,6 +322,7 @@ async fn random_histories_find_each_flaw() {
         found::<BrokenFixture<BEGINS_NOT_ANEW>>().await > 2,
         "counts attempts before a retry in place"
     );
+    assert!(found::<BrokenFixture<BLAMES_NOBODY>>().await > 5, "blames nobody");
     assert_ne!(found::<BrokenFixture<IGNORES_THE_TERM>>().await, 0, "ignores the term");
     assert_ne!(found::<BrokenFixture<KEEPS_WHO_LEAVES>>().await, 0, "keeps who leaves");
     assert_eq!(
@@ -433,4 +439,10 @@ async fn a_case_finds_a_tombstone_that_was_to_be_skipped() {
 #[should_panic(expected = "ClaimRequest")]
 async fn a_case_finds_attempts_that_count_still() {
     crate::halt::retried_it_has_its_old_place::<BrokenFixture<BEGINS_NOT_ANEW>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "ClaimRequest")]
+async fn a_case_finds_a_death_that_is_blamed_on_nobody() {
+    crate::strikes::only_what_most_suspicion_is_on_is_blamed::<BrokenFixture<BLAMES_NOBODY>>().await;
 }

@@ -53,6 +53,7 @@ pub(crate) async fn what_was_never_claimed_is_stale<F: Fixture>() {
         position: Position(position),
         attempt: Attempt(attempt),
         tries: Attempt(attempt),
+        crashes: 0,
         claimed: pair.now(),
         entry: Entry::Whole("x".into()),
     };

@@ -27,6 +27,7 @@ mod redis_server;
 mod renew;
 mod send;
 mod shape;
+mod strikes;
 
 use fixture::{Fixture, MemoryFixture, Opened, RedisFixture, SqliteFixture};
 
@@ -221,6 +222,15 @@ macro_rules! contract_suite {
                 an_owner_finds_what_it_holds_beyond_the_head,
                 thousands_wait_for_one_of_their_key,
                 a_record_stays_until_the_head_is_past_it,
+            }
+            contract_suite! { @file $fixture, strikes:
+                only_what_most_suspicion_is_on_is_blamed,
+                each_death_is_blamed_by_itself,
+                what_was_blamed_twice_comes_in_small_numbers,
+                what_is_to_be_alone_waits_for_empty_hands,
+                who_leaves_is_no_crash,
+                an_answer_ends_the_suspicion,
+                what_is_done_leaves_no_strikes,
             }
             contract_suite! { @file $fixture, random:
                 histories,

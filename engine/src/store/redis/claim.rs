@@ -39,14 +39,15 @@ impl RedisStore {
         let mut claims = Vec::new();
         while !reply.is_empty() {
             let first = Position(reply.number()?);
-            let (attempt, tries) = attempt_of(&reply.value()?)?;
+            let (attempt, strikes) = attempt_of(&reply.value()?)?;
             let entries = reply.items()?;
             claims.reserve(entries.len());
             for (value, nth) in entries.oldest_first().zip(0..) {
                 claims.push(Claim {
                     position: first.plus(nth),
                     attempt,
-                    tries,
+                    tries: strikes.tries(attempt),
+                    crashes: strikes.crashes,
                     claimed,
                     entry: entry(value)?,
                 });
@@ -56,19 +57,17 @@ impl RedisStore {
     }
 }
 
-/// An attempt, and the how manieth it is of those that count. It is a number, or with strikes a text: `attempt excused`.
-pub(super) fn attempt_of(value: &Value) -> Result<(Attempt, Attempt)> {
+/// An attempt and its strikes. It is a number, or with strikes a text: `attempt excused crashes`.
+pub(super) fn attempt_of(value: &Value) -> Result<(Attempt, Strikes)> {
     if let Value::Int(_) = value {
-        let attempt = Attempt(reply::number(value)?);
-        return Ok((attempt, attempt));
+        return Ok((Attempt(reply::number(value)?), Strikes::default()));
     }
     let text = reply::text(value.clone())?;
-    let mut numbers = text.split(' ').map(str::parse);
-    let (Some(Ok(attempt)), Some(Ok(excused))) = (numbers.next(), numbers.next()) else {
+    let numbers: Vec<u32> = text.split(' ').filter_map(|number| number.parse().ok()).collect();
+    let [attempt, excused, crashes] = numbers[..] else {
         return Err(reply::unexpected("an attempt and its strikes", value));
     };
-    let attempt = Attempt(attempt);
-    Ok((attempt, Strikes { excused }.tries(attempt)))
+    Ok((Attempt(attempt), Strikes { excused, crashes }))
 }
 
 /// An entry, or the size of one that is too large to be handed out.

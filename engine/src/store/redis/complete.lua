@@ -107,6 +107,15 @@ local function give_back(lowest, position, attempt, delay)
   if state ~= 'L' or holder ~= number or as ~= attempt then
     return false
   end
+  -- Given back, the attempt does not count; and what a handler has failed at has not killed its owner.
+  local struck = redis.call('HGET', KEYS[20], whole(position))
+  local excused, crashes = read_strikes(struck or nil)
+  if delay == 0 then
+    redis.call('HSET', KEYS[20], whole(position), strikes(excused + 1, crashes))
+    has_strikes = true
+  elseif struck then
+    redis.call('HSET', KEYS[20], whole(position), strikes(excused, 0))
+  end
   if delay == 0 then
     write_ring(KEYS[1], ring, position, slot('F', 0, attempt, 0))
     redis.call('ZADD', KEYS[2], whole(position), whole(position))

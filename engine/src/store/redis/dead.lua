@@ -75,7 +75,7 @@ local function judge(position, place)
     redis.call('HDEL', KEYS[8], field)
     write_ring(KEYS[5], ring, position, slot('F', 0, attempt, 0))
     redis.call('ZADD', KEYS[6], field, field)
-    redis.call('HSET', KEYS[7], field, whole(attempt))
+    redis.call('HSET', KEYS[7], field, strikes(attempt, 0))
     is_news = true
   elseif position >= head then
     return 'early'

@@ -33,8 +33,8 @@ pub(super) struct Keys {
     pub(super) free: String,
     /// sorted set: the positions that are delayed, by when they are due, in microseconds.
     pub(super) delayed: String,
-    /// hash: which attempts count, by position, as core's `partition/strikes.rs` has it: how many do not. Only of what is not
-    /// done, and mostly empty.
+    /// hash: of what is claimed and not done, by position, core's `partition/strikes.rs`: how many attempts do not count, and
+    /// how often it was blamed for the death of its owner. Mostly empty.
     pub(super) strikes: String,
     /// hash: the tombstones of the dead letters at which the line is halted, as far as they are written, by position.
     pub(super) halted: String,

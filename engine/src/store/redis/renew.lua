@@ -37,7 +37,7 @@ local is_ready = (at_head == 'P' or meta[5]) and 1 or 0
 if lease_us == '0' then
   redis.call('HDEL', KEYS[7], owner)
   redis.call('HDEL', KEYS[10], owner)
-  free_leases(KEYS[2], KEYS[3], ring, head, upcoming, { [number] = true })
+  free_leases(KEYS[2], KEYS[3], KEYS[11], ring, head, upcoming, { [number] = true }, false)
   redis.call('PUBLISH', KEYS[6], '')
   return { known, {}, {}, {}, is_ready }
 end
@@ -51,6 +51,18 @@ end
 local blocking = {}
 if at_head == 'L' and held_by == number then
   blocking = { head, attempt }
+elseif has_strikes then
+  -- What is free first may wait for somebody who holds nothing: then what this one holds first is in the way.
+  local free = redis.call('ZRANGE', KEYS[3], 0, 0)[1]
+  local _, crashes = read_strikes(free and redis.call('HGET', KEYS[11], free) or nil)
+  local slots = crashes >= 3 and read_ring(KEYS[2], ring, head, upcoming - head) or ''
+  for nth = 1, #slots / SLOT do
+    local state, holder, as = read_slot(slots, nth)
+    if state == 'L' and holder == number then
+      blocking = { head + nth - 1, as }
+      break
+    end
+  end
 end
 if ARGV[7] ~= '1' then
   return { known, {}, {}, blocking, is_ready }
@@ -75,9 +87,9 @@ for nth = 1, upcoming - head do
       else
         bytes = bytes + #entry
       end
-      local strikes = has_strikes and redis.call('HGET', KEYS[11], whole(position))
+      local struck = has_strikes and redis.call('HGET', KEYS[11], whole(position))
       local n = #found
-      attempt = strikes and whole(attempt) .. ' ' .. strikes or attempt
+      attempt = struck and whole(attempt) .. ' ' .. struck or attempt
       found[n + 1], found[n + 2], found[n + 3], found[n + 4] = position, attempt, claimed, entry
     end
   end

@@ -55,11 +55,12 @@ impl RedisStore {
         let mut found = Vec::with_capacity(claims.len() / 4);
         while !claims.is_empty() {
             let position = Position(claims.number()?);
-            let (attempt, tries) = attempt_of(&claims.value()?)?;
+            let (attempt, strikes) = attempt_of(&claims.value()?)?;
             found.push(Claim {
                 position,
                 attempt,
-                tries,
+                tries: strikes.tries(attempt),
+                crashes: strikes.crashes,
                 claimed: Micros(claims.number()?),
                 entry: entry(claims.value()?)?,
             });

@@ -14,8 +14,10 @@ DELETE FROM flight WHERE line = ?1 AND position >= ?2 AND position <= ?3;
 -- name: held
 SELECT 1 FROM flight WHERE line = ?1 AND position = ?2 AND owner = ?3 AND attempt = ?4;
 
+-- Without a due it was given back, and else its handler has failed: core's `partition/strikes.rs`.
 -- name: give_back
-UPDATE flight SET owner = NULL, due = ?3 WHERE line = ?1 AND position = ?2;
+UPDATE flight SET owner = NULL, due = ?3, excused = excused + (?3 IS NULL), crashes = iif(?3 IS NULL, crashes, 0)
+WHERE line = ?1 AND position = ?2;
 
 -- name: halt
 UPDATE flight SET owner = NULL, due = 9223372036854775806, excused = 0, crashes = 0 WHERE line = ?1 AND position = ?2;

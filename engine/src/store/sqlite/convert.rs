@@ -37,9 +37,12 @@ pub(super) fn attempt_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Attem
     row.get(column).map(Attempt)
 }
 
-/// Which of a message's attempts count.
+/// Strikes, from two columns.
 pub(super) fn strikes_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Strikes> {
-    row.get(column).map(|excused| Strikes { excused })
+    Ok(Strikes {
+        excused: row.get(column)?,
+        crashes: row.get(column + 1)?,
+    })
 }
 
 /// What the line is, where that was set.

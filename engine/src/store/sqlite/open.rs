@@ -63,7 +63,7 @@ const UPGRADES: [&str; 8] = [
      ALTER TABLE line ADD COLUMN credit_at INTEGER NOT NULL DEFAULT 0;",
     "ALTER TABLE flight ADD COLUMN excused INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE flight ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
-     CREATE INDEX flight_suspect ON flight (line, position) WHERE crashes > 0;
+     CREATE INDEX flight_suspect ON flight (line, position) WHERE crashes > 1;
      ALTER TABLE dead ADD COLUMN open TEXT;
      CREATE INDEX dead_halted ON dead (line) WHERE open IS NOT NULL;",
 ];

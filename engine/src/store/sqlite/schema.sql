@@ -82,7 +82,7 @@ CREATE INDEX flight_key ON flight (line, key, position) WHERE key IS NOT NULL;
 -- Both are empty as long as all goes well, so they cost a claim nothing.
 CREATE INDEX flight_free ON flight (line, position) WHERE owner IS NULL AND due IS NULL;
 CREATE INDEX flight_due ON flight (line, due) WHERE due IS NOT NULL;
-CREATE INDEX flight_suspect ON flight (line, position) WHERE crashes > 0;
+CREATE INDEX flight_suspect ON flight (line, position) WHERE crashes > 1;
 
 -- The system of record. `number` is only where the row is; the identity is (line, id).
 CREATE TABLE record (
