@@ -76,7 +76,7 @@ struct Watched<'a> {
 }
 
 impl<'a> Watched<'a> {
-    fn start(place: &'a Place, line: &str, way: &str) -> Self {
+    fn of(place: &'a Place, line: &str, way: &str, count: usize) -> Self {
         let args = [
             "process",
             "--line",
@@ -100,7 +100,7 @@ impl<'a> Watched<'a> {
             running: Vec::new(),
             deaths: 0,
         };
-        for _ in 0..3 {
+        for _ in 0..count {
             let another = watched.another();
             watched.running.push(another);
         }
@@ -161,7 +161,7 @@ fn begin<'a>(place: &'a Place, line: &str, way: &str) -> Watched<'a> {
     fs::write(place.path().join("poison.sh"), HANDLER).expect("a file");
     let sent = place.fed(&["send", "--line", line], &messages());
     assert!(sent.status.success());
-    Watched::start(place, line, way)
+    Watched::of(place, line, way, 3)
 }
 
 fn assert_deaths(deaths: u32, what: &str) {
@@ -259,6 +259,47 @@ fn halted(place: &Place) {
     assert_same(&comparable(&outputs), &whole, "each in its place");
     assert_eq!(letters(place, line), (vec![POISONS[0]], Vec::new()));
     assert_eq!(status()["halted"], 0);
+}
+
+/// One process works at three partitions, and dies in all of them at once: by a poison in one of them, which takes none of the
+/// slow ones in the others along.
+fn in_one_of_three_partitions(place: &Place) {
+    let handler = HANDLER.replace("sleep 0.002", "sleep 0.1");
+    fs::write(place.path().join("poison.sh"), handler).expect("a file");
+    let line = |number: usize| {
+        let what = if number == 5 { "poison" } else { "good" };
+        format!("{{\"id\":\"m{number}\",\"key\":\"k{number}\",\"payload\":{{\"{what}\":{number}}}}}\n")
+    };
+    let messages: String = (1..=30).map(line).collect();
+    let more = ["--order", "key", "--partitions", "3"];
+    let service = place.service(&[&["process", "--line", "parts"], &more[..]].concat());
+    service.end();
+    let sent = place.fed(&["send", "--line", "parts"], messages.as_bytes());
+    assert!(sent.status.success());
+    let mut watched = Watched::of(place, "parts", "skip", 1);
+    let status = || place.json(&["status", "--json", "--line", "parts"]);
+    wait_for("all to be done", || {
+        watched.look();
+        let status = status();
+        status["waiting"] == 0 && status["in_flight"] == 0
+    });
+    let status = status();
+    assert_eq!(
+        (&status["dead"], &status["recorded"]),
+        (&1.into(), &29.into()),
+        "{status}"
+    );
+    assert_deaths(watched.end(), "three partitions");
+}
+
+#[test]
+fn in_one_of_three_partitions_on_sqlite() {
+    in_one_of_three_partitions(&Place::sqlite());
+}
+
+#[test]
+fn in_one_of_three_partitions_on_redis() {
+    in_one_of_three_partitions(&Place::redis());
 }
 
 #[test]
