@@ -36,13 +36,11 @@ fn expected(marked: bool, bytes: usize) -> String {
         if position == AT + 1 && marked {
             let reason = format!("too large: {bytes} bytes, the limit is {LARGEST}");
             lines += &format!(
-                "{{\"position\":{AT},\"id\":\"@{AT}\",\"dead\":{{\"reason\":\"{reason}\",\"attempts\":1}},\"attempts\":1,{}}}\n",
-                DATETIMES
+                "{{\"position\":{AT},\"id\":\"@{AT}\",\"dead\":{{\"reason\":\"{reason}\",\"attempts\":1}},\"attempts\":1,{DATETIMES}}}\n"
             );
         }
         lines += &format!(
-            "{{\"position\":{position},\"id\":\"m{number}\",\"payload\":{{\"n\":{number}}},\"attempts\":1,{}}}\n",
-            DATETIMES
+            "{{\"position\":{position},\"id\":\"m{number}\",\"payload\":{{\"n\":{number}}},\"attempts\":1,{DATETIMES}}}\n"
         );
     }
     lines
