@@ -51,8 +51,7 @@ impl Budget {
             let turn = free > 0 && front == Some(index);
             // One that has something to begin with stands in no queue.
             let begins = can_run && !self.queue.contains(&index);
-            let is_alone = self.alone == Some(index);
-            if each.waits && (turn || begins || is_alone) {
+            if each.waits && (turn || begins) {
                 each.waits = false;
                 each.room.notify_one();
             }
@@ -99,6 +98,10 @@ impl Share {
         (mine.holds, mine.runs, mine.leases) = (holds, runs, leases);
         if gives {
             budget.tell();
+            // It may wait for the others to hold nothing.
+            if let Some(alone) = budget.alone.filter(|index| *index != self.index) {
+                budget.each[alone].room.notify_one();
+            }
         }
     }
 
@@ -106,7 +109,6 @@ impl Share {
     pub(crate) fn ask(&self, wanted: usize) -> usize {
         let mut budget = self.budget();
         if budget.alone.is_some_and(|index| index != self.index) {
-            budget.each[self.index].waits = true;
             return 0;
         }
         if !budget.queue.contains(&self.index) {
@@ -155,11 +157,9 @@ impl Share {
 
     /// Whether the others hold nothing any more; if not, this loop is told when it may be so.
     pub(crate) fn is_alone(&self) -> bool {
-        let mut budget = self.budget();
-        let others = budget.each.iter().enumerate().filter(|(index, _)| *index != self.index);
-        let is_alone = others.map(|(_, each)| each.leases).sum::<usize>() == 0;
-        budget.each[self.index].waits |= !is_alone;
-        is_alone
+        let budget = self.budget();
+        let mut others = budget.each.iter().enumerate().filter(|(index, _)| *index != self.index);
+        others.all(|(_, each)| each.leases == 0)
     }
 
     /// It is done, or somebody else has it.
@@ -167,7 +167,9 @@ impl Share {
         let mut budget = self.budget();
         if budget.alone == Some(self.index) {
             budget.alone = None;
-            budget.tell();
+            for each in &budget.each {
+                each.room.notify_one();
+            }
         }
     }
 
