@@ -198,10 +198,17 @@ pub(crate) struct Service {
     pub(crate) keep_output: Option<Stays>,
     #[command(flatten)]
     pub(crate) ordering: Ordering,
-    /// In how many partitions a new line has its messages, with `--order key` or `none`; a line stays as it is first
-    /// [default: as the line is, else 1]
+    /// In how many partitions a new line has its messages; with `--order total` by their `sequence`, and a sequencer merges
+    /// them. Give --order too. A line stays as it is first [default: as the line is, else 1]
     #[arg(long, value_name = "P")]
     pub(crate) partitions: Option<NonZeroU16>,
+    /// In total order over several partitions, how long a number may be missing before it is an alarm [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) gap_timeout: Option<Duration>,
+    /// What becomes of a number that is missing for that long: the line waits for it, or a tombstone is delivered in its place
+    /// [default: hold]
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub(crate) on_gap: Option<OnGap>,
     /// End when standard input does
     #[arg(long, hide = true)]
     pub(crate) tied: bool,
@@ -232,6 +239,13 @@ impl OnDead {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnGap {
+    Hold,
+    Tombstone,
+}
+
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Send {
     /// NDJSON, or any lines; `-` or nothing: standard input
@@ -251,6 +265,37 @@ pub(crate) struct Send {
     /// after seven days
     #[arg(long, value_name = "NAME", conflicts_with = "count")]
     pub(crate) producer: Option<String>,
+    /// Send only while no more than N messages wait to be processed, whoever sent them; of each partition, if the line has
+    /// several [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_waiting: Option<u64>,
+    /// With --max-waiting: wait until processors have taken some, or end with exit status 3
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_enum,
+        default_value = "wait",
+        requires = "max_waiting"
+    )]
+    pub(crate) if_full: IfFull,
+    /// Give the lines the sequences N, N + 1 …: a line in total order over several partitions goes by them, from 1 on
+    #[arg(long, value_name = "N", conflicts_with = "count", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) first_sequence: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IfFull {
+    Wait,
+    Refuse,
+}
+
+impl IfFull {
+    pub(crate) fn meant(self) -> conga::send::WhenFull {
+        match self {
+            Self::Wait => conga::send::WhenFull::Wait,
+            Self::Refuse => conga::send::WhenFull::Refuse,
+        }
+    }
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -299,6 +344,9 @@ pub(crate) struct Verify {
     /// The order that the line keeps: of all, of the messages of each key, or none [default: total]
     #[arg(long, value_enum, value_name = "ORDER")]
     pub(crate) order: Option<OrderName>,
+    /// With `--order key`: `serial` if the work on a message began only when the one before it of its key was done
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) per_key: Option<PerKey>,
     /// Positions may be missing: after duplicates, skipped dead letters, or in a part of an output
     #[arg(long)]
     pub(crate) gaps: bool,

@@ -27,7 +27,7 @@ pub(crate) struct Hands {
 }
 
 impl Hands {
-    /// Opens the record, and has it look at the script, if there is one.
+    /// Opens the record, and has it look at the script, if there is one. Children that are asked for are started.
     pub(crate) async fn open(
         service: &ServiceSettings,
         record: &LedgerUrl,
@@ -45,20 +45,18 @@ impl Hands {
                 limit: timeout,
             });
         }
+        // First, since this may have to be tried again.
+        let ledger = conga::ledger::open(record, line, store).await?;
         let (hand, limit) = match &service.handler {
             HandlerSpec::Sleep { least, most } => {
                 let (least, most) = (*least, *most);
                 (Hand::Sleep { least, most }, timeout)
             }
             HandlerSpec::Sql(path) => (Hand::Effect(effect(store, path).await?), timeout),
-            HandlerSpec::Exec(command) => (Hand::Program(program(service, command)), None),
+            HandlerSpec::Exec(command) => (Hand::Program(program(service, command).await), None),
             HandlerSpec::Http(url) => (Hand::Server(server(service, url, line)?), None),
         };
-        Ok(Self {
-            hand,
-            ledger: conga::ledger::open(record, line, store).await?,
-            limit,
-        })
+        Ok(Self { hand, ledger, limit })
     }
 
     /// The same for a service: waits for a database that is away, unless told to end. Then there is none.
@@ -139,15 +137,21 @@ async fn effect(store: &SharedStore, path: &Path) -> anyhow::Result<sqlite::Tran
     })
 }
 
-fn program(service: &ServiceSettings, command: &str) -> Exec {
+async fn program(service: &ServiceSettings, command: &str) -> Exec {
     let asked = &service.handling;
     let enough = service.processor.concurrency.div_ceil(asked.at_once);
-    Exec::new(ExecOptions {
+    let program = Exec::new(ExecOptions {
         workers: asked.workers.unwrap_or(enough),
         at_once: asked.at_once,
         timeout: asked.timeout,
+        ready: asked.ready,
         ..ExecOptions::new(command)
-    })
+    });
+    // So many may be too many for a line with few messages, unless somebody has said so.
+    if asked.workers.is_some() || asked.ready.is_some() {
+        program.start().await;
+    }
+    program
 }
 
 fn server(service: &ServiceSettings, url: &HttpUrl, line: &Line) -> anyhow::Result<Http> {

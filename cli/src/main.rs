@@ -11,15 +11,17 @@ mod text;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use conga::store::StoreError;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, Bench, Command};
 use crate::settings::{Settings, WrongUsage};
 
-/// Done; the check failed or the work could not be done; wrong usage.
+/// Done; the check failed or the work could not be done; wrong usage; more messages wait than may.
 const DONE: u8 = 0;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
+const FULL: u8 = 3;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -43,7 +45,11 @@ fn main() -> ExitCode {
         Ok(false) => FAILED,
         Err(error) => {
             eprintln!("conga: {error:#}");
-            if error.is::<WrongUsage>() { USAGE } else { FAILED }
+            match error.downcast_ref() {
+                Some(StoreError::Full { .. }) => FULL,
+                _ if error.is::<WrongUsage>() => USAGE,
+                _ => FAILED,
+            }
         }
     };
     // Whoever still reads a terminal or a pipe is not waited for.

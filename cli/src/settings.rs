@@ -12,12 +12,12 @@ use conga::ledger::LedgerUrl;
 use conga::line::Line;
 use conga::process::ProcessorOptions;
 use conga::sequence::SequencerOptions;
-use conga::shards::Shards;
+use conga::shards::{MergerOptions, Shards};
 use conga::store::{OpenOptions, SharedStore, StoreError, StoreUrl};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{
-    Common, Delivery, HttpMode, InputFormat, OnDead, OrderName, PerKey, Service, Stays, duration, limit,
+    Common, Delivery, HttpMode, InputFormat, OnDead, OnGap, OrderName, PerKey, Service, Stays, duration, limit,
 };
 
 mod handler;
@@ -51,6 +51,7 @@ struct File {
     timeout: Option<String>,
     workers: Option<usize>,
     exec_at_once: Option<usize>,
+    exec_ready: Option<String>,
     http_mode: Option<HttpMode>,
     http2: Option<bool>,
     transactions: Option<usize>,
@@ -67,6 +68,8 @@ struct File {
     order: Option<OrderName>,
     per_key: Option<PerKey>,
     partitions: Option<NonZeroU16>,
+    gap_timeout: Option<String>,
+    on_gap: Option<OnGap>,
 }
 
 /// What every command works with.
@@ -326,12 +329,27 @@ impl Settings {
             refuse_to_halt(processor.on_dead)?;
         }
         let partitions = given.partitions.or(file.partitions);
-        if partitions.is_some_and(|partitions| partitions.get() > 1) && order.is_none_or(|order| order == Order::Total)
-        {
+        if partitions.is_some_and(|partitions| partitions.get() > 1) && order.is_none() {
             return Err(wrong(
-                "--partitions is for --order key or none: a line in total order has one partition; say --order too",
+                "--partitions needs --order: with key or none messages go by their key or identity, with total by their sequence",
             ));
         }
+        let gap_timeout = match (given.gap_timeout, &file.gap_timeout) {
+            (Some(timeout), _) => timeout,
+            (None, Some(text)) => parse_duration(text).with_context(|| "`gap-timeout` in the settings file")?,
+            (None, None) => MergerOptions::default().gap_timeout,
+        };
+        let merger = MergerOptions {
+            window: usize::try_from(window).unwrap_or(usize::MAX),
+            mark_dead: processor.on_dead != conga::core::partition::OnDead::Skip,
+            gap_timeout,
+            on_gap: match given.on_gap.or(file.on_gap) {
+                Some(OnGap::Tombstone) => conga::shards::OnGap::GiveUp,
+                Some(OnGap::Hold) | None => conga::shards::OnGap::Hold,
+            },
+            keep: processor.keep,
+            ..MergerOptions::default()
+        };
         Ok(ServiceSettings {
             order,
             partitions,
@@ -339,6 +357,7 @@ impl Settings {
             handling: self.handling(given)?,
             processor,
             transactions: given.transactions.or(file.transactions),
+            merger,
             sequencer: SequencerOptions {
                 window: usize::try_from(window).unwrap_or(usize::MAX),
                 ..SequencerOptions::default()
@@ -349,17 +368,25 @@ impl Settings {
     /// How a handler is asked: as it was asked for.
     fn handling(&self, given: &Service) -> anyhow::Result<HandlingSettings> {
         let (file, given) = (&self.file, &given.handling);
-        let written = file.timeout.as_deref().map(|text| {
-            limit(text).map_err(|error| wrong(format!("`timeout` in the settings file: `{text}`: {error}")))
-        });
+        let written = |name: &str, text: &Option<String>| {
+            let read = text.as_deref().map(|text| {
+                limit(text).map_err(|error| wrong(format!("`{name}` in the settings file: `{text}`: {error}")))
+            });
+            read.transpose()
+        };
+        let (timeout, ready) = (
+            written("timeout", &file.timeout)?,
+            written("exec-ready", &file.exec_ready)?,
+        );
         let (workers, at_once) = (given.workers.or(file.workers), given.exec_at_once.or(file.exec_at_once));
         if workers == Some(0) || at_once == Some(0) {
             return Err(wrong("`workers` and `exec-at-once` must be at least 1"));
         }
         Ok(HandlingSettings {
-            timeout: given.timeout.or(written.transpose()?),
+            timeout: given.timeout.or(timeout),
             workers,
             at_once: at_once.unwrap_or(1),
+            ready: given.exec_ready.or(ready),
             http_mode: match given.http_mode.or(file.http_mode) {
                 Some(HttpMode::Structured) => conga::process::http::HttpMode::Structured,
                 Some(HttpMode::Binary) | None => conga::process::http::HttpMode::Binary,
@@ -433,6 +460,8 @@ pub(crate) struct ServiceSettings {
     /// How many at once, as it was asked for.
     pub(crate) transactions: Option<usize>,
     pub(crate) sequencer: SequencerOptions,
+    /// Of a line in total order over several partitions.
+    pub(crate) merger: MergerOptions,
 }
 
 #[cfg(test)]

@@ -2,9 +2,15 @@
 
 mod support;
 
+use std::fs::File;
+use std::process::Stdio;
 use std::time::Instant;
 
-use support::{Place, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Place, RedisServer, wait_for};
+
+#[path = "../src/bench/redis_ask.rs"]
+mod redis_ask;
 
 /// Waits until the status says so.
 fn until(place: &Place, what: &str, is_so: impl Fn(&serde_json::Value) -> bool) {
@@ -75,4 +81,119 @@ fn what_is_no_rate_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("messages per second"), "{said}");
+}
+
+#[test]
+fn a_processor_tells_each_change_once() {
+    let place = Place::sqlite();
+    let log = place.path().join("log");
+    let mut service = place.conga(&["run", "--tied", "--handler", "sleep:10ms"]);
+    let file = File::create(&log).expect("a file");
+    let mut service = (service.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(file))
+        .spawn()
+        .expect("conga starts");
+    let told = |what: &str| {
+        let said = std::fs::read_to_string(&log).expect("the log");
+        said.matches(what).count()
+    };
+    for round in 1..=2 {
+        place.done(&["pause"]);
+        wait_for("the pause to be told", || told("the line is paused") == round);
+        place.done(&["send", "--count", "10"]);
+        place.done(&["resume"]);
+        wait_for("the resume to be told", || told("the line goes on") == round);
+        until(&place, "all of them", |status| status["waiting"] == 0);
+    }
+    drop(service.stdin.take());
+    assert!(service.wait().expect("it ends").success());
+    assert_eq!((told("the line is paused"), told("the line goes on")), (2, 2));
+}
+
+#[test]
+fn a_drain_that_is_interrupted_leaves_the_line_draining() {
+    for place in [Place::sqlite(), Place::redis()] {
+        place.done(&["send", "--count", "3"]);
+        let service = place.service(&["run", "--handler", "sleep:1500ms", "--concurrency", "1"]);
+        until(&place, "begun", |status| status["in_flight"].as_u64() > Some(0));
+        let drain = (place.conga(&["drain"]).stdin(Stdio::null()).stdout(Stdio::null()))
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("conga starts");
+        until(&place, "a drain", |status| status["control"]["flow"] == "draining");
+        kill_process(Pid::from_child(&drain), Signal::INT).expect("there");
+        let ended = drain.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("stays draining") && said.contains("conga resume"),
+            "{said}"
+        );
+        assert_eq!(place.json(&["status", "--json"])["control"]["flow"], "draining");
+        place.done(&["resume"]);
+        place.done(&["receive", "--count", "3"]);
+        assert_eq!(service.end()["done"], 3);
+    }
+}
+
+/// How many scripts the server at this port has run.
+fn scripts(port: u16) -> u64 {
+    let stats = redis_ask::ask(port, &["INFO", "commandstats"])
+        .expect("statistics")
+        .text();
+    let calls = stats
+        .split_once("cmdstat_evalsha:calls=")
+        .and_then(|(_, rest)| rest.split(',').next());
+    calls.and_then(|calls| calls.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn a_line_stays_paused_when_its_server_is_killed_and_started_again() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]).expect("a Redis server");
+    let mut place = Place {
+        url: server.url(),
+        folder: tempfile::tempdir().expect("a folder"),
+        server: Some(server),
+    };
+    let service = place.service(&["run", "--handler", "echo"]);
+    let paused = place.json(&["pause", "--json"]);
+    place.done(&["send", "--count", "20"]);
+    let server = place.server.as_mut().expect("a server");
+    server.kill().expect("killed");
+    server.start_again().expect("it starts again");
+    // The processor is there again, and has asked for messages many times.
+    let port = server.port();
+    wait_for("the processor", || scripts(port) > 20);
+    let status = place.json(&["status", "--json"]);
+    assert_ne!(status["processors"], serde_json::json!([]));
+    assert_eq!((&status["waiting"], &status["in_flight"]), (&20.into(), &0.into()));
+    assert_eq!(status["control"]["flow"], "paused");
+    assert_eq!(status["control"]["since"], paused["since"]);
+    place.done(&["resume"]);
+    place.done(&["receive", "--count", "20"]);
+    assert_eq!(service.end()["done"], 20);
+}
+
+#[test]
+fn a_line_is_controlled_while_its_server_has_no_memory() {
+    let place = Place::redis();
+    let port = place.server.as_ref().expect("a server").port();
+    let limit = |bytes| redis_ask::ask(port, &["CONFIG", "SET", "maxmemory", bytes]).expect("set");
+    place.done(&["send", "--count", "5"]);
+    limit("1");
+    let refused = redis_ask::ask(port, &["SET", "anything", "new"]);
+    assert!(refused.is_err(), "there is no memory");
+    assert_eq!(place.json(&["pause", "--json"])["flow"], "paused");
+    assert_eq!(place.json(&["rate", "10", "--json"])["rate_per_second"], 10.0);
+    assert_eq!(
+        place.json(&["rate", "none", "--json"])["rate_per_second"],
+        serde_json::Value::Null
+    );
+    assert_eq!(place.json(&["resume", "--json"])["flow"], "running");
+    assert_eq!(place.json(&["drain", "--json"])["drained"], true);
+    limit("0");
+    assert_eq!(place.json(&["status", "--json"])["control"]["flow"], "paused");
+    place.done(&["resume"]);
+    let service = place.service(&["run", "--handler", "echo"]);
+    place.done(&["receive", "--count", "5"]);
+    assert_eq!(service.end()["done"], 5);
 }

@@ -42,13 +42,14 @@ fn numbers() -> Vec<String> {
 }
 
 /// Starts a server that tells its port.
-fn serve(program: &str, script: &str) -> (Server, String) {
+fn serve(program: &str, script: &str, more: &[&str]) -> (Server, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../examples/handlers")
         .join(script);
     let mut child = Command::new(program)
         .arg(script)
         .args(["0", "0"])
+        .args(more)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -68,11 +69,12 @@ fn a_shell_script_answers_one_after_the_other() {
 
 #[test]
 fn python_answers_many_at_once() {
-    let more = ["--workers", "1", "--exec-at-once", "50"];
-    assert_eq!(
-        pipe("exec:python3 examples/handlers/python/exec.py 0.05", &more),
-        numbers()
-    );
+    let more = ["--workers", "1", "--exec-at-once", "50", "--exec-ready", "20s"];
+    for script in ["exec.py", "exec_async.py"] {
+        let handler = format!("exec:python3 examples/handlers/python/{script} 0.05");
+        assert_eq!(pipe(&handler, &more), numbers(), "{script}");
+        assert_eq!(pipe(&handler, &more[..4]), numbers(), "{script}");
+    }
 }
 
 #[test]
@@ -83,12 +85,14 @@ fn node_answers_many_at_once() {
 
 #[test]
 fn a_python_server_gets_events() {
-    let (_server, url) = serve("python3", "python/server.py");
+    let (_server, url) = serve("python3", "python/server.py", &[]);
     assert_eq!(pipe(&url, &[]), numbers());
 }
 
 #[test]
 fn a_node_server_gets_events() {
-    let (_server, url) = serve("node", "node/server.mjs");
+    let (_server, url) = serve("node", "node/server.mjs", &[]);
     assert_eq!(pipe(&url, &[]), numbers());
+    let (_server, url) = serve("node", "node/server.mjs", &["h2"]);
+    assert_eq!(pipe(&url, &["--http2"]), numbers());
 }

@@ -1,9 +1,25 @@
 //! 3 processors and 2 sequencers as real processes; kill -9 of a processor every 300 ms and of the leader every second
 //! until 2,000 messages of 5 to 50 ms are delivered. 20 seeds on each store; by turns the store and the leader delivers.
+//!
+//! In the other orders and in several partitions 3 seeds, and by hand, with their table, as many as one likes:
+//! `CONGA_KILLS=20 cargo nextest run -p conga-cli --test kills --no-capture`.
 
 mod support;
 
-use support::Place;
+#[path = "../src/bench/redis_ask.rs"]
+#[allow(dead_code, reason = "a part of it is used")]
+mod redis_ask;
+#[path = "../src/bench/redis_cluster.rs"]
+#[allow(dead_code, reason = "a part of it is used")]
+mod redis_cluster;
+mod redis_server {
+    pub(crate) use crate::support::RedisServer;
+}
+
+use std::time::Duration;
+
+use redis_cluster::RedisCluster;
+use support::{Place, RedisServer};
 
 const SEEDS: u64 = 20;
 
@@ -49,8 +65,11 @@ fn redis() {
     survive(&Place::redis());
 }
 
-/// The other orders a line can have: nothing lost or doubled, and the order of each key kept.
+/// The other orders a line can have, and several partitions: nothing lost or doubled, and the order of each key kept. Prints
+/// a table.
 fn survive_in(place: &Place, order: &[&str], seeds: u64) {
+    println!("{}, {order:?}", place.url);
+    println!("seed    sent  delivered    lost  doubled  out of order  kills  processed again");
     for seed in 1..=seeds {
         let number = seed.to_string();
         let fixed = [
@@ -58,9 +77,17 @@ fn survive_in(place: &Place, order: &[&str], seeds: u64) {
         ];
         let report = place.json(&[&fixed[..], order].concat());
         let verdict = &report["verdict"];
+        let kills: u64 = (report["faults"].as_array().expect("faults").iter())
+            .filter_map(|fault| fault["injected"].as_u64())
+            .sum();
         println!(
-            "{order:?}, seed {seed}: {} ms, {}",
-            report["elapsed_ms"], report["faults"]
+            "{seed:>4}{:>8}{:>11}{:>8}{:>9}{:>14}{kills:>7}{:>17}",
+            verdict["sent"].to_string(),
+            verdict["delivered"].to_string(),
+            verdict["lost"].to_string(),
+            verdict["duplicated"].to_string(),
+            verdict["reordered"].to_string(),
+            report["processed_again"].to_string()
         );
         assert_eq!(report["passed"], true, "{report}");
         assert_eq!(verdict["delivered"], 2_000);
@@ -79,36 +106,80 @@ fn seeds() -> u64 {
     asked_for.unwrap_or(3)
 }
 
-const KEY: [&str; 2] = ["--order", "key"];
-const SERIAL: [&str; 4] = ["--order", "key", "--per-key", "serial"];
-const NONE: [&str; 2] = ["--order", "none"];
+/// A cluster of three primaries, over which three partitions are spread.
+fn survive_on_a_cluster(order: &[&str]) {
+    let cluster = RedisCluster::start(3, Duration::from_secs(1), &[]).expect("a cluster");
+    let place = Place {
+        url: cluster.url(&[0]),
+        folder: tempfile::tempdir().expect("a folder"),
+        server: None::<RedisServer>,
+    };
+    survive_in(&place, order, seeds());
+}
+
+const TOTAL: &[&str] = &["--order", "total"];
+const KEY: &[&str] = &["--order", "key"];
+const SERIAL: &[&str] = &["--order", "key", "--per-key", "serial"];
+const NONE: &[&str] = &["--order", "none"];
+const KEY_OF_3: &[&str] = &["--order", "key", "--partitions", "3"];
+const NONE_OF_3: &[&str] = &["--order", "none", "--partitions", "3"];
 
 #[test]
 fn by_key_on_sqlite() {
-    survive_in(&Place::sqlite(), &KEY, seeds());
+    survive_in(&Place::sqlite(), KEY, seeds());
 }
 
 #[test]
 fn by_key_on_redis() {
-    survive_in(&Place::redis(), &KEY, seeds());
+    survive_in(&Place::redis(), KEY, seeds());
 }
 
 #[test]
 fn one_of_a_key_at_a_time_on_sqlite() {
-    survive_in(&Place::sqlite(), &SERIAL, seeds());
+    survive_in(&Place::sqlite(), SERIAL, seeds());
 }
 
 #[test]
 fn one_of_a_key_at_a_time_on_redis() {
-    survive_in(&Place::redis(), &SERIAL, seeds());
+    survive_in(&Place::redis(), SERIAL, seeds());
 }
 
 #[test]
 fn without_order_on_sqlite() {
-    survive_in(&Place::sqlite(), &NONE, seeds());
+    survive_in(&Place::sqlite(), NONE, seeds());
 }
 
 #[test]
 fn without_order_on_redis() {
-    survive_in(&Place::redis(), &NONE, seeds());
+    survive_in(&Place::redis(), NONE, seeds());
+}
+
+#[test]
+fn partitions_by_key_on_sqlite() {
+    survive_in(&Place::sqlite(), KEY_OF_3, seeds());
+}
+
+#[test]
+fn partitions_without_order_on_redis() {
+    survive_in(&Place::redis(), NONE_OF_3, seeds());
+}
+
+#[test]
+fn total_order_on_a_cluster() {
+    survive_on_a_cluster(TOTAL);
+}
+
+#[test]
+fn partitions_by_key_on_a_cluster() {
+    survive_on_a_cluster(KEY_OF_3);
+}
+
+#[test]
+fn partitions_one_of_a_key_at_a_time_on_a_cluster() {
+    survive_on_a_cluster(&[SERIAL, &["--partitions", "3"]].concat());
+}
+
+#[test]
+fn partitions_without_order_on_a_cluster() {
+    survive_on_a_cluster(NONE_OF_3);
 }

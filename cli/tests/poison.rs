@@ -131,12 +131,22 @@ impl<'a> Watched<'a> {
     }
 
     /// Ends them all: they end with their standard input. How many have died before.
-    fn end(self) -> u32 {
-        for (mut child, stdin) in self.running {
+    fn end(mut self) -> u32 {
+        for (mut child, stdin) in std::mem::take(&mut self.running) {
             drop(stdin);
             child.wait().expect("it ends");
         }
         self.deaths
+    }
+}
+
+impl Drop for Watched<'_> {
+    /// A test that failed leaves none of them.
+    fn drop(&mut self) {
+        for (child, _) in &mut self.running {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

@@ -211,7 +211,7 @@ fn all_partitions_are_paused_and_drained_together() {
 #[test]
 fn a_line_says_what_it_is_and_what_it_can_not_be() {
     let place = Place::sqlite();
-    let refused = place.run(&["process", "--partitions", "3", "--order", "total"]);
+    let refused = place.run(&["process", "--partitions", "3"]);
     assert_eq!(refused.status.code(), Some(2));
     let service = place.service(&["process", "--partitions", "3", "--order", "key"]);
     drop(service);

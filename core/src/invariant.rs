@@ -17,6 +17,7 @@ pub mod fence;
 pub mod loss;
 pub mod order;
 pub mod progress;
+pub mod serial;
 
 /// What can be observed. A history is a slice of these, in the order in which they were seen.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 pub mod invariant;
 pub mod lease;
 pub mod lifecycle;
+pub mod merge;
 pub mod message;
 pub mod partition;
 pub mod retry;

@@ -30,6 +30,7 @@ mod dead;
 mod emit;
 mod in_place;
 mod keep;
+mod merge;
 mod receive;
 mod renew;
 mod send;
@@ -47,6 +48,7 @@ pub use dead::{DeadRequest, Judged, Verdict};
 pub use emit::{Cursor, EmitRequest, Emitted, Followed, Processed, Ready, Turn};
 pub use in_place::{PASS_MOST, REACH};
 pub use keep::{Grace, Keep, Limit, Oldest, TRIM_MOST};
+pub use merge::{GIVE_UP_MOST, GiveUp, Late, MergeRequest, Merged, PASSED_MOST, Piece};
 pub use receive::{ACKNOWLEDGE_WITHIN, ReceiveRequest, Received};
 pub use renew::{RenewRequest, Renewed};
 pub use send::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, ProducerId, Sent, Session};
@@ -91,6 +93,7 @@ pub struct Partition {
     shape: Option<Shape>,
     control: Control,
     bucket: control::Bucket,
+    merging: merge::Merging,
 }
 
 /// Where a claimed message is.
@@ -174,6 +177,7 @@ impl Default for Partition {
             shape: None,
             control: Control::default(),
             bucket: control::Bucket::default(),
+            merging: merge::Merging::default(),
         }
     }
 }

@@ -22,12 +22,26 @@ pub struct Router {
     partitions: u32,
 }
 
+/// The last place that a line in total order over several partitions has.
+pub const LAST_SEQUENCE: u64 = (1 << 48) - 1;
+
 /// A message that belongs to no partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a message without a `sequence` has no place in a line in total order over several partitions: number them 1, 2, 3 …"
-)]
-pub struct NoSequence;
+pub enum NoPlace {
+    /// It has no sequence.
+    #[error(
+        "a message without a `sequence` has no place in a line in total order over several partitions: number them 1, 2, 3 …"
+    )]
+    NoSequence,
+    /// It has one that can't be.
+    #[error("a `sequence` is a number from 1 to {LAST_SEQUENCE} in a line in total order over several partitions")]
+    OutOfRange,
+    /// It has an id besides. Of two ids with one sequence only one could come out, and of two sequences with one id.
+    #[error(
+        "in a line in total order over several partitions a message's `sequence` is its identity: leave out the `id`"
+    )]
+    OtherId,
+}
 
 impl Router {
     /// For a line of so many partitions; none is one.
@@ -52,21 +66,25 @@ impl Router {
     /// on with each of its messages. One that sends the same messages again counts the same again.
     ///
     /// # Errors
-    /// [`NoSequence`], by [`By::Sequence`] and without one. With one partition everything belongs there.
+    /// [`NoPlace`], by [`By::Sequence`]. With one partition everything belongs there.
     pub fn partition(
         &self,
         key: Option<&str>,
         id: Option<&str>,
         sequence: Option<u64>,
         turn: u64,
-    ) -> Result<u32, NoSequence> {
+    ) -> Result<u32, NoPlace> {
         if self.partitions == 1 {
             return Ok(0);
         }
         let key = key.filter(|_| self.by == By::Key);
         Ok(match (self.by, key.or(id), sequence) {
+            (By::Sequence, _, None) => return Err(NoPlace::NoSequence),
+            (By::Sequence, _, Some(sequence)) if sequence == 0 || sequence > LAST_SEQUENCE => {
+                return Err(NoPlace::OutOfRange);
+            }
+            (By::Sequence, Some(id), Some(sequence)) if id != sequence.to_string() => return Err(NoPlace::OtherId),
             (By::Sequence, _, Some(sequence)) => self.remainder(sequence),
-            (By::Sequence, _, None) => return Err(NoSequence),
             (_, Some(text), _) => self.of_text(text),
             (_, None, Some(sequence)) => self.of_text(&sequence.to_string()),
             (_, None, None) => self.remainder(turn),
@@ -78,7 +96,7 @@ impl Router {
     ///
     /// # Errors
     /// As [`Router::partition`].
-    pub fn partition_of(&self, entry: &bytes::Bytes, turn: u64) -> Result<u32, NoSequence> {
+    pub fn partition_of(&self, entry: &bytes::Bytes, turn: u64) -> Result<u32, NoPlace> {
         if self.partitions == 1 {
             return Ok(0);
         }
@@ -89,7 +107,7 @@ impl Router {
         }
     }
 
-    fn partition_of_input(self, input: &Input, turn: u64) -> Result<u32, NoSequence> {
+    fn partition_of_input(self, input: &Input, turn: u64) -> Result<u32, NoPlace> {
         let id = (input.id != Id::of_position(Position(0))).then(|| input.id.as_str());
         self.partition(input.key.as_deref(), id, input.sequence, turn)
     }
@@ -188,8 +206,14 @@ mod tests {
     fn total_order_goes_by_the_sequence_and_needs_one() {
         let router = Router::new(By::Sequence, 3);
         let of = |text: &'static str| router.partition_of(&Bytes::from(text), 0);
-        assert_eq!(of(r#"{"sequence":7,"id":"x","key":"k","payload":0}"#), Ok(1));
-        assert_eq!(of(r#"{"id":"x","payload":0}"#), Err(NoSequence));
+        assert_eq!(of(r#"{"sequence":7,"key":"k","payload":0}"#), Ok(1));
+        assert_eq!(of(r#"{"sequence":7,"id":"7","payload":0}"#), Ok(1));
+        assert_eq!(of(r#"{"sequence":7,"id":"x","payload":0}"#), Err(NoPlace::OtherId));
+        assert_eq!(of(r#"{"id":"x","payload":0}"#), Err(NoPlace::NoSequence));
+        for bad in ["0", "281474976710656"] {
+            let entry = Bytes::from(format!("{{\"sequence\":{bad},\"payload\":0}}"));
+            assert_eq!(router.partition_of(&entry, 0), Err(NoPlace::OutOfRange));
+        }
         assert_eq!(of(r#"{"sequence":-1,"payload":0}"#), Ok(0), "it will be a dead letter");
         let one = Router::new(By::Sequence, 1);
         assert_eq!(one.partition_of(&Bytes::from_static(b"x"), 5), Ok(0));

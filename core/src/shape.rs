@@ -51,6 +51,11 @@ impl Shape {
         }
     }
 
+    /// Whether its partitions are put in one order by who merges them.
+    pub fn is_merged(self) -> bool {
+        self.order == Order::Total && self.partitions > NonZeroU16::MIN
+    }
+
     /// What becomes of a wish: what the line is from then on. `kept` is what was set before; `has_claimed` and `has_entries`
     /// say whether it ever handed out a message, or was sent one. A line of an earlier version has nothing kept.
     ///

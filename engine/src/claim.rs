@@ -16,6 +16,10 @@ use crate::persist::persist;
 use crate::random::Random;
 use crate::store::{Result, SharedStore, StoreError};
 
+mod brake;
+
+pub(crate) use brake::Brake;
+
 /// How a processor claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClaimOptions {
@@ -45,6 +49,8 @@ pub(crate) struct Claimer {
     pub(crate) options: ClaimOptions,
     pub(crate) keep: Keep,
     pub(crate) fits: Fits,
+    /// Where what comes out has to wait to be merged.
+    pub(crate) brake: Option<Brake>,
     pub(crate) random: Random,
 }
 
@@ -96,11 +102,18 @@ impl Claimer {
     /// the head of the line again and again, each time for as long as a lease lasts.
     pub(crate) async fn claim(self, max: usize) -> Result<Claims> {
         let limits = self.limits();
+        let room = match &self.brake {
+            Some(brake) => brake.room(&*self.store, self.options.window).await,
+            None => u64::MAX,
+        };
+        // Without room there may be something that is free again.
+        let window = if room == 0 { 0 } else { self.options.window };
+        let max = max.min(usize::try_from(room.max(1)).unwrap_or(usize::MAX));
         let request = ClaimRequest {
             owner: self.owner.clone(),
             max,
             lease_us: self.options.lease_us,
-            window: self.options.window,
+            window,
             limits,
         };
         let ask = || async {
@@ -121,6 +134,9 @@ impl Claimer {
             });
         };
         self.fits.larger();
+        if let Some(brake) = &self.brake {
+            brake.took(claims.len());
+        }
         let bytes: u64 = claims.iter().map(|claim| claim.entry.handed_out()).sum();
         Ok(Claims {
             may_be_more: claims.len() >= max || bytes >= limits.total_bytes,

@@ -19,7 +19,7 @@ use crate::random::Random;
 use crate::store::{Result, SharedStore, StoreError};
 use crate::wake::{Listener, Topic};
 
-mod seat;
+pub(crate) mod seat;
 mod stream;
 
 pub use stream::Batches;
@@ -225,6 +225,7 @@ impl Consumer {
             let request = ReceiveRequest {
                 reign: Some(reign.clone()),
                 acknowledge,
+                skip: 0,
                 max: fitting().min(max).max(1),
             };
             let store = store.clone();
@@ -280,6 +281,7 @@ impl Consumer {
             let request = ReceiveRequest {
                 reign: Some(reign.clone()),
                 acknowledge: Some(written),
+                skip: 0,
                 max: 0,
             };
             match persist("receive", &self.random, || self.store.receive(&request), |_| ()).await? {

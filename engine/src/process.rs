@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::work::Work;
-use crate::claim::{ClaimOptions, Claimer, Fits};
+use crate::claim::{Brake, ClaimOptions, Claimer, Fits};
 use crate::ledger::SharedLedger;
 use crate::ledger::store::StoreLedger;
 use crate::random::Random;
@@ -22,6 +22,7 @@ mod effects;
 pub mod exec;
 mod handler;
 pub mod http;
+mod notice;
 mod place;
 mod share;
 mod within;
@@ -117,6 +118,7 @@ impl<H: Handler> Processor<H> {
             options: options.claim,
             keep: options.keep.unwrap_or_else(|| store.keeps()),
             fits: Fits::new(options.claim.limits.total_bytes),
+            brake: None,
             random,
             store,
         };
@@ -134,6 +136,12 @@ impl<H: Handler> Processor<H> {
     pub(crate) fn sharing(mut self, owner: OwnerId, share: Share) -> Self {
         self.claimer.owner = owner;
         self.share = Some(share);
+        self
+    }
+
+    /// The same in a partition of a merged line.
+    pub(crate) fn merged_in(mut self, base: SharedStore, place: Place) -> Self {
+        self.claimer.brake = Some(Brake::new(base, place));
         self
     }
 

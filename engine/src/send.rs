@@ -12,7 +12,7 @@ use crate::store::{Result, SharedStore, StoreError};
 
 mod named;
 
-pub use named::{NamedProducer, checksum};
+pub use named::{NamedProducer, WhenFull, checksum};
 
 /// A message as a producer gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]

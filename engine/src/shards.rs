@@ -11,13 +11,15 @@ use conga_core::shape::{Order, Shape};
 use futures_util::future::try_join_all;
 
 use crate::line::Line;
-use crate::store::{OpenOptions, Result, SharedStore, StoreError, StoreUrl, erase, open_with};
+use crate::store::{Delivery, OpenOptions, Result, SharedStore, StoreUrl, erase, open_with};
 
 mod deliver;
+mod merge;
 mod process;
 mod send;
 
 pub use deliver::{Consumers, Portion};
+pub use merge::{Merger, MergerOptions, OnGap};
 pub use process::Processors;
 pub use send::{AnotherInput, Lines, Producers, Refused};
 
@@ -55,9 +57,15 @@ impl Shards {
         if shape.partitions.get() == 1 {
             return Ok(Self::one(base));
         }
-        let router = router(shape)?;
+        let router = router(shape);
         let options = OpenOptions {
             shape: Some(Shape::of(shape.order)),
+            // Where there is a leader, it merges.
+            delivery: if shape.is_merged() {
+                Delivery::Store
+            } else {
+                options.delivery
+            },
             ..options.clone()
         };
         let lines: Vec<Line> = parts(line, shape).collect();
@@ -103,6 +111,20 @@ impl Shards {
         self.router
     }
 
+    /// Whether they are put in one order by a leader that merges them ([`Merger`]): then the outputs are those of the base.
+    pub fn are_merged(&self) -> bool {
+        self.are_several() && self.router.by() == By::Sequence
+    }
+
+    /// Where the outputs are: in the partitions, or merged in the base.
+    pub fn outlets(&self) -> &[SharedStore] {
+        if self.are_merged() {
+            std::slice::from_ref(&self.base)
+        } else {
+            &self.partitions
+        }
+    }
+
     /// Whether there are several.
     pub fn are_several(&self) -> bool {
         self.partitions.len() > 1
@@ -110,20 +132,13 @@ impl Shards {
 }
 
 /// How messages come to the partitions of a line of this shape.
-///
-/// # Errors
-/// [`StoreError::Broken`] for one that can't be served.
-pub fn router(shape: Shape) -> Result<Router> {
+pub fn router(shape: Shape) -> Router {
     let by = match shape.order {
         Order::Key { .. } => By::Key,
         Order::None => By::Identity,
-        Order::Total => {
-            return Err(StoreError::Broken(format!(
-                "a line in total order has one partition, and `{shape}` can't be served: use --order key or none with several"
-            )));
-        }
+        Order::Total => By::Sequence,
     };
-    Ok(Router::new(by, shape.partitions.get().into()))
+    Router::new(by, shape.partitions.get().into())
 }
 
 /// The partitions of a line that has several: lines of their own.

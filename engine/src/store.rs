@@ -1,4 +1,4 @@
-//! The store: where a partition of a line lives. Thirteen verbs, each one atomic step.
+//! The store: where a partition of a line lives. Fourteen verbs, each one atomic step.
 //!
 //! # The laws
 //! Every store keeps these; `tests/contract` holds each of them to the reference, [`conga_core::partition`].
@@ -15,7 +15,8 @@
 //!    numbers adds again what it is given again, and there the ids of the messages see to it that each counts once. With
 //!    them (a producer's name, and the number of the first message) it adds only what goes beyond the highest number
 //!    that it has from that producer, and nothing at all where that would leave a gap; nor under a session of that
-//!    producer that is not the latest, so that what one process left behind is not done once another has begun.
+//!    producer that is not the latest, so that what one process left behind is not done once another has begun; nor
+//!    where more messages would wait to be claimed than the send allows.
 //! 5. **Time** is the store's own clock, never a client's.
 //! 6. **Leadership** is a lock that expires, and a term that grows with each change of hands. The consumers of a line have
 //!    one active among them by the same means, with a lock and a term of their own; only under the latest of these terms
@@ -51,8 +52,8 @@ use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
-    EmitRequest, Emitted, Followed, Judged, Keep, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed,
-    Sent, Shelf, Status,
+    EmitRequest, Emitted, Followed, Judged, Keep, MergeRequest, Merged, Numbered, Page, ReceiveRequest, Received,
+    RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::shape::Shape;
 use conga_core::term::Campaign;
@@ -116,6 +117,12 @@ pub trait Store: Debug + Send + Sync {
     /// Delivers (law 3). Where the outputs are large, a store may deliver only the first of them: the head that it
     /// answers tells. Wakes as a complete that delivers.
     async fn emit(&self, request: &EmitRequest) -> Result<Emitted>;
+
+    /// At the base of a line in total order over several partitions: delivers what has come out of them, in the order of the
+    /// sequences, which are its positions (law 3). It counts only under the current term and at the right head. What is said
+    /// to be late becomes a dead letter if its place was passed without a result, once. What is missing is given up only after
+    /// it was known to be for so long, by the store's time. Wakes [`crate::wake::Topic::Output`] where something comes out.
+    async fn merge(&self, request: &MergeRequest) -> Result<Merged>;
 
     /// The oldest outputs, in ascending position, after the acknowledged ones are gone; or neither, under a reign that is
     /// not the latest (law 6).

@@ -337,3 +337,99 @@ async fn children_are_as_many_as_are_needed_and_no_more_than_allowed() {
     }
     assert_eq!(pids(&file).len(), 4);
 }
+
+/// Children that say when they are ready, and have so long for it.
+fn readied(command: String, ready: Duration) -> ExecOptions {
+    ExecOptions {
+        ready: Some(ready),
+        ..ExecOptions::new(command)
+    }
+}
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn children_that_are_started_ahead_get_the_messages_once_they_are_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, command) = noted(
+        &folder,
+        &format!(
+            "sleep 0.1; echo $$ >> '{}/ready'; echo '{{\"ready\":true}}'; while read a; do sleep 0.05; echo \"$a\"; done",
+            folder.path().display()
+        ),
+    );
+    let exec = Exec::new(ExecOptions {
+        workers: 3,
+        ..readied(command, LONG)
+    });
+    exec.start().await;
+    assert_eq!(pids(&folder.path().join("ready")).len(), 3, "all are waited for");
+    let all = (1..=9).map(|position| ask(&exec, position));
+    for (answer, position) in futures_util::future::join_all(all).await.into_iter().zip(1..) {
+        assert_eq!(answer.unwrap(), format!("\"p{position}\""));
+    }
+    exec.start().await;
+    assert_eq!(pids(&file).len(), 3, "and no other is started");
+    exec.close().await;
+}
+
+#[tokio::test]
+async fn the_time_of_a_message_does_not_count_before_its_child_is_ready() {
+    let exec = Exec::new(ExecOptions {
+        timeout: Some(Duration::from_millis(400)),
+        ..readied("sleep 1; echo '{\"ready\":true}'; cat".to_owned(), LONG)
+    });
+    assert_eq!(ask(&exec, 1).await.unwrap(), "\"p1\"");
+}
+
+#[tokio::test]
+async fn a_child_that_does_not_get_ready_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, command) = noted(&folder, "exec sleep 600");
+    let exec = Exec::new(readied(command, Duration::from_millis(300)));
+    exec.start().await;
+    let why = failure(&exec, 1).await;
+    assert_eq!(why, "the handler was not ready within 300ms");
+    let started = pids(&file);
+    assert_eq!(started.len(), 2);
+    for group in started {
+        until_gone(&group).await;
+    }
+}
+
+#[tokio::test]
+async fn a_child_that_ends_before_it_is_ready_holds_nobody_up() {
+    let exec = Exec::new(readied("exit 4".to_owned(), LONG));
+    exec.start().await;
+    let why = failure(&exec, 1).await;
+    assert!(why.contains("exit status: 4"), "{why}");
+}
+
+#[tokio::test]
+async fn who_should_say_that_it_is_ready_must_not_say_anything_else() {
+    let command = "echo '{\"ready\":false}'; sleep 600";
+    let why = failure(&Exec::new(readied(command.to_owned(), LONG)), 1).await;
+    assert!(why.contains("no answer") && why.contains("ready"), "{why}");
+    // Its number may be the right one, but it can't have read it.
+    let command = "echo '{\"position\":1,\"payload\":0}'; sleep 600";
+    let why = failure(&Exec::new(readied(command.to_owned(), LONG)), 1).await;
+    assert!(why.contains("it has no such message"), "{why}");
+}
+
+#[tokio::test]
+async fn who_says_that_it_is_ready_without_being_asked_is_not_wrong() {
+    let exec = exec("echo '{\"ready\":true}'; cat");
+    assert_eq!(ask(&exec, 1).await.unwrap(), "\"p1\"");
+    assert_eq!(ask(&exec, 2).await.unwrap(), "\"p2\"");
+}
+
+#[tokio::test]
+async fn a_message_that_is_given_up_before_its_child_is_ready_leaves_the_child_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, command) = noted(&folder, "sleep 1; echo '{\"ready\":true}'; cat");
+    let exec = Exec::new(readied(command, LONG));
+    let limited = tower::timeout::Timeout::new(exec.clone(), Duration::from_millis(300));
+    limited.handle(message(1)).await.unwrap_err();
+    assert_eq!(ask(&exec, 2).await.unwrap(), "\"p2\"");
+    assert_eq!(pids(&file).len(), 1);
+}

@@ -661,6 +661,7 @@ async fn an_acknowledgement_means_what_was_handed_out_to_its_consumer() {
                 term: Term(term),
             }),
             acknowledge,
+            skip: 0,
             max: 10,
         };
         store.receive(&request).await.unwrap().outputs()

@@ -14,8 +14,8 @@ use conga::core::lease::OwnerId;
 use conga::core::message::{Payload, Position};
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
-    EmitRequest, Emitted, Followed, Judged, Limits, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed,
-    Sent, Shelf, Status,
+    EmitRequest, Emitted, Followed, Judged, Limits, MergeRequest, Merged, Numbered, Page, ReceiveRequest, Received,
+    RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::shape::Shape;
 use conga::core::term::Campaign;
@@ -142,6 +142,10 @@ impl Store for Troubled {
             return Err(StoreError::Unavailable("the disk is full".to_owned()));
         }
         self.inner.emit(request).await
+    }
+
+    async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
+        self.inner.merge(request).await
     }
 
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {

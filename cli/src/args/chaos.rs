@@ -1,5 +1,6 @@
 //! The arguments of `conga bench chaos`.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -53,8 +54,12 @@ pub(crate) struct Chaos {
     pub(crate) window: u64,
     #[command(flatten)]
     pub(crate) orders: Orders,
+    /// In how many partitions the line has its messages, with `--order key` or `none`. There the store delivers: no sequencer
+    /// runs, and what would be done to a leader is left out
+    #[arg(long, value_name = "P", default_value = "1")]
+    pub(crate) partitions: NonZeroU16,
     /// Break one law after the other on purpose, in short runs: done if each was found
-    #[arg(long, conflicts_with_all = ["messages", "duration", "rate", "faults"])]
+    #[arg(long, conflicts_with_all = ["messages", "duration", "rate", "faults", "partitions"])]
     pub(crate) self_test: bool,
 }
 

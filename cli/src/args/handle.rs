@@ -13,13 +13,18 @@ pub(crate) struct Handling {
     /// limit]
     #[arg(long, value_name = "DURATION", value_parser = limit)]
     pub(crate) timeout: Option<Duration>,
-    /// With exec:CMD, how many children there are at most [default: so many that all of --concurrency are with one]
+    /// With exec:CMD, how many children there are; they are started before any message is taken [default: at most so many that
+    /// all of --concurrency are with one, each started when it is needed]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) workers: Option<usize>,
     /// With exec:CMD, how many messages a child has at once; with more than one its answers have to name the position
     /// [default: 1]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) exec_at_once: Option<usize>,
+    /// With exec:CMD, children say {"ready":true} when they can take messages, and get none before; one that has not said so
+    /// after this time is replaced. The first ones are waited for before any message is taken
+    #[arg(long, value_name = "DURATION", value_parser = limit)]
+    pub(crate) exec_ready: Option<Duration>,
     /// With http, how an event is written [default: binary]
     #[arg(long, value_name = "MODE", value_enum)]
     pub(crate) http_mode: Option<HttpMode>,
@@ -35,9 +40,11 @@ impl Handling {
         let mut put = |name: &str, value: Option<String>| {
             typed.extend(value.map(|value| format!("--{name}={value}")));
         };
-        put("timeout", self.timeout.map(|limit| format!("{}us", limit.as_micros())));
+        let time = |limit: Duration| format!("{}us", limit.as_micros());
+        put("timeout", self.timeout.map(time));
         put("workers", self.workers.map(|count| count.to_string()));
         put("exec-at-once", self.exec_at_once.map(|count| count.to_string()));
+        put("exec-ready", self.exec_ready.map(time));
         let mode = self.http_mode.and_then(|mode| mode.to_possible_value());
         put("http-mode", mode.map(|mode| mode.get_name().to_owned()));
         if self.http2 {

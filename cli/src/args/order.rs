@@ -53,17 +53,6 @@ pub(crate) enum OrderName {
     None,
 }
 
-impl OrderName {
-    /// As an order of outputs, to which it is all the same how the messages of a key were processed.
-    pub(crate) fn plain(self) -> Order {
-        match self {
-            Self::Total => Order::Total,
-            Self::Key => Order::Key { serial: false },
-            Self::None => Order::None,
-        }
-    }
-}
-
 /// How the messages of a key are processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

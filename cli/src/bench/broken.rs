@@ -10,8 +10,8 @@ use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::{Id, Output, Position};
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
-    EmitRequest, Emitted, Followed, Judged, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent,
-    Shelf, Status,
+    EmitRequest, Emitted, Followed, Judged, MergeRequest, Merged, Numbered, Page, ReceiveRequest, Received,
+    RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga::core::shape::Shape;
 use conga::core::term::Campaign;
@@ -192,6 +192,10 @@ impl Store for Broken {
         self.inner.emit(&request).await
     }
 
+    async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
+        self.inner.merge(request).await
+    }
+
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
         if self.how == Break::Stall && request.max > 0 {
             let mut state = self.state();
@@ -211,6 +215,7 @@ impl Store for Broken {
             let acknowledge = ReceiveRequest {
                 reign: request.reign.clone(),
                 acknowledge,
+                skip: 0,
                 max: 0,
             };
             self.inner.receive(&acknowledge).await?;

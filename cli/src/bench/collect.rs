@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use conga::core::message::Output;
-use conga::deliver::Consumer;
+use conga::shards::{Consumers, Shards};
 use conga::store::SharedStore;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -56,9 +56,9 @@ pub(crate) async fn collect(
     mut progress: impl FnMut(u64),
 ) -> anyhow::Result<Collected> {
     let mut collected = Collected::default();
-    let mut collector = Collector::new(store);
+    let mut collector = Collector::new(&Shards::one(store));
     collector
-        .collect(expected, patience, |lines| {
+        .collect(expected, patience, |_, lines| {
             collected.arrivals.push(Instant::now());
             progress(lines.len() as u64);
             collected.lines.extend(lines);
@@ -70,30 +70,30 @@ pub(crate) async fn collect(
     Ok(collected)
 }
 
-/// Takes a line's output as it comes.
+/// Takes a line's output as it comes, from all of its partitions.
 #[derive(Debug)]
 pub(crate) struct Collector {
-    consumer: Consumer,
+    consumers: Consumers,
     count: u64,
     /// What came although it had been acknowledged. The consumer leaves it out, a judge must not.
     pub(crate) repeated: usize,
 }
 
 impl Collector {
-    pub(crate) fn new(store: SharedStore) -> Self {
+    pub(crate) fn new(shards: &Shards) -> Self {
         Self {
-            consumer: Consumer::new(store),
+            consumers: Consumers::new(shards, 1_000),
             count: 0,
             repeated: 0,
         }
     }
 
-    /// Hands `take` what comes, until `expected` outputs came in all (true) or none for `patience`. Cancel-safe.
+    /// Hands `take` what comes, and from which partition, until `expected` outputs came in all (true) or none for `patience`. Cancel-safe.
     pub(crate) async fn collect(
         &mut self,
         mut expected: watch::Receiver<Option<u64>>,
         patience: Duration,
-        mut take: impl FnMut(Vec<Bytes>),
+        mut take: impl FnMut(usize, Vec<Bytes>),
     ) -> anyhow::Result<bool> {
         // A sender that is gone says nothing new.
         let mut open = true;
@@ -101,25 +101,25 @@ impl Collector {
             if expected.borrow_and_update().is_some_and(|count| self.count >= count) {
                 return Ok(true);
             }
-            let batch = tokio::select! {
-                batch = timeout(patience, self.consumer.next(1_000)) => batch,
+            let portion = tokio::select! {
+                portion = timeout(patience, self.consumers.next()) => portion,
                 changed = expected.changed(), if open => {
                     open = changed.is_ok();
                     continue;
                 }
             };
-            let Ok(batch) = batch else { return Ok(false) };
-            let batch = batch?;
-            self.consumer.acknowledge(&batch);
-            self.repeated += batch.repeated;
-            self.count += batch.outputs.len() as u64;
-            take(batch.outputs);
+            let Ok(portion) = portion else { return Ok(false) };
+            let portion = portion?;
+            self.consumers.acknowledge(&portion);
+            self.repeated += portion.batch.repeated;
+            self.count += portion.batch.outputs.len() as u64;
+            take(portion.partition, portion.batch.outputs);
         }
     }
 
     /// Takes off the output what came.
     pub(crate) async fn finish(self) -> anyhow::Result<()> {
-        Ok(self.consumer.finish().await?)
+        Ok(self.consumers.finish().await?)
     }
 }
 

@@ -156,6 +156,7 @@ impl Member {
             .args(["--delivery", Delivery::of(work.options.delivery).name()])
             .args(["--line", line.name()])
             .args(ordering(work.options.shape))
+            .args(partitions(work.options.shape))
             .args(["--json", "--tied"])
             // Not as an argument, which everybody can see: it may hold a password.
             .env("CONGA_RECORD", work.record.exposed())
@@ -220,6 +221,14 @@ impl Member {
             None => bail!("{} had ended before it was told to", self.owner),
         }
     }
+}
+
+/// How a service is told in how many partitions the line is.
+fn partitions(shape: Option<Shape>) -> Vec<String> {
+    let several = shape.filter(|shape| shape.partitions.get() > 1);
+    several.map_or_else(Vec::new, |shape| {
+        vec!["--partitions".to_owned(), shape.partitions.to_string()]
+    })
 }
 
 /// How a service is told what the line is.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 
 use bytes::Bytes;
-use conga::core::invariant::{Event, Violation, duplicate, loss, order};
+use conga::core::invariant::{Event, Violation, duplicate, loss, order, serial};
 use conga::core::lease::Attempt;
 use conga::core::message::{Body, Id, NotAnOutput, Output, Payload, Position, Record, write_open};
 use conga::core::partition::Shelf;
@@ -19,6 +19,14 @@ use super::table;
 
 /// How many violations are told in words.
 pub(crate) const TOLD: usize = 20;
+
+/// Of several partitions the positions of the second begin here, and so on: what is told of them shows both.
+pub(crate) const PLACES: u64 = 1_000_000_000_000;
+
+/// A position that no other partition has.
+pub(crate) fn placed(partition: u32, position: Position) -> Position {
+    position.plus(u64::from(partition) * PLACES)
+}
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -61,11 +69,23 @@ pub(crate) struct Came {
     pub(crate) attempts: u32,
     pub(crate) dead: bool,
     key: Option<u64>,
+    /// From when to when it was worked on.
+    work: (Micros, Micros),
     at: Micros,
     line: u64,
     payload: u64,
     /// All that a record apart from the store holds too; but the position, which may differ.
     pub(crate) told: u64,
+}
+
+impl Came {
+    /// The same, of this partition.
+    pub(crate) fn placed(self, partition: u32) -> Self {
+        Self {
+            position: placed(partition, self.position),
+            ..self
+        }
+    }
 }
 
 /// What makes outputs comparable without keeping them.
@@ -92,6 +112,7 @@ impl Digest {
             attempts: output.record.attempts.0,
             dead,
             key: output.record.key.as_ref().map(|key| self.of(key.as_bytes())),
+            work: (output.record.processing, output.processed),
             at: output.sequenced.unwrap_or_default(),
             line: self.of(line),
             payload,
@@ -164,6 +185,29 @@ pub(crate) fn judge<K: Eq + Hash>(history: &[Event], order: Order, key_of: impl 
     verdict
 }
 
+/// As [`judge`], by the keys and the times that the outputs tell.
+pub(crate) fn judge_history(history: &[Event], order: Order, came: &[Came]) -> Verdict {
+    let keyed = || came.iter().filter_map(|came| Some((came.key?, came)));
+    let keys: HashMap<Position, u64> = keyed().map(|(key, came)| (came.position, key)).collect();
+    let mut verdict = judge(history, order, |position| keys.get(&position).copied());
+    if order == (Order::Key { serial: true }) {
+        let spans = keyed().map(|(key, came)| {
+            let (from, to) = came.work;
+            let span = serial::Span {
+                position: came.position,
+                id: &came.id,
+                from,
+                to,
+            };
+            (key, span)
+        });
+        let violations = serial::check(spans);
+        verdict.reordered += violations.len() as u64;
+        verdict.add(&violations);
+    }
+    verdict
+}
+
 /// Judges a run by its producer, its output and the record of its line.
 pub(crate) async fn judge_run(
     store: &SharedStore,
@@ -178,12 +222,12 @@ pub(crate) async fn judge_run(
         .zip(outputs)
         .map(|(line, output)| digest.output(line, output))
         .collect();
-    judge_came(store, ledger, ids, &came, &digest).await
+    judge_came(std::slice::from_ref(store), ledger, ids, &came, &digest).await
 }
 
-/// As [`judge_run`], of a run whose outputs were not kept.
+/// As [`judge_run`], of a run whose outputs were not kept, on a line of these partitions: what came is [`placed`].
 pub(crate) async fn judge_came(
-    store: &SharedStore,
+    partitions: &[SharedStore],
     ledger: &SharedLedger,
     ids: &[String],
     came: &[Came],
@@ -198,23 +242,24 @@ pub(crate) async fn judge_came(
     let mut history: Vec<Event> = sent(ids).chain(delivered).collect();
     // The last word on each id; pages of a line at rest repeat nothing, but a store need not promise that.
     let mut records: HashMap<Id, (Position, u64)> = HashMap::new();
-    let mut rows = Rows::new(store.clone(), Shelf::Record);
-    while let Some(page) = rows.next().await? {
-        for row in page {
-            let came = digest.came(&row.json)?;
-            records.insert(row.id, (came.position, came.line));
+    let mut order = Order::default();
+    for (partition, store) in (0..).zip(partitions) {
+        order = store.shape(None).await?.unwrap_or_default().order;
+        let mut of = HashMap::new();
+        let mut rows = Rows::new(store.clone(), Shelf::Record);
+        while let Some(page) = rows.next().await? {
+            for row in page {
+                let came = digest.came(&row.json)?;
+                of.insert(row.id, (placed(partition, came.position), came.line));
+            }
         }
+        history.extend(of.iter().map(|(id, (position, _))| Event::Recorded {
+            id: id.clone(),
+            position: *position,
+        }));
+        records.extend(of);
     }
-    history.extend(records.iter().map(|(id, (position, _))| Event::Recorded {
-        id: id.clone(),
-        position: *position,
-    }));
-    let order = store.shape(None).await?.unwrap_or_default().order;
-    let keys: HashMap<Position, u64> = came
-        .iter()
-        .filter_map(|came| Some((came.position, came.key?)))
-        .collect();
-    let mut verdict = judge(&history, order, |position| keys.get(&position).copied());
+    let mut verdict = judge_history(&history, order, came);
     verdict.records.get_or_insert(0);
     for came in came.iter().filter(|came| !came.dead) {
         if records.get(&came.id).map(|(_, line)| *line) != Some(came.line) {

@@ -79,7 +79,7 @@ impl Place {
     pub(crate) async fn clear(self) -> anyhow::Result<()> {
         conga::ledger::erase(&self.record, &self.line).await?;
         if self.folder.is_none() {
-            conga::store::erase(&self.url, &self.line).await?;
+            conga::shards::erase_all(&self.url, &self.line).await?;
         }
         Ok(())
     }

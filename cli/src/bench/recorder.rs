@@ -5,6 +5,7 @@ use conga::ledger::LedgerUrl;
 use tokio::task::spawn_blocking;
 
 use super::postgres_server::PostgresServer;
+use super::yardstick::postgres::connect;
 use crate::settings::Settings;
 
 /// A system of record for one run, or several.
@@ -31,6 +32,18 @@ impl Recorder {
             url: server.url().parse()?,
             server: Some(server),
         })
+    }
+
+    /// Of a server of its own: what earlier runs have left there is gone and on the disk, so that each run begins alike.
+    pub(crate) async fn fresh(&self) -> anyhow::Result<()> {
+        let Some(server) = &self.server else { return Ok(()) };
+        let client = connect(&server.url()).await?;
+        let is_there = "SELECT to_regclass('conga_record') IS NOT NULL";
+        if client.query_one(is_there, &[]).await?.get(0) {
+            client.batch_execute("TRUNCATE conga_record").await?;
+        }
+        client.batch_execute("CHECKPOINT").await?;
+        Ok(())
     }
 
     /// For people: where results go.

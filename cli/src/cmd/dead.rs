@@ -12,7 +12,15 @@ use crate::text::{self, count};
 pub(crate) async fn run(settings: &Settings, partition: Option<usize>, dead: Dead) -> anyhow::Result<bool> {
     let shards = settings.open_shards().await?;
     let parts = shards.partitions();
+    let of_the_base = partition.is_none() && shards.are_merged();
+    if of_the_base && matches!(dead, Dead::Retry(_)) {
+        return Err(wrong(
+            "what came too late has no place in the order any more: look at it and `conga dead purge` it, or say which partition's \
+             dead letters by --partition P",
+        ));
+    }
     let store = match partition {
+        None if of_the_base => shards.base(),
         None if shards.are_several() => {
             return Err(wrong(format!(
                 "this line has {} partitions, each with positions of its own: say which by --partition P, from 0 on",

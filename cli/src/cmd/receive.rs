@@ -27,7 +27,7 @@ pub(crate) async fn run(settings: &Settings, receive: Receive) -> anyhow::Result
         Some(settings.open_shards().await?)
     };
     let Some(shards) = shards else { return Ok(false) };
-    if shards.are_several() {
+    if shards.are_several() && !shards.are_merged() {
         return several::run(&shards, &receive, &shutdown).await;
     }
     let mut consumer = Consumer::new(shards.base().clone());

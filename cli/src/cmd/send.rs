@@ -12,7 +12,7 @@ use conga::shards::{Lines, Producers, Refused};
 use conga::store::StoreError;
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::args::Send;
 use crate::bench::load::{Load, Until};
@@ -43,23 +43,41 @@ pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool>
         (file, None) => Some(open(file.as_deref()).await?),
     };
     let shards = settings.open_shards().await?;
+    if shards.are_merged() && send.count.is_some() {
+        return Err(wrong(
+            "generated messages have no sequence, and this line goes by it: send lines, with --first-sequence N to number them",
+        ));
+    }
     let started = Instant::now();
     let bar = text::progress("sending", send.count, settings.json);
+    let own = || format!("send-{}", uuid::Uuid::new_v4().simple());
+    let name = send.producer.clone().unwrap_or_else(own);
+    let named = |store| {
+        let producer = Producer::named(store, &name);
+        match send.max_waiting {
+            Some(most) => producer.with_max_waiting(most, send.if_full.meant()),
+            None => producer,
+        }
+    };
     let sent = if let Some(lines) = lines {
-        let own = || format!("send-{}", uuid::Uuid::new_v4().simple());
-        let name = send.producer.clone().unwrap_or_else(own);
-        let opened = Lines::begin(&shards, |store| Producer::named(store, &name).with_patience(PATIENCE)).await;
+        let opened = Lines::begin(&shards, |store| named(store).with_patience(PATIENCE)).await;
         let mut producer = opened.context("nothing was sent")?;
         let again = match send.producer {
             Some(_) => "; run the same command again to go on",
             None => "",
         };
-        send_lines(lines, &mut producer, again, |count| bar.inc(count)).await?
+        send_lines(lines, &mut producer, send.first_sequence, again, |count| bar.inc(count)).await?
     } else {
         let load = Load::new(Until::Count(send.count.unwrap_or(0)), send.rate, send.size);
-        let lines = load
-            .run(&Producers::new(&shards), |ids| bar.inc(ids.len() as u64))
-            .await?;
+        let progress = |ids: &[String]| bar.inc(ids.len() as u64);
+        // Only who numbers its messages can be told that there is no room, and send again what has no answer.
+        let lines = match send.max_waiting {
+            Some(_) => {
+                load.run(&Mutex::new(Lines::begin(&shards, named).await?), progress)
+                    .await?
+            }
+            None => load.run(&Producers::new(&shards), progress).await?,
+        };
         Sent { lines, skipped: 0 }
     };
     bar.finish_and_clear();
@@ -98,6 +116,7 @@ pub(crate) async fn open(file: Option<&Path>) -> anyhow::Result<Box<dyn AsyncBuf
 async fn send_lines(
     lines: impl AsyncBufRead + Unpin + std::marker::Send + 'static,
     producer: &mut Lines,
+    mut number: Option<u64>,
     again: &str,
     mut progress: impl FnMut(u64),
 ) -> anyhow::Result<Sent> {
@@ -107,7 +126,11 @@ async fn send_lines(
     while lines.recv_many(&mut batch, BATCH).await > 0 {
         let mut bytes = 0;
         for line in batch.drain(..) {
-            let line = line?;
+            let mut line = line?;
+            if let Some(number) = &mut number {
+                line = numbered(&line, *number)?;
+                *number += 1;
+            }
             bytes += line.len();
             producer.give(&line, || entry(line.clone())).await.map_err(refused)?;
             if bytes >= BATCH_BYTES {
@@ -137,6 +160,8 @@ async fn flush(
         };
         let state = match error {
             StoreError::Unavailable(_) | StoreError::Closed => "and all after them were not sent",
+            // Of several parts or partitions, those that had room.
+            StoreError::Full { .. } => "were refused, or a part of them, and all after them were not sent",
             // An earlier attempt may have been done.
             StoreError::Unknown(_) | StoreError::Broken(_) => "are in doubt",
         };
@@ -154,7 +179,9 @@ async fn flush(
 fn refused(error: Refused) -> anyhow::Error {
     match error {
         Refused::AnotherInput(another) => another_input(another.there),
-        Refused::NoSequence(error) => wrong(error),
+        Refused::NoPlace(error) => wrong(format!(
+            "{error}; or let `conga send` number the lines by --first-sequence N"
+        )),
         Refused::Store(error) => error.into(),
     }
 }
@@ -208,6 +235,29 @@ fn entry(line: Bytes) -> Bytes {
         payload: input.payload,
     }
     .to_entry()
+}
+
+/// The entry for a line, with its sequence, and without the time: so that it is the same in each run.
+fn numbered(line: &Bytes, number: u64) -> anyhow::Result<Bytes> {
+    let nowhere = Position(0);
+    let input = parse(&Entry::Whole(line.clone()), nowhere, Format::Any, u64::MAX).map_err(|error| {
+        wrong(format!(
+            "the line that would have the sequence {number} can't be read: {error}"
+        ))
+    })?;
+    if let Some(other) = input.sequence.filter(|sequence| *sequence != number) {
+        return Err(wrong(format!(
+            "the line that would have the sequence {number} has the sequence {other}"
+        )));
+    }
+    Ok(Outgoing {
+        id: (input.id != Id::of_position(nowhere)).then(|| input.id.to_string()),
+        sequence: Some(number),
+        key: input.key,
+        created: input.created,
+        payload: input.payload,
+    }
+    .to_entry())
 }
 
 #[cfg(test)]

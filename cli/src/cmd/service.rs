@@ -2,7 +2,7 @@
 
 use conga::process::{Handler, Processing, Processor};
 use conga::sequence::{Sequencer, Sequencing};
-use conga::shards::{Processors, Shards};
+use conga::shards::{Merger, Processors, Shards};
 use conga::store::SharedStore;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,12 @@ pub(crate) async fn sequence(settings: &Settings, given: &Service) -> anyhow::Re
     let Some(shards) = settings.open_for(&service, &shutdown).await? else {
         return Ok(true);
     };
+    if shards.are_merged() {
+        let merger = Merger::new(&shards, service.merger);
+        announce(settings, merger.owner().as_str())?;
+        report(settings, None, Some(merger.run(shutdown).await?));
+        return Ok(true);
+    }
     if shards.are_several() {
         return Err(wrong(NO_SEQUENCER));
     }
@@ -56,6 +62,15 @@ pub(crate) async fn run(settings: &Settings, given: &Service) -> anyhow::Result<
         return Ok(true);
     };
     announce(settings, "run")?;
+    if shards.are_merged() {
+        let processing = processors(&shards, &hands, &service).run(shutdown.clone());
+        let drained = CancellationToken::new();
+        let sequencing = Merger::new(&shards, service.merger).run(drained.clone());
+        let (processing, sequencing) = together(processing, sequencing, shutdown, drained).await;
+        hands.close().await;
+        report(settings, Some(processing?), Some(sequencing?));
+        return Ok(true);
+    }
     if shards.are_several() {
         let processing = processors(&shards, &hands, &service).run(shutdown).await;
         hands.close().await;
@@ -76,9 +91,21 @@ pub(crate) async fn both(
     shutdown: CancellationToken,
 ) -> anyhow::Result<(Processing, Sequencing)> {
     let processor = processor(store, hands, service).run(shutdown.clone());
-    // It leads on while the processor drains. What it does not get to, the next leader delivers.
     let drained = CancellationToken::new();
     let sequencer = Sequencer::new(store.clone(), service.sequencer).run(drained.clone());
+    let (processing, sequencing) = together(processor, sequencer, shutdown, drained).await;
+    hands.close().await;
+    Ok((processing?, sequencing?))
+}
+
+/// Both until `shutdown`: the sequencer leads on while the processor drains, until `drained`. What it does not get to, the next
+/// leader delivers. If one can't go on the other ends too.
+async fn together<P, S>(
+    processor: impl Future<Output = P>,
+    sequencer: impl Future<Output = S>,
+    shutdown: CancellationToken,
+    drained: CancellationToken,
+) -> (P, S) {
     let processing = async {
         let processing = processor.await;
         drained.cancel();
@@ -89,9 +116,7 @@ pub(crate) async fn both(
         shutdown.cancel();
         sequencing
     };
-    let (processing, sequencing) = tokio::join!(processing, sequencing);
-    hands.close().await;
-    Ok((processing?, sequencing?))
+    tokio::join!(processing, sequencing)
 }
 
 /// On all partitions.

@@ -26,9 +26,12 @@ pub(crate) async fn run(settings: &Settings, given: args::Status) -> anyhow::Res
     let mut before: Option<Status> = None;
     loop {
         let each = shards.status().await?;
-        let Some(status) = several::sum(&each) else {
+        let Some(mut status) = several::sum(&each) else {
             return Ok(true);
         };
+        if shards.are_merged() {
+            status = several::merged(status, shards.base().status().await?);
+        }
         let shape = shards.base().shape(None).await?;
         let rates = before.as_ref().map(|before| Rates::between(before, &status));
         if settings.json {
@@ -152,6 +155,11 @@ fn to_json(line: &str, status: &Status, rates: Option<&Rates>) -> Value {
             "age_ms": millis(status.now.since(status.consumer_since)),
         })),
         "producers": status.producers,
+        "missing": status.missing.map(|since| json!({
+            "sequence": status.head.0,
+            "since": since.to_string(),
+            "age_ms": millis(status.now.since(since)),
+        })),
         "processors": status.processors.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "blocker": status.blocker.as_ref().map(|blocker| match blocker {
             Blocker::Leased { owner, attempt, since } => json!({
@@ -198,6 +206,14 @@ fn to_text(line: &str, status: &Status, rates: Option<&Rates>) -> String {
     // Writing to a String never fails.
     if status.control != Control::default() {
         let _ = writeln!(text, "  {}", control::to_text(&status.control));
+    }
+    if let Some(since) = status.missing {
+        let seconds = millis(status.now.since(since)) / 1e3;
+        let _ = writeln!(
+            text,
+            "  sequence {} is missing for {seconds:.1} s: the line waits for it",
+            status.head
+        );
     }
     let head = match &status.blocker {
         Some(Blocker::Leased { owner, attempt, since }) => format!(

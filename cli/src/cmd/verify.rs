@@ -1,6 +1,5 @@
 //! `conga verify`: an output, checked.
 
-use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,24 +15,28 @@ use conga::ledger::{LedgerUrl, SharedLedger};
 use conga::shards::router;
 
 use super::bench::verdict_text;
-use crate::args::{OrderName, Verify};
-use crate::bench::judge::{Digest, delivered, judge};
+use crate::args::{Ordering, Verify};
+use crate::bench::judge::{Digest, PLACES, delivered, judge_history, placed};
 use crate::bench::table;
 use crate::settings::{Settings, wrong};
 
 pub(crate) async fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<bool> {
-    let router = match verify.partitions.filter(|partitions| partitions.get() > 1) {
-        Some(partitions) => {
-            let order = verify.order.map_or(Order::Total, OrderName::plain);
-            Some(router(Shape { order, partitions }).map_err(wrong)?)
-        }
-        None => None,
+    let ordering = Ordering {
+        order: verify.order,
+        per_key: verify.per_key,
     };
+    let order = ordering.meant().map_err(wrong)?.unwrap_or_default();
+    // In total order there is one output, and one position for each message.
+    let several = verify
+        .partitions
+        .filter(|partitions| partitions.get() > 1 && order != Order::Total);
+    let router = several.map(|partitions| router(Shape { order, partitions }));
     let (mut outputs, mut came, digest) = (Vec::new(), Vec::new(), Digest::default());
     each_line(&verify.file, |number, line| match Output::parse(&line) {
         Ok(output) => {
+            let output = place_of(output, router.as_ref());
             came.push(digest.output(&line, &output));
-            outputs.push(place_of(output, router.as_ref()));
+            outputs.push(output);
             Ok(())
         }
         Err(error) => Err(wrong(format!("{}, line {number}: {error}", verify.file.display()))),
@@ -47,18 +50,13 @@ pub(crate) async fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<
             .collect(),
     };
     history.extend(delivered(&outputs));
-    let keys: HashMap<Position, &str> = outputs
-        .iter()
-        .filter_map(|output| Some((output.record.position, output.record.key.as_deref()?)))
-        .collect();
-    let order = verify.order.map_or(Order::Total, OrderName::plain);
-    let mut verdict = judge(&history, order, |position| keys.get(&position).copied());
+    let mut verdict = judge_history(&history, order, &came);
     if verify.sent.is_none() {
         let missing = if verify.gaps {
             Vec::new()
         } else {
             (0..router.map_or(1, |router| router.partitions()))
-                .flat_map(|partition| gaps(&outputs, u64::from(partition) * PLACES))
+                .flat_map(|partition| gaps(&outputs, placed(partition, Position(0)).0))
                 .collect()
         };
         verdict.lost += missing.iter().map(|gap| gap.1 - gap.0 + 1).sum::<u64>();
@@ -93,13 +91,10 @@ pub(crate) async fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<
     Ok(passed)
 }
 
-/// Of several partitions the positions of the second begin here, and so on: what is told of them shows both.
-const PLACES: u64 = 1_000_000_000_000;
-
 /// An output at a position that no other partition has.
 fn place_of(mut output: Output, router: Option<&Router>) -> Output {
     if let Some(partition) = router.and_then(|router| router.partition_of_output(&output.record)) {
-        output.record.position.0 += u64::from(partition) * PLACES;
+        output.record.position = placed(partition, output.record.position);
     }
     output
 }

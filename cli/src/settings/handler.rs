@@ -14,6 +14,8 @@ pub(crate) struct HandlingSettings {
     /// As it was asked for.
     pub(crate) workers: Option<usize>,
     pub(crate) at_once: usize,
+    /// How long a child has to say that it is ready.
+    pub(crate) ready: Option<Duration>,
     pub(crate) http_mode: conga::process::http::HttpMode,
     pub(crate) http2: bool,
 }

@@ -95,7 +95,7 @@ impl Partition {
                     self.put(held.position, Flight::Halted(held.attempt));
                 } else {
                     self.bury(now, tombstone, None);
-                    self.give_up(now, held.position, (*on_dead == OnDead::Mark).then_some((open, now)));
+                    self.pass_by(now, held.position, (*on_dead == OnDead::Mark).then_some((open, now)));
                 }
             }
             Completion::Retry { delay_us: 0, .. } => {
@@ -153,7 +153,7 @@ impl Partition {
     }
 
     /// Has a message that failed for good wait for its turn: with its tombstone and when it died, or with nothing.
-    pub(super) fn give_up(&mut self, now: Micros, position: Position, tombstone: Option<(String, Micros)>) {
+    pub(super) fn pass_by(&mut self, now: Micros, position: Position, tombstone: Option<(String, Micros)>) {
         self.put(position, Flight::Dead);
         let turn = tombstone.map_or(Turn::Nothing, |(open, died)| Turn::Tombstone { open, died });
         self.append(now, position, turn);

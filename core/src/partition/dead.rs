@@ -66,7 +66,7 @@ impl Partition {
                 let letter = &mut self.dead[index];
                 let open = letter.open.take().filter(|_| verdict == Verdict::Mark);
                 let tombstone = open.map(|open| (open, letter.died));
-                self.give_up(now, position, tombstone);
+                self.pass_by(now, position, tombstone);
             }
             (Verdict::Retry, Some(attempt)) => {
                 self.dead.remove(index);

@@ -17,6 +17,8 @@ pub struct ReceiveRequest {
     /// Everything up to and with the output at this position is written down and is taken off the output first. Said again,
     /// it changes nothing. Where not all messages keep their order it has to be one of the oldest [`ACKNOWLEDGE_WITHIN`].
     pub acknowledge: Option<Position>,
+    /// So many of the oldest that are left then are passed over: who asks has them in hand.
+    pub skip: usize,
     /// How many outputs at most. They stay in the output until they are acknowledged.
     pub max: usize,
 }
@@ -62,7 +64,7 @@ impl Partition {
             };
             self.outputs.drain(..count);
         }
-        let oldest = self.outputs.iter().take(request.max);
+        let oldest = self.outputs.iter().skip(request.skip).take(request.max);
         Received::Outputs(oldest.map(|(.., output)| output.clone()).collect())
     }
 }

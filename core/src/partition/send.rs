@@ -78,6 +78,16 @@ pub struct Numbered {
     pub first: u64,
     /// What the producer wants to be told with the number of the last of them: of what it sent so far, a checksum.
     pub mark: u64,
+    /// No more messages than this may wait to be claimed after the send, whoever sent them. `None`: however many.
+    pub max_waiting: Option<u64>,
+}
+
+impl Numbered {
+    /// Whether so many more may be appended where so many wait. Nothing always may.
+    pub fn has_room(&self, waiting: u64, more: u64) -> bool {
+        let most = self.max_waiting.unwrap_or(u64::MAX);
+        more == 0 || waiting.saturating_add(more) <= most
+    }
 }
 
 /// What became of a send.
@@ -95,6 +105,13 @@ pub enum Sent {
     Missing {
         /// The lowest number that is missing.
         from: u64,
+    },
+    /// Nothing was appended, for too many messages would wait then.
+    Full {
+        /// How many wait.
+        waiting: u64,
+        /// The highest number accepted from this producer: these it has, whatever else was sent now.
+        last: u64,
     },
     /// Nothing was changed: another session is the latest, so another process sends under the name.
     Replaced {
@@ -123,7 +140,7 @@ impl Partition {
         self.entries.extend(entries.iter().cloned());
     }
 
-    /// Appends those of a producer's messages that are not there yet, or none if there were a gap. Without messages it
+    /// Appends those of a producer's messages that are not there yet, or none if there were a gap, or if too many waited. Without messages it
     /// tells which was the last one. Under any but the latest session it does nothing.
     pub fn send_numbered(&mut self, now: Micros, numbered: &Numbered, entries: &[Bytes]) -> Sent {
         let known = self.producers.get(&numbered.producer);
@@ -137,10 +154,15 @@ impl Partition {
         let (first, next) = (numbered.first.max(1), last.saturating_add(1));
         let is_missing = first > next && !entries.is_empty();
         let there = usize::try_from(next.saturating_sub(first)).unwrap_or(usize::MAX);
-        let news = match entries.get(there..) {
+        let mut news = match entries.get(there..) {
             Some(news) if !is_missing => news,
             _ => &[],
         };
+        let waiting = self.waiting();
+        let is_full = !numbered.has_room(waiting, news.len() as u64);
+        if is_full {
+            news = &[];
+        }
         self.send(news);
         if is_new {
             self.forget_producers(now);
@@ -155,6 +177,9 @@ impl Partition {
         self.producers.insert(numbered.producer.clone(), producer);
         if is_missing {
             return Sent::Missing { from: next };
+        }
+        if is_full {
+            return Sent::Full { waiting, last };
         }
         Sent::Accepted { last, mark }
     }
@@ -200,6 +225,7 @@ mod tests {
                 session: session(number, process),
                 first,
                 mark: 5,
+                max_waiting: None,
             };
             partition.send_numbered(Micros(number), &numbered, entries)
         };

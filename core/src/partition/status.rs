@@ -51,6 +51,8 @@ pub struct Status {
     pub consumer_since: Micros,
     /// How many producers that number their messages are known.
     pub producers: u64,
+    /// Of the base of a merged line: since when the message at the head is missing although a later one is there.
+    pub missing: Option<Micros>,
 }
 
 /// Why the head does not move.
@@ -84,6 +86,11 @@ pub enum Blocker {
 }
 
 impl Partition {
+    /// How many are accepted and not yet claimed.
+    pub(super) fn waiting(&self) -> u64 {
+        self.entries.len() as u64 - self.next.past(self.head)
+    }
+
     /// Counts. Changes nothing.
     pub fn status(&self, now: Micros) -> Status {
         let processed = self.processed.len() as u64;
@@ -105,7 +112,7 @@ impl Partition {
         };
         Status {
             now,
-            waiting: self.entries.len() as u64 - self.next.past(self.head),
+            waiting: self.waiting(),
             in_flight: undelivered - processed,
             processed,
             output: self.outputs.len() as u64,
@@ -130,6 +137,7 @@ impl Partition {
             consumer_term: self.consumer.term,
             consumer_since: self.consumer.since,
             producers: self.producers.len() as u64,
+            missing: self.merging.missing,
         }
     }
 }

@@ -3,7 +3,7 @@
 use conga_core::lease::{Held, OwnerId};
 use conga_core::lifecycle::State as Place;
 use conga_core::message::Position;
-use conga_core::partition::Verdict;
+use conga_core::partition::{Flow, Verdict};
 
 use crate::line::{Compare, Line};
 use crate::state::{Emitting, Processor, Request, Sequencer, State};
@@ -47,6 +47,8 @@ pub(crate) enum Action {
     LockEnds { owner: OwnerId },
     /// A person says what becomes of the message at which the line is halted, and says it again.
     Judge { position: Position, verdict: Verdict },
+    /// Somebody pauses, drains or resumes the line.
+    Control { flow: Flow },
 }
 
 impl Action {
@@ -63,6 +65,7 @@ impl Action {
             | Self::Emit { .. }
             | Self::HearEmitted { .. }
             | Self::Judge { .. } => true,
+            Self::Control { flow } => *flow == Flow::Running,
             Self::LeaseEnds { owner } | Self::LockEnds { owner } => !state.lives(owner),
             Self::Unanswered { .. }
             | Self::EmitUnanswered { .. }
@@ -93,6 +96,12 @@ impl State {
                 let verdicts = [Verdict::Retry, Verdict::Skip, Verdict::Mark];
                 actions.extend(verdicts.map(|verdict| Action::Judge { position, verdict }));
             }
+        }
+        let flow = self.store.status(crate::NOW).control.flow;
+        if flow != Flow::Running {
+            actions.push(Action::Control { flow: Flow::Running });
+        } else if self.controls < line.controls {
+            actions.extend([Flow::Paused, Flow::Draining].map(|flow| Action::Control { flow }));
         }
         actions.extend(self.wire.iter().map(|request| Action::Arrives {
             request: request.clone(),
@@ -229,6 +238,7 @@ impl Action {
             Self::LeaseEnds { owner } => format!("the leases of {owner} end"),
             Self::Judge { position, verdict } => format!("a person says {verdict:?} of {position}"),
             Self::LockEnds { owner } => format!("the lock of {owner} ends"),
+            Self::Control { flow } => format!("the line is {}", flow.name()),
         }
     }
 }

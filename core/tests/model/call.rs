@@ -6,9 +6,10 @@
 use conga_core::lease::{Attempt, Held, OwnerId};
 use conga_core::message::{Output, Position};
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, DeadRequest, EmitRequest, Emitted, Followed,
-    Judged, Limits, Partition, ReceiveRequest, RenewRequest, Renewed, Verdict,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, ControlRequest, Cursor, DeadRequest, EmitRequest,
+    Emitted, Flow, Followed, Judged, Limits, Partition, ReceiveRequest, RenewRequest, Renewed, Verdict,
 };
+use conga_core::shape::Order;
 use conga_core::term::{Campaign, Role};
 use conga_core::time::Micros;
 
@@ -41,7 +42,13 @@ impl Step<'_> {
             limits: Limits::default(),
         };
         let before = self.state.store.clone();
+        if self.line.has(Flaw::NoPause) {
+            self.call_control(Flow::Running);
+        }
         let claims = self.state.store.edit(|store| store.claim(now, &request));
+        if self.line.has(Flaw::NoPause) {
+            self.call_control(before.status(NOW).control.flow);
+        }
         if self.judges {
             self.judge_claims(&before, owner, &claims);
         }
@@ -70,6 +77,12 @@ impl Step<'_> {
         }
     }
 
+    pub(crate) fn call_control(&mut self, flow: Flow) {
+        self.state
+            .store
+            .edit(|store| store.control(NOW, &ControlRequest::Flow(flow)));
+    }
+
     pub(crate) fn call_complete(&mut self, owner: &OwnerId, held: Held, delivers: bool) {
         let (mut as_owner, mut completion) = (owner.clone(), self.line.completion(held));
         if self.line.has(Flaw::NoLeaseCheck)
@@ -86,8 +99,14 @@ impl Step<'_> {
         let answer = answers[0];
         if answer == Completed::Stale {
             self.unchanged(before);
-        } else if self.judges {
-            self.judge_completed(&before, owner, held);
+        } else {
+            if self.line.order != Order::Total {
+                // It has been delivered in this step.
+                self.receive();
+            }
+            if self.judges {
+                self.judge_completed(&before, owner, held);
+            }
         }
         if delivers {
             self.deliver_with_complete(held, answer);

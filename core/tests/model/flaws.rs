@@ -1,6 +1,7 @@
 //! The model finds it: each flaw breaks one rule, around the core's code or in a process, and is found by the property
 //! that the rule is there for.
 
+use conga_core::shape::Order;
 use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::line::{Compare, Delivery, Flaw, Line};
@@ -192,4 +193,33 @@ fn where_one_leaves_it_to_the_other_and_renewals_deliver_nothing_the_line_stops(
         }
         .delivered(Delivery::Mixed, 0),
     );
+}
+
+/// Two messages of one key.
+fn of_one_key(flaw: Flaw, serial: bool) -> Line {
+    Line {
+        flaw: Some(flaw),
+        ..Line::of(2)
+    }
+    .in_order(Order::Key { serial }, &["k", "k"])
+}
+
+#[test]
+fn a_store_that_forgets_the_keys_is_found() {
+    must_find(&["order"], of_one_key(Flaw::NoKeys, false));
+}
+
+#[test]
+fn a_store_that_hands_out_two_of_a_key_at_once_is_found() {
+    must_find(&["serial"], of_one_key(Flaw::NotSerial, true));
+}
+
+#[test]
+fn a_store_that_goes_on_when_it_is_paused_is_found() {
+    let line = Line {
+        controls: 1,
+        flaw: Some(Flaw::NoPause),
+        ..Line::of(1)
+    };
+    must_find(&["flow"], line.delivered(Delivery::Store, 0));
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use conga_core::lease::{Attempt, Held};
 use conga_core::message::{Body, Entry, Format, Id, Payload, Position, Record, parse};
 use conga_core::partition::{Completion, OnDead, Partition};
+use conga_core::shape::{Order, Shape};
 use stateright::{Model, Property};
 
 use crate::action::Action;
@@ -20,6 +21,7 @@ pub(crate) struct Message {
     pub(crate) entry: Bytes,
     pub(crate) id: Id,
     pub(crate) ending: Ending,
+    pub(crate) key: Option<&'static str>,
 }
 
 /// What a handler comes to.
@@ -80,6 +82,12 @@ pub(crate) enum Flaw {
     HalfComplete,
     /// A renewal delivers nothing.
     HalfRenewal,
+    /// The store takes a line by key for one without order.
+    NoKeys,
+    /// The store hands out a message though the one before it of its key is not done.
+    NotSerial,
+    /// The store hands out messages of a line that is paused.
+    NoPause,
 }
 
 /// What is checked: its size, and what may go wrong in it.
@@ -89,6 +97,7 @@ pub(crate) struct Line {
     pub(crate) processors: usize,
     pub(crate) sequencers: usize,
     pub(crate) delivery: Delivery,
+    pub(crate) order: Order,
     /// How many messages a processor claims and holds at once.
     pub(crate) hands: usize,
     pub(crate) window: u64,
@@ -102,6 +111,8 @@ pub(crate) struct Line {
     pub(crate) losses: u8,
     /// How often a leader may stop by its own clock, in all.
     pub(crate) stops: u8,
+    /// How often somebody may pause or drain the line, in all. It can always be resumed.
+    pub(crate) controls: u8,
     /// Whether a sequencer may hear an answer later than the store gave it.
     pub(crate) late: bool,
     pub(crate) compare: Compare,
@@ -114,12 +125,13 @@ impl Line {
     pub(crate) fn new(messages: &[(&str, Ending)]) -> Self {
         let messages: Vec<_> = (1..)
             .zip(messages)
-            .map(|(position, message)| read(position, *message))
+            .map(|(position, message)| read(position, *message, None))
             .collect();
         Self {
             processors: 2,
             sequencers: 2,
             delivery: Delivery::Leader,
+            order: Order::Total,
             hands: 1,
             window: messages.len() as u64,
             capacity: messages.len(),
@@ -127,6 +139,7 @@ impl Line {
             pauses: 0,
             losses: 0,
             stops: 0,
+            controls: 0,
             late: false,
             compare: Compare::Again,
             flaw: None,
@@ -154,6 +167,23 @@ impl Line {
             delivery,
             ..self
         }
+    }
+
+    /// The same line in this order, with these keys, `-` for none. There the store delivers, and no sequencer is needed.
+    pub(crate) fn in_order(mut self, order: Order, keys: &[&'static str]) -> Self {
+        for (position, (message, key)) in (1..).zip(self.messages.iter_mut().zip(keys)) {
+            let key = (*key != "-").then_some(*key);
+            *message = read(position, (message.id.as_str(), message.ending), key);
+        }
+        Self { order, ..self }.delivered(Delivery::Store, 0)
+    }
+
+    /// The messages that have the same key and stand before this one.
+    pub(crate) fn before(&self, position: Position) -> impl Iterator<Item = Position> {
+        let key = self.message(position).and_then(|message| message.key);
+        let is_by_key = matches!(self.order, Order::Key { .. }) && key.is_some();
+        let all = self.positions().take_while(move |earlier| *earlier < position);
+        all.filter(move |earlier| is_by_key && self.message(*earlier).is_some_and(|message| message.key == key))
     }
 
     /// Whether the store delivers for the processors in this place.
@@ -184,7 +214,7 @@ impl Line {
             position: held.position,
             id: message.id.clone(),
             sequence: None,
-            key: None,
+            key: message.key.map(str::to_owned),
             body: Body::Result(Payload::string(&format!("{}/{}", held.position, held.attempt))),
             attempts: held.attempt,
             created: NOW,
@@ -218,14 +248,16 @@ impl Line {
     }
 }
 
-fn read(position: u64, (id, ending): (&str, Ending)) -> Message {
-    let entry: Bytes = format!("{{\"id\":\"{id}\",\"payload\":{position}}}").into();
+fn read(position: u64, (id, ending): (&str, Ending), key: Option<&'static str>) -> Message {
+    let named = key.map_or_else(String::new, |key| format!("\"key\":\"{key}\","));
+    let entry: Bytes = format!("{{\"id\":\"{id}\",{named}\"payload\":{position}}}").into();
     let whole = Entry::Whole(entry.clone());
     let input = parse(&whole, Position(position), Format::Any, u64::MAX).expect("an envelope");
     Message {
         entry,
         id: input.id,
         ending,
+        key,
     }
 }
 
@@ -237,6 +269,14 @@ impl Model for Line {
         let mut partition = Partition::default();
         let entries: Vec<_> = self.messages.iter().map(|message| message.entry.clone()).collect();
         partition.send(&entries);
+        let order = match self.order {
+            Order::Key { .. } if self.has(Flaw::NoKeys) => Order::None,
+            Order::Key { .. } if self.has(Flaw::NotSerial) => Order::Key { serial: false },
+            order => order,
+        };
+        if order != Order::Total {
+            partition.shape(Some(Shape::of(order)));
+        }
         vec![State::new(self, partition)]
     }
 
@@ -263,7 +303,9 @@ impl fmt::Display for Line {
         let ids: Vec<_> = self.messages.iter().map(|message| message.id.as_str()).collect();
         write!(
             f,
-            "messages {}, {} processors with {} hands{}, {}, window {}, {} crashes, {} pauses, {} losses, {} stops{}",
+            "{} order: messages {}, {} processors with {} hands{}, {}, window {}, {} crashes, {} pauses, {} losses, {} stops, \
+             {} controls{}",
+            self.order,
             ids.join(" "),
             self.processors,
             self.hands,
@@ -281,6 +323,7 @@ impl fmt::Display for Line {
             self.pauses,
             self.losses,
             self.stops,
+            self.controls,
             if self.late { ", late answers" } else { "" },
         )
     }

@@ -11,6 +11,7 @@
 use std::time::Instant;
 
 use conga_core::partition::OnDead;
+use conga_core::shape::Order;
 use conga_core::time::Micros;
 use stateright::{Checker, Model};
 
@@ -186,6 +187,61 @@ fn one_leaves_it_to_the_other_and_there_is_no_sequencer() {
         ..Line::of(3)
     };
     check(line.delivered(Delivery::Mixed, 0));
+}
+
+const KEY: Order = Order::Key { serial: false };
+const SERIAL: Order = Order::Key { serial: true };
+
+#[test]
+fn by_key_without_order_and_one_of_a_key_at_a_time() {
+    let line = Line {
+        window: 2,
+        crashes: 1,
+        losses: 1,
+        ..Line::of(3)
+    };
+    check(line.clone().in_order(KEY, &["k", "l", "k"]));
+    check(line.clone().in_order(SERIAL, &["k", "k", "-"]));
+    check(line.in_order(Order::None, &[]));
+}
+
+#[test]
+fn by_key_and_without_order_what_fails_or_comes_twice() {
+    for messages in [TWINS, FAILING, FAILING_TWINS] {
+        let line = Line {
+            crashes: 1,
+            ..Line::new(&messages)
+        };
+        check(line.clone().in_order(KEY, &["k", "-", "k"]));
+        check(line.clone().in_order(SERIAL, &["k", "-", "k"]));
+        check(line.in_order(Order::None, &[]));
+    }
+}
+
+#[test]
+fn a_line_that_is_paused_or_drains() {
+    let line = Line {
+        crashes: 1,
+        controls: 2,
+        ..Line::of(2)
+    };
+    check(line.clone().delivered(Delivery::Store, 0));
+    check(line.clone().in_order(KEY, &["k", "k"]));
+    check(line.clone().in_order(SERIAL, &["k", "k"]));
+    check(line.in_order(Order::None, &[]));
+}
+
+#[test]
+#[ignore = "large"]
+fn four_messages_by_key_after_crashes_and_a_lost_reply() {
+    let line = Line {
+        crashes: 2,
+        losses: 1,
+        ..Line::of(4)
+    };
+    check(line.clone().in_order(KEY, &["k", "l", "k", "l"]));
+    check(line.clone().in_order(SERIAL, &["k", "l", "k", "l"]));
+    check(line.in_order(Order::None, &[]));
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use conga_core::lifecycle::State as Place;
+use conga_core::partition::Flow;
+use conga_core::shape::Order;
 use stateright::Property;
 
 use crate::action::Action;
@@ -24,6 +26,8 @@ pub(crate) fn all(line: &Line) -> Vec<Property<Line>> {
         always("lease", |_, state| !state.broken.contains("lease")),
         always("fence", |_, state| !state.broken.contains("fence")),
         always("bound", |_, state| !state.broken.contains("bound")),
+        always("flow", |_, state| !state.broken.contains("flow")),
+        always("serial", |_, state| !state.broken.contains("serial")),
         always("lifecycle", |_, state| !state.broken.contains("lifecycle")),
         always("repeatable", |_, state| !state.broken.contains("repeatable")),
         always("halt", |_, state| !state.broken.contains("halt")),
@@ -31,8 +35,33 @@ pub(crate) fn all(line: &Line) -> Vec<Property<Line>> {
         sometimes("all came out after every crash and pause", |line, state| {
             state.crashes == line.crashes && state.pauses == line.pauses && state.is_done(line)
         }),
-        sometimes("only the lease stops a result", only_the_lease),
     ];
+    // Where nothing goes wrong nothing is late.
+    if line.crashes + line.losses + line.pauses > 0 {
+        all.push(sometimes("only the lease stops a result", only_the_lease));
+    }
+    if line.controls > 0 {
+        all.push(sometimes("the line is paused while something waits", |line, state| {
+            state.store.status(crate::NOW).control.flow == Flow::Paused && !state.is_done(line)
+        }));
+    }
+    if line.order == (Order::Key { serial: true }) {
+        all.push(sometimes("something is held back", |line, state| {
+            line.positions()
+                .any(|position| state.store.state(position) == Some(Place::Parked))
+        }));
+    } else if line.order != Order::Total
+        && line
+            .positions()
+            .skip(1)
+            .any(|position| line.before(position).next().is_none())
+    {
+        all.push(sometimes("something is delivered beyond the head", |line, state| {
+            let head = state.head(line);
+            line.positions()
+                .any(|position| position > head && state.store.state(position) == Some(Place::Delivered))
+        }));
+    }
     if line.sequencers > 0 {
         all.push(sometimes("only the term stops an emit", |line, state| {
             emits(state).any(|emit| emit.head == state.head(line) && emit.term < state.witness.term())
@@ -49,7 +78,13 @@ pub(crate) fn all(line: &Line) -> Vec<Property<Line>> {
             state.is_ready(line)
         })),
     }
-    if line.delivery != Delivery::Leader && line.messages.len() > 1 && line.window > 1 {
+    let may_wait = match line.order {
+        Order::Total => true,
+        // Of those that are processed one after the other none is done too early.
+        Order::Key { serial } => !serial && line.positions().any(|position| line.before(position).next().is_some()),
+        Order::None => false,
+    };
+    if line.delivery != Delivery::Leader && line.messages.len() > 1 && line.window > 1 && may_wait {
         all.push(sometimes("something waits behind a gap", |line, state| {
             !state.is_ready(line)
                 && line

@@ -9,6 +9,7 @@ use conga_core::lifecycle::State as Place;
 use conga_core::message::{Output, Position};
 use conga_core::partition::{Claim, Cursor, EmitRequest, Emitted, Followed, Limits, Partition, Ready, RenewRequest};
 use conga_core::sequencer::Sequencer as Machine;
+use conga_core::shape::Order;
 
 use crate::NOW;
 use crate::line::Line;
@@ -32,6 +33,7 @@ pub(crate) struct State {
     pub(crate) pauses: u8,
     pub(crate) losses: u8,
     pub(crate) stops: u8,
+    pub(crate) controls: u8,
     /// The properties that a step has broken. Nothing follows after that.
     pub(crate) broken: BTreeSet<&'static str>,
 }
@@ -127,6 +129,7 @@ impl State {
             pauses: 0,
             losses: 0,
             stops: 0,
+            controls: 0,
             broken: BTreeSet::new(),
         }
     }
@@ -141,9 +144,15 @@ impl State {
         head(&self.store, line)
     }
 
-    /// Whether the message at the head waits for nothing but its turn.
+    /// Whether a message waits for nothing but its turn: in total order that at the head.
     pub(crate) fn is_ready(&self, line: &Line) -> bool {
-        matches!(self.store.state(self.head(line)), Some(Place::Processed | Place::Dead))
+        let is_done = |position| matches!(self.store.state(position), Some(Place::Processed | Place::Dead));
+        if line.order == Order::Total {
+            return is_done(self.head(line));
+        }
+        let is_delivered = |position| self.store.state(position) == Some(Place::Delivered);
+        let mut all = line.positions();
+        all.any(|position| is_done(position) && line.before(position).all(is_delivered))
     }
 
     /// What the store has leased to `owner`.

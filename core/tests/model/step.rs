@@ -1,7 +1,7 @@
 //! What a step does: the processes' side of it. What the store makes of a call is in `call`.
 
 use conga_core::lease::{Held, OwnerId};
-use conga_core::partition::Claim;
+use conga_core::partition::{Claim, Flow};
 
 use crate::action::Action;
 use crate::line::{Compare, Line};
@@ -67,6 +67,10 @@ impl<'a> Step<'a> {
                 self.end_lock(owner);
             }
             Action::Judge { position, verdict } => self.call_dead(*position, *verdict),
+            Action::Control { flow } => {
+                self.state.controls += u8::from(*flow != Flow::Running);
+                self.call_control(*flow);
+            }
         }
     }
 
@@ -109,13 +113,14 @@ impl<'a> Step<'a> {
         owner
     }
 
-    /// An empty answer leaves no trace: it tells the store only that somebody lives.
+    /// An empty answer leaves no trace: it tells the store only that somebody lives. Unless it passed over something.
     fn claim(&mut self, by: usize, later: bool) {
         let before = self.state.clone();
         let owner = self.name_processor(by);
         let free = self.line.hands - self.state.processors[by].holds.len();
         let claims = self.call_claim(&owner, free, later);
-        if claims.is_empty() {
+        let next = |state: &State| state.store.status(crate::NOW).next;
+        if claims.is_empty() && next(&before) == next(&self.state) {
             self.state = before;
             return;
         }

@@ -8,7 +8,8 @@ use conga_core::invariant::{Event, Violation, bound, duplicate, fence, loss, ord
 use conga_core::lease::{Attempt, Held, OwnerId};
 use conga_core::lifecycle::State as Place;
 use conga_core::message::{Body, Entry, Id, Output, Position};
-use conga_core::partition::{Claim, EmitRequest, Partition, Shelf};
+use conga_core::partition::{Claim, EmitRequest, Flow, Partition, Shelf};
+use conga_core::shape::Order;
 use conga_core::term::Term;
 
 use crate::NOW;
@@ -114,21 +115,35 @@ impl Step<'_> {
         let head = Event::Head {
             position: head(before, self.line),
         };
-        let mut history = vec![head, window];
+        let (mut history, mut flying) = (Vec::new(), vec![head, window]);
         for position in self.line.positions() {
             // What is free again has nobody's lease from now on.
             if self.state.store.state(position) == Some(Place::Waiting) {
                 self.state.witness.edit(|witness| witness.let_go(position, false));
             }
-            history.extend(self.state.witness.of_message(position));
+            let events = self.state.witness.of_message(position);
+            // Where not all keep their order, some that stand beyond the head are delivered.
+            if before.state(position) != Some(Place::Delivered) {
+                flying.extend(events.clone());
+            }
+            history.extend(events);
         }
+        let flow = before.status(NOW).control.flow;
         for claim in claims {
-            history.push(claimed(claim.position, claim.attempt, owner));
+            let event = claimed(claim.position, claim.attempt, owner);
+            history.push(event.clone());
+            flying.push(event);
+            let is_new = claim.attempt == Attempt(1);
+            let may_flow = flow == Flow::Running || (flow == Flow::Draining && !is_new);
+            self.must("flow", may_flow || was_parked(before, claim));
+            let is_delivered = |earlier| self.state.store.state(earlier) == Some(Place::Delivered);
+            let is_its_turn = self.line.before(claim.position).all(is_delivered);
+            self.must("serial", self.line.order != Order::Key { serial: true } || is_its_turn);
             let sent = self.line.message(claim.position);
             let is_what_was_sent = sent.is_some_and(|sent| claim.entry == Entry::Whole(sent.entry.clone()));
             self.must("order", is_what_was_sent);
         }
-        self.blame("bound", &bound::check(&history));
+        self.blame("bound", &bound::check(&flying));
         self.blame("lease", &fence::check(&history));
         self.state.witness.edit(|witness| {
             for claim in claims {
@@ -247,7 +262,13 @@ impl Step<'_> {
         let all_are = self.state.outputs.iter().all(is_recorded);
         self.must("record", all_are);
         self.must("order", all_are_past);
-        self.blame("order", &order::check(&history));
+        let key = |position, _: &Id| self.line.message(position).and_then(|message| message.key);
+        let disorder = match self.line.order {
+            Order::Total => order::check(&history),
+            Order::Key { .. } => order::check_by(&history, key),
+            Order::None => Vec::new(),
+        };
+        self.blame("order", &disorder);
         self.blame("loss", &loss::check(&history));
         self.blame("duplicate", &duplicate::check(&history));
     }
@@ -265,13 +286,22 @@ impl Step<'_> {
             let legal = match (before.state(position), self.state.store.state(position)) {
                 (Some(was), Some(is)) => {
                     let by_way_of_free = was.may_become(Place::Waiting) && Place::Waiting.may_become(is);
-                    was == is || was.may_become(is) || (claims && by_way_of_free)
+                    // In place it is done and delivered in one step.
+                    let in_place = self.line.order != Order::Total;
+                    let at_once = in_place && was.may_become(Place::Processed) && is == Place::Delivered;
+                    was == is || was.may_become(is) || (claims && by_way_of_free) || at_once
                 }
                 _ => false,
             };
             self.must("lifecycle", legal);
         }
     }
+}
+
+/// Whether this was held back behind another one of its key when the line began to drain: it goes out all the same.
+fn was_parked(before: &Partition, claim: &Claim) -> bool {
+    let status = before.status(NOW);
+    status.control.flow == Flow::Draining && claim.position < status.next
 }
 
 fn sent(id: &Id) -> Event {

@@ -23,7 +23,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A consumer's side of the seat. Dropped, it is as if the process had died: the lock expires.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(crate) struct Seat {
     owner: OwnerId,
     standing: watch::Receiver<Standing>,
     /// The terms under which this consumer was fenced off.
@@ -53,7 +53,7 @@ impl Drop for Seat {
 
 impl Seat {
     /// Asks for the seat from now on. Needs a tokio runtime, on which it starts a task that ends with this.
-    pub(super) fn ask(store: SharedStore, owner: OwnerId) -> Self {
+    pub(crate) fn ask(store: SharedStore, owner: OwnerId) -> Self {
         let (tell, standing) = watch::channel(Standing::default());
         // One is enough: of what is not taken yet there is nothing more to be said.
         let (fenced, heard) = mpsc::channel(1);
@@ -70,7 +70,7 @@ impl Seat {
     }
 
     /// The reign under which this consumer may receive, as soon as it has the seat. Cancel-safe.
-    pub(super) async fn reign(&mut self) -> Result<Reign> {
+    pub(crate) async fn reign(&mut self) -> Result<Reign> {
         let has_news = |standing: &Standing| standing.term.is_some() || standing.failed.is_some();
         let standing = match self.standing.wait_for(has_news).await {
             Ok(standing) => standing.clone(),
@@ -86,7 +86,7 @@ impl Seat {
     }
 
     /// As [`Seat::reign`], but nothing if somebody else keeps the seat longer than one that is gone could.
-    pub(super) async fn reign_soon(&mut self) -> Result<Option<Reign>> {
+    pub(crate) async fn reign_soon(&mut self) -> Result<Option<Reign>> {
         match timeout(LOCK * 5 / 4, self.reign()).await {
             Ok(reign) => reign.map(Some),
             Err(_) if self.other().is_none() => self.reign().await.map(Some),
@@ -95,13 +95,13 @@ impl Seat {
     }
 
     /// Who else has the seat.
-    pub(super) fn other(&self) -> Option<OwnerId> {
+    pub(crate) fn other(&self) -> Option<OwnerId> {
         self.standing.borrow().other.clone()
     }
 
     /// The store has called this reign outdated. Returns when the task knows: not when there is another term, for after a
     /// failover the same one may be given again.
-    pub(super) async fn lost(&mut self, reign: &Reign) {
+    pub(crate) async fn lost(&mut self, reign: &Reign) {
         let before = self.standing.borrow().fenced;
         // The task has ended where it has failed, and then the next question tells.
         if self.fenced.send(reign.term).await.is_ok() {
@@ -110,7 +110,7 @@ impl Seat {
     }
 
     /// Gives the seat up, so that another has it at once.
-    pub(super) async fn leave(mut self) {
+    pub(crate) async fn leave(mut self) {
         self.stop.cancel();
         // A panic there has been reported where it happened.
         drop((&mut self.task).await);

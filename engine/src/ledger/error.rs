@@ -49,7 +49,7 @@ impl From<StoreError> for LedgerError {
             StoreError::Unavailable(why) => Self::Unavailable(why),
             StoreError::Unknown(why) => Self::Unknown(why),
             StoreError::Broken(why) => Self::Broken(why),
-            StoreError::Closed => Self::Broken(error.to_string()),
+            StoreError::Full { .. } | StoreError::Closed => Self::Broken(error.to_string()),
         }
     }
 }

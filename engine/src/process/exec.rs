@@ -1,11 +1,11 @@
 //! A handler in any language: long-lived children that get a message a line and answer with a line.
 //!
-//! A child is started when there is a message for it. It reads JSON objects from its standard input, one a line, and
+//! A child is started when there is a message for it, or ahead of all messages. It reads JSON objects from its standard input, one a line, and
 //! writes one for each to its standard output; docs/guide/handlers.md has the protocol. What a child had when it ended, or
 //! said something that is no answer, fails and is tried again by the processor's rules, and another child takes its place.
 //!
-//! A child ends when its standard input does. So none outlives its processor, even one that is killed by `kill -9`, unless it
-//! does not look.
+//! A child ends when its standard input does. One that does not look is killed with all that it has started, also when the
+//! processor was killed by `kill -9`.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -14,17 +14,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use conga_core::message::Payload;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::seat::{Job, Key, Seat};
+use self::warden::Warden;
 use super::{HandlerError, Message};
 
 mod group;
 mod line;
 mod seat;
+mod warden;
 
 /// Which children to start, and how they are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub struct ExecOptions {
     pub timeout: Option<Duration>,
     /// How long a child that is told to end has to do so, before it is killed.
     pub grace: Duration,
+    /// Children say `{"ready":true}` before they get messages, and have so long to do it. `None`: they get messages at once.
+    pub ready: Option<Duration>,
 }
 
 impl ExecOptions {
@@ -50,6 +54,7 @@ impl ExecOptions {
             at_once: 1,
             timeout: None,
             grace: Duration::from_secs(1),
+            ready: None,
         }
     }
 }
@@ -64,6 +69,7 @@ pub struct Exec(Arc<Pool>);
 
 struct Pool {
     options: Arc<ExecOptions>,
+    warden: Warden,
     /// As many as can be with children at once.
     room: Arc<Semaphore>,
     seats: Mutex<Seats>,
@@ -99,10 +105,24 @@ impl Exec {
         };
         Self(Arc::new(Pool {
             options: Arc::new(options),
+            warden: Warden::default(),
             room: Arc::new(Semaphore::new(room)),
             seats: Mutex::default(),
             closed: watch::Sender::new(false),
         }))
+    }
+
+    /// Starts all children now, rather than each when there is a message for it. Where they say when they are ready, it waits
+    /// until each of them has said so or has ended.
+    ///
+    /// # Cancellation
+    /// What is started stays.
+    pub async fn start(&self) {
+        let starting = self.0.start();
+        if self.0.options.ready.is_some() {
+            // Without its sender a child is gone.
+            join_all(starting).await;
+        }
     }
 
     /// Ends the children gently: closes their standard input, waits for them, and kills those that take too long. What they
@@ -161,22 +181,39 @@ impl Pool {
             (Some((index, _)), _) => index,
             (None, Some((index, _))) if seats.list.len() >= self.options.workers => index,
             _ => {
-                let (jobs, brought) = mpsc::unbounded_channel();
-                let (given_up, lost) = mpsc::unbounded_channel();
-                let (rest, rests) = watch::channel(now);
-                let seat = Seat::new(self.options.clone(), brought, lost, rest);
-                seats.keepers.spawn(seat.keep(self.closed.subscribe()));
-                seats.list.push(Taken {
-                    jobs,
-                    given_up,
-                    load: 0,
-                    rests,
-                });
+                self.open(&mut seats, None);
                 seats.list.len() - 1
             }
         };
         seats.list[index].load += 1;
         index
+    }
+
+    /// Starts as many children as there may be. Each tells when it is ready.
+    fn start(&self) -> Vec<oneshot::Receiver<()>> {
+        let mut seats = self.seats();
+        let missing = self.options.workers - seats.list.len().min(self.options.workers);
+        let starting = (0..missing).map(|_| {
+            let (ready, is_ready) = oneshot::channel();
+            self.open(&mut seats, Some(ready));
+            is_ready
+        });
+        starting.collect()
+    }
+
+    /// Another seat; with someone to tell when it is ready, its child is started at once.
+    fn open(&self, seats: &mut Seats, ahead: Option<oneshot::Sender<()>>) {
+        let (jobs, brought) = mpsc::unbounded_channel();
+        let (given_up, lost) = mpsc::unbounded_channel();
+        let (rest, rests) = watch::channel(Instant::now());
+        let seat = Seat::new(self.options.clone(), self.warden.clone(), brought, lost, rest);
+        seats.keepers.spawn(seat.keep(ahead, self.closed.subscribe()));
+        seats.list.push(Taken {
+            jobs,
+            given_up,
+            load: 0,
+            rests,
+        });
     }
 
     fn give(&self, seat: usize, job: Job) -> bool {

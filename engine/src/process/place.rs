@@ -1,6 +1,6 @@
 //! The place of a processor in a line of several partitions: what a message there is called, and whether it belongs there.
 
-use conga_core::message::{Id, Input, Position, Reject};
+use conga_core::message::{Entry, Id, Input, Position, Reject};
 use conga_core::route::{By, Router};
 
 /// Which partition of which line a processor serves.
@@ -32,27 +32,39 @@ impl Place {
             reason,
         };
         let partitions = self.router.partitions();
-        match input.sequence {
-            None | Some(0) => Err(bad(format!(
-                "there is none; a line in total order over {partitions} partitions goes by it: number the messages 1, 2, 3 …"
+        let sequence = input.sequence.unwrap_or_default();
+        let id = Some(input.id.as_str()).filter(|_| input.sequence.is_some());
+        match self.router.partition(None, id, input.sequence, 0) {
+            Ok(home) if home == self.partition => Ok(()),
+            Ok(home) => Err(bad(format!(
+                "{sequence} belongs into partition {home} of {partitions} (the remainder of {sequence} by {partitions}), \
+                 and was sent into partition {}",
+                self.partition
             ))),
-            Some(sequence) => match self.router.partition(None, None, Some(sequence), 0) {
-                Ok(home) if home == self.partition => Ok(()),
-                Ok(home) => Err(bad(format!(
-                    "{sequence} belongs into partition {home} of {partitions} (the remainder of {sequence} by {partitions}), \
-                     and was sent into partition {}",
-                    self.partition
-                ))),
-                Err(error) => Err(bad(error.to_string())),
-            },
+            Err(error) => Err(bad(error.to_string())),
         }
+    }
+
+    /// The sequence of what is refused, if it stands in it and belongs here: so that its tombstone has its place in the order.
+    pub(super) fn sequence_of(&self, entry: &Entry) -> Option<u64> {
+        #[derive(serde::Deserialize)]
+        struct Numbered {
+            sequence: u64,
+        }
+        let Entry::Whole(bytes) = entry else { return None };
+        if self.router.by() != By::Sequence {
+            return None;
+        }
+        let Numbered { sequence } = serde_json::from_slice(bytes).ok()?;
+        let home = self.router.partition(None, None, Some(sequence), 0).ok()?;
+        (home == self.partition).then_some(sequence)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use conga_core::message::{Entry, Format, parse};
+    use conga_core::message::{Format, parse};
 
     use super::*;
 
@@ -78,9 +90,25 @@ mod tests {
     fn what_has_no_place_in_the_order_is_refused() {
         for text in ["plain", r#"{"sequence":0,"payload":0}"#] {
             let refused = settled(By::Sequence, text).unwrap_err();
-            assert!(refused.to_string().contains("there is none"), "{refused}");
+            assert!(refused.to_string().contains("total order over several"), "{refused}");
         }
+        let two = settled(By::Sequence, r#"{"sequence":4,"id":"a","payload":0}"#).unwrap_err();
+        assert!(two.to_string().contains("leave out the `id`"), "{two}");
         let elsewhere = settled(By::Sequence, r#"{"sequence":5,"payload":0}"#).unwrap_err();
         assert!(elsewhere.to_string().contains("partition 2 of 3"), "{elsewhere}");
+    }
+    #[test]
+    fn the_tombstone_of_what_is_refused_has_its_sequence() {
+        let place = Place {
+            partition: 1,
+            router: Router::new(By::Sequence, 3),
+        };
+        let of = |text: &'static str| place.sequence_of(&Entry::Whole(Bytes::from(text)));
+        assert_eq!(of(r#"{"sequence":4,"id":"a","payload":0}"#), Some(4));
+        assert_eq!(of(r#"{"sequence":4,"created":"yesterday","payload":0}"#), Some(4));
+        assert_eq!(of(r#"{"sequence":5,"payload":0}"#), None, "it is another partition's");
+        assert_eq!(of(r#"{"sequence":-4,"payload":0}"#), None);
+        assert_eq!(of("plain"), None);
+        assert_eq!(place.sequence_of(&Entry::Oversize { bytes: 9 }), None);
     }
 }

@@ -53,3 +53,44 @@ impl<H: Handler> Handler for Within<H> {
         self.handler.effects()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use conga_core::lease::Attempt;
+    use conga_core::message::{Id, Position};
+    use conga_core::time::Micros;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::process::sleep;
+
+    fn message() -> Message {
+        Message {
+            position: Position(1),
+            id: Id::given("a"),
+            sequence: None,
+            key: None,
+            payload: Payload::string("x"),
+            attempt: Attempt(1),
+            created: Micros(1),
+            processing: Micros(2),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_too_long_has_failed_for_now_and_nothing_else_has() {
+        let second = Duration::from_secs(1);
+        let slow = || sleep(second, second);
+        let limit = second / 2;
+        let began = Instant::now();
+        let late = within(slow(), Some(limit)).handle(message()).await;
+        assert_eq!(late, Err(HandlerError::passing("no result within 500ms")));
+        let late = within(slow(), Some(limit)).process(message()).await;
+        assert!(late.is_err_and(|error| !error.permanent));
+        assert_eq!(began.elapsed(), 2 * limit, "it is not waited for any longer");
+        for limit in [Some(2 * second), None] {
+            let result = within(slow(), limit).handle(message()).await;
+            assert_eq!(result.unwrap().text(), "\"x\"");
+        }
+    }
+}

@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Ended, Policy, Tried, at_once, fail, handle, held, record_of, unreadable};
+use super::notice::Notice;
 use super::{
     BATCH_BYTES, GOODBYE, Handler, HandlerError, Processing, Processor, ProcessorOptions, Share, SharedEffects, apart,
     effects,
@@ -100,6 +101,7 @@ pub(super) struct Work<H> {
     /// What both sides hold has to be compared: a reply was lost, or this process was away.
     compare: bool,
     draining: bool,
+    notice: Notice,
     pub(super) processing: Processing,
 }
 
@@ -124,6 +126,7 @@ impl<H: Handler> Work<H> {
             alone: None,
             compare: false,
             draining: false,
+            notice: Notice::new(),
             processing: Processing::default(),
         }
     }
@@ -215,6 +218,7 @@ impl<H: Handler> Work<H> {
                         pace.hurry();
                     }
                     self.compare |= claims.lost_reply;
+                    self.notice.claimed(!claims.taken.is_empty(), &self.claimer.store);
                     self.take(claims.taken);
                 }
                 // The store may refuse claims alone, as without memory, and for ever; and what is compared may be what
@@ -224,6 +228,7 @@ impl<H: Handler> Work<H> {
                 () = sleep_until(pace.due()), if wants && !pace.is_due() => {}
                 () = hints.heard(), if !hungry && !self.draining && free > 0 && self.upcoming.is_empty() => hungry = true,
                 () = told(self.share.as_ref()) => {}
+                () = self.notice.heard() => {}
                 // What was just said to the store is on its way before.
                 () = yield_now(), if self.can_begin() => self.begin(),
             }
@@ -402,6 +407,7 @@ impl<H: Handler> Work<H> {
         let mut record = unreadable(claim, reject);
         if let Some(place) = &self.options.place {
             place.name(&mut record.id, claim.position);
+            record.sequence = record.sequence.or_else(|| place.sequence_of(&claim.entry));
         }
         record
     }

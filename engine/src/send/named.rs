@@ -13,6 +13,10 @@ use crate::persist::persist;
 use crate::random::Random;
 use crate::store::{Result, SharedStore, StoreError};
 
+mod room;
+
+pub use room::WhenFull;
+
 /// Puts messages into a line, each once, although they need no identity: they are numbered 1, 2, 3 … under the producer's
 /// name, and the line knows the last number of each name. So whatever had no answer is sent again without harm, and who
 /// is started again under the same name asks by [`NamedProducer::last`] where to go on.
@@ -36,6 +40,8 @@ pub struct NamedProducer {
     pending: Vec<(Bytes, Option<u64>)>,
     /// What came before it, for a store that comes back older than it was.
     tail: Tail,
+    /// How many messages may wait in the line after a send, and what to do where more would.
+    most: Option<(u64, WhenFull)>,
 }
 
 /// A session, and what was sent up to now under the producer's name.
@@ -60,6 +66,7 @@ impl Producer {
             is_replaced: false,
             pending: Vec::new(),
             tail: Tail::default(),
+            most: None,
         }
     }
 }
@@ -162,6 +169,8 @@ impl NamedProducer {
                     let last = from.saturating_sub(1);
                     break Open { session, last, mark: 0 };
                 }
+                // Not for a send of nothing.
+                Sent::Full { last, .. } => break Open { session, last, mark: 0 },
                 // It knows nothing yet of those who were there before it.
                 Sent::Replaced { session } if self.before.is_none() => number = session.number.saturating_add(1),
                 Sent::Replaced { .. } => return Err(self.replaced()),
@@ -177,6 +186,7 @@ impl NamedProducer {
             session,
             first,
             mark,
+            max_waiting: self.most.map(|(most, _)| most),
         }
     }
 
@@ -212,8 +222,19 @@ impl NamedProducer {
 
     /// Sends what is pending.
     async fn flush(&mut self) -> Result<()> {
+        // Without a limit all goes at once.
+        let mut room = self.most.map_or(u64::MAX, |(most, _)| most);
         while !self.pending.is_empty() {
-            if let Err(error) = self.try_flush().await {
+            let flushed = self.try_flush(room).await;
+            if let Ok(Some(waiting)) = flushed {
+                room = self.wait_for_room(waiting).await;
+                continue;
+            }
+            if let Err(error) = flushed {
+                if matches!(error, StoreError::Full { .. }) {
+                    self.pending.clear();
+                    return Err(error);
+                }
                 // Whoever hears of it decides what becomes of these; what is there has to be asked.
                 self.pending.clear();
                 self.tail = Tail::default();
@@ -225,9 +246,13 @@ impl NamedProducer {
         Ok(())
     }
 
-    async fn try_flush(&mut self) -> Result<()> {
+    /// Sends what is pending, the first `room` of them. How many wait in the line, where that was too much.
+    async fn try_flush(&mut self, room: u64) -> Result<Option<u64>> {
         let Open { session, last, mark } = self.ask().await?;
-        let (entries, marks) = self.marked(mark);
+        let (mut entries, mut marks) = self.marked(mark);
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        entries.truncate(room);
+        marks.truncate(room);
         let end = Open {
             session,
             last: last + entries.len() as u64,
@@ -236,10 +261,24 @@ impl NamedProducer {
         let numbered = self.numbered(session, last + 1, end.mark);
         match self.ask_store(&entries, &numbered).await? {
             Sent::Accepted { last, mark } if (last, mark) == (end.last, end.mark) => {
-                self.open = Some(end);
-                self.pending.clear();
-                self.tail.add(entries.into_iter().zip(marks));
-                Ok(())
+                self.done(end, entries, marks);
+                Ok(None)
+            }
+            Sent::Full { waiting, last: there } => {
+                // A part of them may be there since an attempt that was given up.
+                let count = there.checked_sub(last).and_then(|count| usize::try_from(count).ok());
+                let Some(count) = count.filter(|count| *count <= entries.len()) else {
+                    return Err(self.another());
+                };
+                entries.truncate(count);
+                marks.truncate(count);
+                let mark = marks.last().copied().unwrap_or(mark);
+                let last = there;
+                self.done(Open { session, last, mark }, entries, marks);
+                match self.most {
+                    Some((most, WhenFull::Refuse)) => Err(StoreError::Full { waiting, most }),
+                    _ => Ok(Some(waiting)),
+                }
             }
             // In a session only its own process sends.
             Sent::Accepted { .. } => Err(self.another()),
@@ -259,13 +298,20 @@ impl NamedProducer {
                 // The mark before these is not known here, and of no use where each has its own.
                 let last = from.saturating_sub(1);
                 self.open = Some(Open { session, last, mark: 0 });
-                Ok(())
+                Ok(None)
             }
         }
     }
 }
 
 impl NamedProducer {
+    /// The first of what is pending are in the line.
+    fn done(&mut self, end: Open, entries: Vec<Bytes>, marks: Vec<u64>) {
+        self.open = Some(end);
+        self.pending.drain(..entries.len());
+        self.tail.add(entries.into_iter().zip(marks));
+    }
+
     /// What is pending, and the mark of each.
     fn marked(&self, before: u64) -> (Vec<Bytes>, Vec<u64>) {
         let mut mark = before;

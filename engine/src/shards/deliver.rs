@@ -30,7 +30,7 @@ pub struct Consumers {
 impl Consumers {
     /// A consumer of all partitions, of at most `max` outputs at once.
     pub fn new(shards: &Shards, max: usize) -> Self {
-        let each = shards.partitions().iter();
+        let each = shards.outlets().iter();
         Self {
             each: each
                 .map(|store| Consumer::new(store.clone()).into_stream(max))

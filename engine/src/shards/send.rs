@@ -1,15 +1,15 @@
 //! Send, into the partition where each message belongs.
 
 use bytes::Bytes;
-use conga_core::route::{NoSequence, Router};
+use conga_core::route::{NoPlace, Router};
 use futures_util::future::{join_all, try_join_all};
 
 use super::Shards;
 use crate::send::{NamedProducer, Outgoing, Producer, checksum};
 use crate::store::{Result, SharedStore, StoreError};
 
-impl From<NoSequence> for StoreError {
-    fn from(error: NoSequence) -> Self {
+impl From<NoPlace> for StoreError {
+    fn from(error: NoPlace) -> Self {
         Self::Broken(error.to_string())
     }
 }
@@ -142,13 +142,10 @@ impl Lines {
     /// Takes the next line, which `entry` makes the entry of the input for; it is sent by [`Lines::flush`].
     ///
     /// # Errors
-    /// [`AnotherInput`] or [`NoSequence`] inside: nothing of this line is sent.
+    /// [`AnotherInput`] or [`NoPlace`] inside: nothing of this line is sent.
     pub async fn give(&mut self, line: &Bytes, entry: impl FnOnce() -> Bytes) -> std::result::Result<(), Refused> {
         self.given += 1;
-        let partition = self
-            .router
-            .partition_of(line, self.given)
-            .map_err(Refused::NoSequence)?;
+        let partition = self.router.partition_of(line, self.given).map_err(Refused::NoPlace)?;
         let there = self.there();
         let lane = &mut self.each[partition as usize];
         lane.mark = checksum(lane.mark, line);
@@ -217,7 +214,7 @@ pub enum Refused {
     AnotherInput(AnotherInput),
     /// It belongs to no partition.
     #[error(transparent)]
-    NoSequence(NoSequence),
+    NoPlace(NoPlace),
     /// The store.
     #[error(transparent)]
     Store(StoreError),

@@ -9,6 +9,14 @@ pub enum StoreError {
     /// The step may have happened or not. Repeat it, or ask.
     #[error("the store did not answer, so it is not known whether the step was done: {0}")]
     Unknown(String),
+    /// Nothing was sent, for more messages would wait than may. There is room when processors have taken some.
+    #[error("the line is full: {waiting} messages wait to be processed, and no more than {most} may")]
+    Full {
+        /// How many wait.
+        waiting: u64,
+        /// How many may.
+        most: u64,
+    },
     /// It can't work like this, however often it is tried. A person has to do something; the text says what.
     #[error("{0}")]
     Broken(String),

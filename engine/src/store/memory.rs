@@ -7,8 +7,8 @@ use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
-    EmitRequest, Emitted, Followed, Judged, Numbered, Page, Partition, ReceiveRequest, Received, RenewRequest, Renewed,
-    Sent, Shelf, Status, Verdict,
+    EmitRequest, Emitted, Followed, Judged, MergeRequest, Merged, Numbered, Page, Partition, ReceiveRequest, Received,
+    RenewRequest, Renewed, Sent, Shelf, Status, Verdict,
 };
 use conga_core::shape::Shape;
 use conga_core::term::Campaign;
@@ -131,6 +131,12 @@ impl Store for MemoryStore {
         let emitted = self.partition().emit(self.clock.now(), request);
         self.wake_of_head();
         Ok(emitted)
+    }
+
+    async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
+        let merged = self.partition().merge(self.clock.now(), request);
+        self.wake_of_head();
+        Ok(merged)
     }
 
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {

@@ -29,8 +29,8 @@ use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
-    EmitRequest, Emitted, Followed, Judged, Keep, Limit, Numbered, Page, ReceiveRequest, Received, RenewRequest,
-    Renewed, Sent, Shelf, Status,
+    EmitRequest, Emitted, Followed, Judged, Keep, Limit, MergeRequest, Merged, Numbered, Page, ReceiveRequest,
+    Received, RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::shape::Shape;
 use conga_core::term::Campaign;
@@ -64,6 +64,7 @@ mod failure;
 mod follow;
 mod hints;
 mod keys;
+mod merge;
 mod node;
 mod patience;
 mod receive;
@@ -369,6 +370,10 @@ impl Store for RedisStore {
 
     async fn emit(&self, request: &EmitRequest) -> Result<Emitted> {
         self.deliver(request).await
+    }
+
+    async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
+        self.merge_outputs(request).await
     }
 
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {

@@ -18,8 +18,8 @@ use conga_core::lease::OwnerId;
 use conga_core::message::Payload;
 use conga_core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
-    EmitRequest, Emitted, Followed, Judged, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent,
-    Shelf, Status,
+    EmitRequest, Emitted, Followed, Judged, MergeRequest, Merged, Numbered, Page, ReceiveRequest, Received,
+    RenewRequest, Renewed, Sent, Shelf, Status,
 };
 use conga_core::shape::Shape;
 use conga_core::term::Campaign;
@@ -51,6 +51,7 @@ mod follow;
 mod guard;
 mod in_place;
 mod leases;
+mod merge;
 mod open;
 mod outlet;
 mod receive;
@@ -228,6 +229,11 @@ impl Store for SqliteStore {
     async fn emit(&self, request: &EmitRequest) -> Result<Emitted> {
         let request = request.clone();
         self.worker.call(move |database| emit::emit(database, &request)).await
+    }
+
+    async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
+        let request = request.clone();
+        self.worker.call(move |database| merge::merge(database, &request)).await
     }
 
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {

@@ -9,8 +9,8 @@ use conga::clock::{Clock, ManualClock};
 use conga::core::lease::OwnerId;
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
-    EmitRequest, Emitted, Flow, Followed, Judged, Keep, Numbered, OnDead, Page, ReceiveRequest, Received, RenewRequest,
-    Renewed, Sent, Session, Shelf, Status, Verdict,
+    EmitRequest, Emitted, Flow, Followed, Judged, Keep, MergeRequest, Merged, Numbered, OnDead, Page, ReceiveRequest,
+    Received, RenewRequest, Renewed, Sent, Session, Shelf, Status, Verdict,
 };
 use conga::core::shape::{Order, Shape};
 use conga::core::term::{Campaign, Reign, Role};
@@ -32,6 +32,7 @@ const FORGETS_A_MESSAGE: u8 = 5;
 const APPENDS_AGAIN: u8 = 6;
 const IGNORES_THE_REIGN: u8 = 7;
 const ACCEPTS_AN_OLDER_SESSION: u8 = 8;
+const IGNORES_A_FULL_LINE: u8 = 30;
 const TRIMS_ONE_TOO_MANY: u8 = 9;
 const TRIMS_WHAT_WAITS: u8 = 10;
 const NEVER_TRIMS: u8 = 11;
@@ -47,6 +48,9 @@ const NEVER_HALTS: u8 = 20;
 const MARKS_WHAT_IS_SKIPPED: u8 = 21;
 const BEGINS_NOT_ANEW: u8 = 22;
 const BLAMES_NOBODY: u8 = 23;
+const MERGES_UNDER_ANY_TERM: u8 = 30;
+const MERGES_AGAIN: u8 = 31;
+const GIVES_UP_AT_ONCE: u8 = 32;
 
 /// A memory store with one flaw, and the latest reign of a consumer.
 #[derive(Debug)]
@@ -83,6 +87,13 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
             let session = Session { number: 1, process: 1 };
             let numbered = Numbered {
                 session,
+                ..numbered.clone()
+            };
+            return self.0.send(entries, Some(&numbered)).await;
+        }
+        if let (Some(numbered), IGNORES_A_FULL_LINE) = (numbered, FLAW) {
+            let numbered = Numbered {
+                max_waiting: None,
                 ..numbered.clone()
             };
             return self.0.send(entries, Some(&numbered)).await;
@@ -178,6 +189,18 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
             request.term = self.0.status().await?.term;
         }
         self.0.emit(&request).await
+    }
+
+    async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
+        let mut request = request.clone();
+        let status = self.0.status().await?;
+        match FLAW {
+            MERGES_UNDER_ANY_TERM => request.term = status.term,
+            MERGES_AGAIN => request.head = status.head,
+            GIVES_UP_AT_ONCE => request.give_up.iter_mut().for_each(|give_up| give_up.after_us = 0),
+            _ => {}
+        }
+        self.0.merge(&request).await
     }
 
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
@@ -281,6 +304,10 @@ async fn random_histories_find_each_flaw() {
     assert!(
         found::<BrokenFixture<ACCEPTS_AN_OLDER_SESSION>>().await > 5,
         "accepts an older session"
+    );
+    assert!(
+        found::<BrokenFixture<IGNORES_A_FULL_LINE>>().await > 2,
+        "appends to a full line"
     );
     assert!(
         found::<BrokenFixture<IGNORES_THE_REIGN>>().await > 5,
@@ -406,6 +433,12 @@ async fn a_case_finds_a_late_send_that_counts() {
 }
 
 #[tokio::test]
+#[should_panic(expected = "send")]
+async fn a_case_finds_a_send_into_a_full_line() {
+    crate::send::nothing_is_appended_where_too_many_would_wait::<BrokenFixture<IGNORES_A_FULL_LINE>>().await;
+}
+
+#[tokio::test]
 #[should_panic(expected = "ReceiveRequest")]
 async fn a_case_finds_an_acknowledgement_under_an_old_term() {
     crate::receive::an_old_reign_neither_acknowledges_nor_gets_anything::<BrokenFixture<IGNORES_THE_REIGN>>().await;
@@ -445,4 +478,22 @@ async fn a_case_finds_attempts_that_count_still() {
 #[should_panic(expected = "ClaimRequest")]
 async fn a_case_finds_a_death_that_is_blamed_on_nobody() {
     crate::strikes::only_what_most_suspicion_is_on_is_blamed::<BrokenFixture<BLAMES_NOBODY>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "MergeRequest")]
+async fn a_case_finds_a_merging_leader_that_is_not_fenced() {
+    crate::merge::an_old_term_is_fenced::<BrokenFixture<MERGES_UNDER_ANY_TERM>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "MergeRequest")]
+async fn a_case_finds_what_is_merged_again() {
+    crate::merge::said_twice_it_counts_once::<BrokenFixture<MERGES_AGAIN>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "MergeRequest")]
+async fn a_case_finds_what_is_given_up_too_soon() {
+    crate::merge::what_is_missing_is_given_up_when_it_is_time::<BrokenFixture<GIVES_UP_AT_ONCE>>().await;
 }

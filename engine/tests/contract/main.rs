@@ -19,6 +19,7 @@ mod halt;
 mod in_place;
 mod keep;
 mod lead;
+mod merge;
 mod pair;
 mod random;
 mod receive;
@@ -49,6 +50,9 @@ macro_rules! contract_suite {
                 a_late_send_of_an_earlier_session_is_refused,
                 a_session_that_is_opened_again_is_the_same,
                 a_session_that_is_not_known_counts,
+                nothing_is_appended_where_too_many_would_wait,
+                what_is_there_already_needs_no_room,
+                only_what_waits_to_be_claimed_counts,
             }
             contract_suite! { @file $fixture, claim:
                 flows_from_send_to_receive,
@@ -150,6 +154,20 @@ macro_rules! contract_suite {
                 part_of_what_waits,
                 nothing_at_all,
                 the_stream_is_followed_in_pages,
+            }
+            contract_suite! { @file $fixture, merge:
+                what_has_its_turn_comes_out,
+                said_twice_it_counts_once,
+                a_wrong_head_moves,
+                another_line_is_no_base,
+                an_old_term_is_fenced,
+                what_is_missing_is_given_up_when_it_is_time,
+                what_is_missing_later_is_missing_since_then,
+                set_back_it_is_missing_since_now,
+                what_comes_late_is_buried_once,
+                what_came_again_is_nothing,
+                a_thousand_at_once,
+                outputs_in_hand_are_passed_over,
             }
             contract_suite! { @file $fixture, receive:
                 stays_until_it_is_acknowledged,

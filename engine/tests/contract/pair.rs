@@ -10,8 +10,8 @@ use conga::core::lease::{Held, OwnerId};
 use conga::core::message::{Body, Format, Id, Payload, Position, Record, parse};
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
-    EmitRequest, Emitted, Followed, Judged, Keep, Limits, Numbered, OnDead, Processed, Ready, ReceiveRequest, Received,
-    RenewRequest, Renewed, Row, Sent, Shelf, Status, Verdict,
+    EmitRequest, Emitted, Followed, Judged, Keep, Limits, MergeRequest, Merged, Numbered, OnDead, Processed, Ready,
+    ReceiveRequest, Received, RenewRequest, Renewed, Row, Sent, Shelf, Status, Verdict,
 };
 use conga::core::shape::{Order, Shape};
 use conga::core::term::{Campaign, Reign, Role, Term};
@@ -162,6 +162,29 @@ impl Pair {
         should.expect("the reference answers")
     }
 
+    pub(crate) async fn merge(&self, request: &MergeRequest) -> Merged {
+        let is = self.store.merge(request).await;
+        let should = self.reference.merge(request).await;
+        assert_eq!(is, should, "{} {request:?}", self.context);
+        self.compare_status().await;
+        should.expect("the reference answers")
+    }
+
+    /// What comes after the first `skip` of what is left.
+    pub(crate) async fn receive_after(&self, skip: usize, acknowledge: Option<u64>, max: usize) -> Vec<Bytes> {
+        let request = ReceiveRequest {
+            reign: self.active.lock().expect("no panic").clone(),
+            acknowledge: acknowledge.map(Position),
+            skip,
+            max,
+        };
+        let is = self.store.receive(&request).await;
+        let should = self.reference.receive(&request).await;
+        assert_eq!(is, should, "{} {request:?}", self.context);
+        self.compare_status().await;
+        should.expect("the reference answers").outputs()
+    }
+
     pub(crate) async fn receive(&self, acknowledge: Option<u64>, max: usize) -> Vec<Bytes> {
         let reign = self.active.lock().expect("no panic").clone();
         match self.receive_as(reign, acknowledge, max).await {
@@ -174,6 +197,7 @@ impl Pair {
         let request = ReceiveRequest {
             reign,
             acknowledge: acknowledge.map(Position),
+            skip: 0,
             max,
         };
         let is = self.store.receive(&request).await;

@@ -285,15 +285,18 @@ impl Driver {
             session,
             first: first as u64,
             mark: before.len() as u64,
+            max_waiting: (again == 3).then_some(2 + 2 * fresh),
         };
         let news = before[known..].to_vec();
         let answer = self.pair.send_as(Some(&numbered), &entries).await;
         let (producer, before) = &mut self.producers[which];
         let is_refused = is_late || skipped > 0 || entries.is_empty();
-        let there = if is_refused { known } else { before.len() };
+        let is_full = matches!(answer, Sent::Full { .. });
+        let there = if is_refused || is_full { known } else { before.len() };
         match answer {
             Sent::Accepted { last, .. } => assert_eq!(last, there as u64, "{producer}: {answer:?}"),
             Sent::Missing { from } => assert_eq!(from, there as u64 + 1, "{producer}: {answer:?}"),
+            Sent::Full { last, .. } => assert_eq!(last, known as u64, "{producer}: {answer:?}"),
             Sent::Replaced { session } => assert_eq!(Some(&session), self.sessions[which].last(), "{producer}"),
         }
         let is_replaced = matches!(answer, Sent::Replaced { .. });

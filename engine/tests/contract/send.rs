@@ -13,6 +13,7 @@ fn of(producer: &str, first: u64, mark: u64) -> Numbered {
         session: session(1, 1),
         first,
         mark,
+        max_waiting: None,
     }
 }
 
@@ -274,5 +275,86 @@ pub(crate) async fn a_session_that_is_not_known_counts<F: Fixture>() {
         session: session(100, 1),
     };
     assert_eq!(pair.send_as(Some(&late), &messages(1, 1)).await, replaced);
+    pair.finish().await;
+}
+
+/// The same, with so many waiting at most.
+fn at_most(max_waiting: u64, numbered: Numbered) -> Numbered {
+    Numbered {
+        max_waiting: Some(max_waiting),
+        ..numbered
+    }
+}
+
+pub(crate) async fn nothing_is_appended_where_too_many_would_wait<F: Fixture>() {
+    let pair = Pair::open::<F>().await;
+    let full = |waiting, last| Sent::Full { waiting, last };
+    let none = pair.send_as(Some(&at_most(2, of("a", 1, 7))), &messages(1, 3)).await;
+    assert_eq!(none, full(0, 0), "three are more than two, whoever waits");
+    assert_eq!(pair.status().await.producers, 1, "its session is open all the same");
+    let two = pair.send_as(Some(&at_most(2, of("a", 1, 7))), &messages(1, 2)).await;
+    assert_eq!(two, accepted(2, 7));
+    let third = at_most(2, of("a", 3, 9));
+    assert_eq!(pair.send_as(Some(&third), &messages(3, 3)).await, full(2, 2));
+    let asked = pair.send_as(Some(&at_most(1, of("a", 1, 9))), &[]).await;
+    assert_eq!(asked, accepted(2, 7), "neither the number nor the mark has changed");
+    // Others count, and with a higher limit there is room; without one always.
+    pair.send_ids(&["x"]).await;
+    assert_eq!(
+        pair.send_as(Some(&at_most(4, of("b", 1, 1))), &messages(5, 6)).await,
+        full(3, 0)
+    );
+    assert_eq!(
+        pair.send_as(Some(&at_most(4, third)), &messages(3, 3)).await,
+        accepted(3, 9)
+    );
+    let highest = at_most(u64::MAX, of("b", 1, 1));
+    assert_eq!(pair.send_as(Some(&highest), &messages(5, 5)).await, accepted(1, 1));
+    assert_eq!(
+        pair.send_as(Some(&of("b", 2, 2)), &messages(6, 9)).await,
+        accepted(5, 2)
+    );
+    assert_eq!(
+        waiting(&pair).await,
+        ["m1", "m2", "x", "m3", "m5", "m6", "m7", "m8", "m9"]
+    );
+    pair.finish().await;
+}
+
+pub(crate) async fn what_is_there_already_needs_no_room<F: Fixture>() {
+    let pair = Pair::open::<F>().await;
+    pair.send_as(Some(&of("a", 1, 7)), &messages(1, 3)).await;
+    let again = at_most(1, of("a", 1, 7));
+    assert_eq!(pair.send_as(Some(&again), &messages(1, 3)).await, accepted(3, 7));
+    // One more is refused, and told what is there.
+    let more = pair.send_as(Some(&at_most(3, of("a", 2, 9))), &messages(2, 4)).await;
+    assert_eq!(more, Sent::Full { waiting: 3, last: 3 });
+    let more = pair.send_as(Some(&at_most(4, of("a", 2, 9))), &messages(2, 4)).await;
+    assert_eq!(more, accepted(4, 9));
+    // What is wrong otherwise is told first.
+    let gap = pair.send_as(Some(&at_most(1, of("a", 6, 9))), &messages(6, 6)).await;
+    assert_eq!(gap, Sent::Missing { from: 5 });
+    let next = under(session(2, 1), of("a", 1, 9));
+    pair.send_as(Some(&next), &[]).await;
+    let late = pair.send_as(Some(&at_most(1, of("a", 5, 9))), &messages(5, 5)).await;
+    assert_eq!(late, Sent::Replaced { session: session(2, 1) });
+    pair.finish().await;
+}
+
+/// What is claimed, free again, processed or delivered does not wait to be claimed for the first time.
+pub(crate) async fn only_what_waits_to_be_claimed_counts<F: Fixture>() {
+    let mut pair = Pair::open::<F>().await;
+    let bounded = |first| at_most(2, of("a", first, first));
+    pair.send_as(Some(&bounded(1)), &messages(1, 2)).await;
+    let claims = pair.take("p", 1).await;
+    assert_eq!(pair.send_as(Some(&bounded(3)), &messages(3, 3)).await, accepted(3, 3));
+    let full = Sent::Full { waiting: 2, last: 3 };
+    assert_eq!(pair.send_as(Some(&bounded(4)), &messages(4, 4)).await, full);
+    pair.finish_work("p", &claims).await;
+    assert_eq!(pair.send_as(Some(&bounded(4)), &messages(4, 4)).await, full);
+    pair.drain("p", "s").await;
+    assert_eq!(pair.send_as(Some(&bounded(4)), &messages(4, 5)).await, accepted(5, 4));
+    pair.take("p", 1).await;
+    assert_eq!(pair.send_as(Some(&bounded(6)), &messages(6, 6)).await, accepted(6, 6));
     pair.finish().await;
 }

@@ -126,6 +126,7 @@ impl Work {
         let request = ReceiveRequest {
             reign: None,
             acknowledge: None,
+            skip: 0,
             max: 100_000,
         };
         let outputs = self.store.receive(&request).await.unwrap();

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use conga::core::lease::Attempt;
-use conga::core::partition::{Completed, Emitted};
+use conga::core::partition::{Completed, ControlRequest, Emitted, Flow, Judged, Verdict};
 use conga::core::term::{Campaign, Role};
 
 use crate::history::{Ending, Happened, History, Moved, Outcome};
 
 /// What has to happen at all in so many seeds as are usual, else it is not tested.
-pub(crate) const KINDS: [&str; 45] = [
+pub(crate) const KINDS: [&str; 56] = [
     "calls crawling",
     "calls cutoff",
     "calls cutshort",
@@ -23,9 +23,14 @@ pub(crate) const KINDS: [&str; 45] = [
     "clean ends",
     "clock jumps",
     "completions stale",
+    "controls changed",
     "consumers fenced",
     "consumers standing by",
     "crashes",
+    "dead letters called early",
+    "dead letters called missing",
+    "dead letters deleted",
+    "dead letters sent again",
     "deliveries with a complete",
     "deliveries with a renewal",
     "emits at the wrong head",
@@ -41,10 +46,16 @@ pub(crate) const KINDS: [&str; 45] = [
     "lines Left",
     "lines Mixed",
     "lines Store",
+    "lines in order key",
+    "lines in order key serial",
+    "lines in order none",
+    "lines in order total",
     "messages accepted",
     "messages accepted again",
     "messages claimed again",
     "messages dead",
+    "lines paused",
+    "lines that drained",
     "messages found that a lost reply held",
     "messages given back",
     "messages with a number",
@@ -98,12 +109,48 @@ fn has_moved(delivered: Option<Moved>) -> bool {
     delivered.is_some_and(|moved| moved.from < moved.to)
 }
 
+fn named(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Result => "handlers with a result",
+        Outcome::Failure => "handlers failed",
+        Outcome::Panic => "handlers panicked",
+        Outcome::Dropped => "handlers dropped",
+    }
+}
+
+/// What people have asked for, and what came of it.
+fn of_people(what: &Happened) -> Vec<&'static str> {
+    match what {
+        Happened::Controlled { request, control } => {
+            let pauses = *request == ControlRequest::Flow(Flow::Paused);
+            let drained = *request == ControlRequest::Settle && control.flow == Flow::Paused;
+            let kinds = [
+                pauses.then_some("lines paused"),
+                drained.then_some("lines that drained"),
+            ];
+            kinds.into_iter().flatten().chain(["controls changed"]).collect()
+        }
+        Happened::Judged { request, answers } => {
+            let kind = |answer: &Judged| match (answer, request.verdict) {
+                (Judged::Done, Verdict::Retry) => "dead letters sent again",
+                (Judged::Done, _) => "dead letters deleted",
+                (Judged::Passed, _) => "dead letters called passed",
+                (Judged::Early, _) => "dead letters called early",
+                (Judged::Missing, _) => "dead letters called missing",
+            };
+            answers.iter().map(kind).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// How often each kind of thing happened.
 pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
     let mut tally = BTreeMap::new();
     let mut count = |what: &str, times: usize| *tally.entry(what.to_owned()).or_insert(0) += times as u64;
     let (mut written, mut entries, mut delivering) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for (_, _, what) in &history.happened {
+        of_people(what).into_iter().for_each(|kind| count(kind, 1));
         match what {
             Happened::Sent { producer, entries: new } => {
                 count("messages with a number", if producer.is_some() { new.len() } else { 0 });
@@ -159,15 +206,7 @@ pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
             Happened::Crashed => count("crashes", 1),
             Happened::Paused { .. } => count("pauses", 1),
             Happened::ToldToEnd => count("clean ends", 1),
-            Happened::Ends { outcome, .. } => count(
-                match outcome {
-                    Outcome::Result => "handlers with a result",
-                    Outcome::Failure => "handlers failed",
-                    Outcome::Panic => "handlers panicked",
-                    Outcome::Dropped => "handlers dropped",
-                },
-                1,
-            ),
+            Happened::Ends { outcome, .. } => count(named(*outcome), 1),
             Happened::Wrote { outputs } => {
                 let is_dead = |output: &&Bytes| output.windows(8).any(|part| part == b"\"dead\":{");
                 count("tombstones received", outputs.iter().filter(is_dead).count());

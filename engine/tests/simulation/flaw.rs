@@ -10,8 +10,8 @@ use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
-    EmitRequest, Emitted, Followed, Judged, Limits, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed,
-    Row, Sent, Session, Shelf, Status,
+    EmitRequest, Emitted, Followed, Judged, Limits, MergeRequest, Merged, Numbered, Page, ReceiveRequest, Received,
+    RenewRequest, Renewed, Row, Sent, Session, Shelf, Status,
 };
 use conga::core::shape::Shape;
 use conga::core::term::{Campaign, Reign, Role};
@@ -21,6 +21,7 @@ use conga::store::{Result, Store};
 use conga::wake::Wakes;
 
 mod delivery;
+mod person;
 
 /// What a store does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,10 +74,23 @@ pub(crate) enum Flaw {
     /// Lets go of a record that is not delivered yet.
     TrimsWhatWaits,
     TrimsOneTooMany,
+    /// Takes a line by key for one without order.
+    ForgetsTheKeys,
+    /// Hands out a message though the one before it of its key is not done.
+    HandsOutAKeyAtOnce,
+    IgnoresThePause,
+    IgnoresTheDrain,
+    IgnoresTheRate,
+    /// Deletes a dead letter that was to be sent again.
+    LosesARetry,
+    /// Sends a dead letter again that was to be deleted.
+    RetriesWhatIsPurged,
+    /// Says of a dead letter that is not there that it was dealt with.
+    CallsMissingDone,
 }
 
 impl Flaw {
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 36] = [
         Self::LosesAnEntry,
         Self::LosesAClaim,
         Self::LeasesTwice,
@@ -105,6 +119,14 @@ impl Flaw {
         Self::IgnoresTheReign,
         Self::TrimsWhatWaits,
         Self::TrimsOneTooMany,
+        Self::ForgetsTheKeys,
+        Self::HandsOutAKeyAtOnce,
+        Self::IgnoresThePause,
+        Self::IgnoresTheDrain,
+        Self::IgnoresTheRate,
+        Self::LosesARetry,
+        Self::RetriesWhatIsPurged,
+        Self::CallsMissingDone,
     ];
 }
 
@@ -165,6 +187,7 @@ impl Flawed {
         let all = ReceiveRequest {
             reign: self.latest.lock().unwrap().clone(),
             acknowledge: None,
+            skip: 0,
             max: usize::MAX,
         };
         Ok(self.inner.receive(&all).await?.outputs())
@@ -325,6 +348,10 @@ impl Store for Flawed {
         }
     }
 
+    async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
+        self.inner.merge(request).await
+    }
+
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
         let mut request = request.clone();
         if self.has(Flaw::KeepsTheAcknowledged) {
@@ -350,7 +377,7 @@ impl Store for Flawed {
     }
 
     async fn control(&self, request: &ControlRequest) -> Result<Control> {
-        self.inner.control(request).await
+        self.control_wrongly(request).await
     }
 
     async fn status(&self) -> Result<Status> {
@@ -375,11 +402,11 @@ impl Store for Flawed {
     }
 
     async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
-        self.inner.shape(wanted).await
+        self.shape_wrongly(wanted).await
     }
 
     async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
-        self.inner.dead(request).await
+        self.judge_wrongly(request).await
     }
 
     fn wakes(&self) -> &Wakes {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use conga::core::lease::{Held, OwnerId};
 use conga::core::message::Position;
-use conga::core::partition::{Completed, Emitted, ProducerId, Row, Session, Status};
+use conga::core::partition::{
+    Completed, Control, ControlRequest, DeadRequest, Emitted, Judged, ProducerId, Row, Session, Status,
+};
 use conga::core::term::{Campaign, Reign, Role as Seat, Term};
 use conga::core::time::Micros;
 
@@ -126,6 +128,15 @@ pub(crate) enum Happened {
     Refused {
         reign: Option<Reign>,
         term: Term,
+    },
+    Controlled {
+        request: ControlRequest,
+        control: Control,
+    },
+    /// A person has judged dead letters.
+    Judged {
+        request: DeadRequest,
+        answers: Vec<Judged>,
     },
     Met {
         verb: &'static str,

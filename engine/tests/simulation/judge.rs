@@ -3,20 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use conga::core::invariant::{Event, Violation, check_all, progress};
+use conga::core::invariant::{Event, Violation, check_all, check_any_order, order as in_order, progress};
 use conga::core::lease::{Attempt, Held, OwnerId};
-use conga::core::message::{Body, Entry, Format, Id, Output, Position, identify, parse};
+use conga::core::message::{Entry, Format, Id, Position, identify, key_of, parse};
 use conga::core::partition::{Completed, Emitted, ProducerId, Session};
+use conga::core::shape::Order;
 use conga::core::term::{Campaign, Reign, Role as Seat, Term};
 use conga::core::time::Micros;
-use conga::deliver::position_of;
 
 use crate::history::{Ending, Happened, History, Moved, Who};
 use crate::plan::Plan;
 
 mod account;
+mod control;
 mod keep;
+mod order;
+mod output;
 
+use control::Asked;
 pub(crate) use keep::records_gone;
 
 /// When all is healed, the head moves at least so often, in microseconds, while there is work. A lease or a lock of
@@ -49,6 +53,11 @@ pub(crate) fn judge(seed: u64, history: &History) -> Vec<String> {
         sessions: BTreeMap::new(),
         written: BTreeMap::new(),
         results: BTreeMap::new(),
+        queue: Vec::new(),
+        taken: 0,
+        asked: Asked::default(),
+        died: BTreeSet::new(),
+        taken_away: BTreeSet::new(),
     };
     judge.events.push(Event::Window {
         size: judge.plan.window,
@@ -66,7 +75,15 @@ pub(crate) fn judge(seed: u64, history: &History) -> Vec<String> {
         Some(rest) => judge.account(rest),
         None => judge.wrong("the run did not come to its end".to_owned()),
     }
-    let found = [check_all(&judge.events), progress::check(&judge.moves, PROGRESS_US)].concat();
+    let laws = match judge.plan.order {
+        Order::Total => check_all(&judge.events),
+        Order::Key { .. } => {
+            let keys = |position: Position, _: &Id| judge.accepted_at(position)?.key.clone();
+            [in_order::check_by(&judge.events, keys), check_any_order(&judge.events)].concat()
+        }
+        Order::None => check_any_order(&judge.events),
+    };
+    let found = [laws, progress::check(&judge.moves, PROGRESS_US)].concat();
     judge.found.extend(found.iter().map(Violation::to_string));
     judge.found
 }
@@ -84,6 +101,8 @@ struct Lease {
 struct Accepted {
     entry: Bytes,
     id: Id,
+    /// The key by which the store puts it in order.
+    key: Option<Vec<u8>>,
     /// Whether it can be read.
     readable: bool,
 }
@@ -120,9 +139,21 @@ struct Judge {
     written: BTreeMap<Position, Bytes>,
     /// The results that were handed out, and whose they are.
     results: BTreeMap<Position, (Id, Bytes)>,
+    /// Where not all keep their order: the outputs in the order in which they were handed out, and how many of them were
+    /// acknowledged.
+    queue: Vec<Position>,
+    taken: usize,
+    asked: Asked,
+    /// What failed for good, and of that what a person has sent again or deleted.
+    died: BTreeSet<Position>,
+    taken_away: BTreeSet<Position>,
 }
 
 impl Judge {
+    fn accepted_at(&self, position: Position) -> Option<&Accepted> {
+        self.accepted.get(usize::try_from(position.0.checked_sub(1)?).ok()?)
+    }
+
     fn wrong(&mut self, what: String) {
         self.found.push(what);
     }
@@ -213,6 +244,8 @@ impl Judge {
                     format!("{reign:?} is refused under term {term}, and the latest is {latest:?}")
                 });
             }
+            Happened::Controlled { request, control } => self.controlled(at, request, *control),
+            Happened::Judged { request, answers } => self.judged(at, request, answers),
             Happened::Begins { held } => {
                 let first = self.running.insert(*held);
                 self.expect(first, || format!("two handlers at once for {held:?}"));
@@ -288,6 +321,7 @@ impl Judge {
         let accepted = Accepted {
             entry: bytes.clone(),
             readable: input.is_ok(),
+            key: key_of(bytes),
             id: input.map_or_else(|_| identify(&entry, position), |input| input.id),
         };
         self.events.push(Event::Sent {
@@ -352,6 +386,7 @@ impl Judge {
             .collect();
         dead.iter().for_each(|owner| self.gone(owner));
         self.alive.insert(owner.clone(), at + lease_us);
+        self.claimed_under_control(at, claims);
         self.expect(claims.is_sorted(), || {
             format!("{owner} claims out of order: {claims:?}")
         });
@@ -366,9 +401,15 @@ impl Judge {
                 free: false,
             };
             let newest = self.leases.len() as u64;
-            match self.leases.insert(held.position, lease) {
+            let before = self.leases.insert(held.position, lease);
+            if !self.is_total() {
+                self.claimed_in_place(*held, before.is_none());
+            }
+            // What stands behind another one of its key may be passed over.
+            let may_skip = self.plan.order == (Order::Key { serial: true });
+            match before {
                 None => self.expect(
-                    held.position == Position(newest + 1) && held.attempt == Attempt(1),
+                    (may_skip || held.position == Position(newest + 1)) && held.attempt == Attempt(1),
                     || format!("{held:?} is claimed after position {newest}"),
                 ),
                 Some(before) => self.expect(before.free && before.attempt.next() == held.attempt, || {
@@ -393,8 +434,10 @@ impl Judge {
             if ending != Ending::Retry {
                 self.over.insert(held.position);
             }
-            if ending == Ending::Done {
-                self.done.insert(held);
+            match ending {
+                Ending::Done => _ = self.done.insert(held),
+                Ending::Dead => _ = self.died.insert(held.position),
+                Ending::Retry => {}
             }
         }
         self.events.push(Event::Completed {
@@ -403,55 +446,5 @@ impl Judge {
             owner: owner.clone(),
             accepted,
         });
-    }
-
-    /// Law 6, for consumers: a term is one owner's, and only grows.
-    fn activated(&mut self, owner: &OwnerId, term: Term) {
-        let reign = Reign {
-            owner: owner.clone(),
-            term,
-        };
-        let before = self.active.replace(reign.clone());
-        let is_right = match &before {
-            Some(before) => before.term < term || *before == reign,
-            None => true,
-        };
-        self.expect(is_right, || format!("{reign:?} comes after {before:?}"));
-    }
-
-    fn received(&mut self, acknowledged: Option<Position>, outputs: &[Bytes]) {
-        let last_written = self.last_written();
-        outputs.iter().for_each(|output| self.hand_out(output));
-        let outputs: Vec<_> = outputs.iter().filter_map(|output| position_of(output)).collect();
-        self.expect(acknowledged <= last_written, || {
-            format!("{acknowledged:?} is acknowledged, but only {last_written:?} is written")
-        });
-        self.expect(outputs.is_sorted_by(|a, b| a < b), || {
-            format!("handed out at once, and not in ascending order: {outputs:?}")
-        });
-        self.acknowledged = self.acknowledged.max(acknowledged);
-        let after = self.acknowledged;
-        self.expect(outputs.iter().all(|position| Some(*position) > after), || {
-            format!("{outputs:?} are handed out though all up to {after:?} was acknowledged")
-        });
-    }
-
-    fn write(&mut self, at: Micros, output: &Bytes) {
-        let Some(position) = position_of(output) else {
-            return self.wrong(format!("no output: {output:?}"));
-        };
-        if let Some(before) = self.written.insert(position, output.clone()) {
-            return self.expect(before == *output, || format!("{before:?} has become {output:?}"));
-        }
-        match Output::parse(output) {
-            Ok(Output { record, .. }) => {
-                let dead = matches!(record.body, Body::Dead { .. });
-                if dead || !self.counts_again(&record.id, position) {
-                    let id = record.id;
-                    self.events.push(Event::Delivered { position, id, at, dead });
-                }
-            }
-            Err(error) => self.wrong(error.to_string()),
-        }
     }
 }

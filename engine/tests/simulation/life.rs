@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use conga::core::lease::Held;
-use conga::core::message::Payload;
-use conga::core::partition::{Limits, OnDead};
+use conga::core::message::{Payload, Position};
+use conga::core::partition::{DeadRequest, Limits, OnDead, Row, Shelf};
 use conga::core::retry::Backoff;
-use conga::deliver::Consumer;
+use conga::deliver::{Consumer, position_of};
 use conga::process::{Handler, HandlerError, Message, Processor, ProcessorOptions};
 use conga::send::{Producer, checksum};
 use conga::sequence::{Sequencer, SequencerOptions};
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::history::{Happened, Outcome, Who};
-use crate::plan::{Fate, Fault, Parcel, Role, fate, name_of, number_of};
+use crate::plan::{Command, Dice, Fate, Fault, Parcel, Role, fate, name_of, number_of};
 use crate::process::{Control, End, Part, Process};
 use crate::wire::Connection;
 use crate::world::World;
@@ -132,6 +132,7 @@ async fn work(world: Arc<World>, place: usize, who: Who, control: Control, stop:
         Role::Producer if world.plan.numbering[who.number] => produce_numbered(world, store, who.number, stop).await,
         Role::Producer => produce(world, store, who.number, stop).await,
         Role::Consumer => consume(world, store, who, stop).await,
+        Role::Operator => operate(world, store, stop).await,
     }
 }
 
@@ -265,6 +266,49 @@ async fn consume(world: Arc<World>, store: SharedStore, who: Who, stop: Cancella
         }
         consumer.acknowledge(&batch);
     }
+}
+
+/// Asks for one thing after the other, each once, as long as things go wrong.
+async fn operate(world: Arc<World>, store: SharedStore, stop: CancellationToken) -> Result<()> {
+    loop {
+        let next = *world.commanded.lock().unwrap();
+        let Some((pause, command)) = world.plan.commands.get(next).copied() else {
+            break;
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            () = sleep(pause) => {}
+        }
+        if world.is_healed() {
+            break;
+        }
+        *world.commanded.lock().unwrap() = next + 1;
+        let answered = match command {
+            Command::Control(request) => store.control(&request).await.map(drop),
+            Command::Dead(verdict) => {
+                let rows = store.browse(Shelf::Dead, None).await?.rows;
+                let positions = some_of(&rows, &mut world.dice.lock().unwrap());
+                store.dead(&DeadRequest { verdict, positions }).await.map(drop)
+            }
+        };
+        match answered {
+            Err(error) if !error.is_passing() => return Err(error),
+            _ => {}
+        }
+    }
+    stop.cancelled().await;
+    Ok(())
+}
+
+/// Some dead letters, one that is none, mostly, and one twice.
+fn some_of(rows: &[Row], dice: &mut Dice) -> Vec<Position> {
+    let mut letters: Vec<_> = rows.iter().filter_map(|row| position_of(&row.json)).collect();
+    letters.sort_unstable();
+    letters.retain(|_| dice.chance(700));
+    letters.push(Position(dice.between(1, 60)));
+    letters.extend(letters.first().copied());
+    letters
 }
 
 /// The handler of one process.

@@ -66,7 +66,8 @@ fn whatever_goes_wrong_the_laws_hold() {
                 Err(_) => (History::default(), vec!["the run panicked".to_owned()]),
             };
             let stall = figures::longest_stall(&history);
-            let delivering = plan::Plan::new(seed).delivering;
+            let plan = plan::Plan::new(seed);
+            let (delivering, order) = (plan.delivering, plan.order);
             let mut total = total.lock().unwrap();
             if only.is_some() {
                 eprintln!("{}", history.text());
@@ -78,7 +79,8 @@ fn whatever_goes_wrong_the_laws_hold() {
                 total.failed.insert(seed, found);
             }
             *total.tally.entry(format!("lines {delivering:?}")).or_insert(0) += 1;
-            if plan::Plan::new(seed).keep.is_set() {
+            *total.tally.entry(format!("lines in order {order}")).or_insert(0) += 1;
+            if plan.keep.is_set() {
                 *total.tally.entry("lines that let go".to_owned()).or_insert(0) += 1;
                 *total.tally.entry("records let go".to_owned()).or_insert(0) += judge::records_gone(&history);
             }

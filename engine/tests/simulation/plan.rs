@@ -5,12 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use conga::core::message::Payload;
 use conga::core::partition::{Keep, ProducerId};
+use conga::core::shape::Order;
 use conga::random::SeededRandom;
 use conga::send::Outgoing;
 
+mod command;
 mod delivery;
 mod keep;
+mod order;
 
+pub(crate) use command::Command;
 pub(crate) use delivery::Delivering;
 
 /// Draws from a seed.
@@ -78,6 +82,8 @@ pub(crate) enum Role {
     Sequencer,
     Producer,
     Consumer,
+    /// A person.
+    Operator,
 }
 
 /// What happens to a process.
@@ -127,7 +133,11 @@ pub(crate) enum Parcel {
 pub(crate) struct Plan {
     pub(crate) weather: Weather,
     pub(crate) delivering: Delivering,
+    /// What order the line keeps.
+    pub(crate) order: Order,
     pub(crate) keep: Keep,
+    /// What a person asks for, and after what time.
+    pub(crate) commands: Vec<(Duration, Command)>,
     pub(crate) places: Vec<Place>,
     /// For each producer, what it sends and how long it waits before.
     pub(crate) parcels: Vec<Vec<(Duration, Parcel)>>,
@@ -198,11 +208,22 @@ impl Plan {
             jumps.push((dice.millis(0, 2_000).min(trouble), dice.millis(1, 3_600_000)));
         }
         let delivering = Delivering::draw(seed, &mut places);
-        let parcels: Vec<_> = (0..roles[2].1).map(|number| parcels(dice, number, trouble)).collect();
+        let commands = command::draw(seed, trouble, &mut places);
+        let (order, keys) = order::draw(seed);
+        let parcels: Vec<_> = (0..roles[2].1)
+            .map(|number| parcels(dice, number, trouble, |number| order::key_of(order, keys, number)))
+            .collect();
         Self {
             weather,
             delivering,
-            keep: keep::draw(seed),
+            order,
+            // What has been let go of can be told by the order alone.
+            keep: if order == Order::Total {
+                keep::draw(seed)
+            } else {
+                Keep::ALL
+            },
+            commands,
             places,
             numbering: parcels.iter().map(|_| dice.chance(500)).collect(),
             parcels,
@@ -316,7 +337,12 @@ pub(crate) fn number_of(text: &str) -> Option<u64> {
     digits[..end].parse().ok()
 }
 
-fn parcels(dice: &mut Dice, producer: usize, trouble: Duration) -> Vec<(Duration, Parcel)> {
+fn parcels(
+    dice: &mut Dice,
+    producer: usize,
+    trouble: Duration,
+    key: impl Fn(u64) -> Option<String>,
+) -> Vec<(Duration, Parcel)> {
     // Numbers of different producers never meet.
     let mut next = 1 + 100_000 * producer as u64;
     let first = next;
@@ -335,7 +361,7 @@ fn parcels(dice: &mut Dice, producer: usize, trouble: Duration) -> Vec<(Duration
                 } else {
                     fresh(&mut next)
                 };
-                batch.push(named(number));
+                batch.push(named(number, key(number)));
             }
             Parcel::Named(batch)
         };
@@ -350,8 +376,11 @@ fn fresh(next: &mut u64) -> u64 {
 }
 
 /// The same message each time that it is sent.
-fn named(number: u64) -> Outgoing {
-    let message = Outgoing::new(Payload::string(&text(number)));
+fn named(number: u64, key: Option<String>) -> Outgoing {
+    let message = Outgoing {
+        key,
+        ..Outgoing::new(Payload::string(&text(number)))
+    };
     if number.is_multiple_of(3) {
         Outgoing {
             sequence: Some(number),
@@ -360,7 +389,6 @@ fn named(number: u64) -> Outgoing {
     } else {
         Outgoing {
             id: Some(format!("id-{number}")),
-            key: number.is_multiple_of(5).then(|| "key".to_owned()),
             ..message
         }
     }

@@ -10,9 +10,10 @@ use conga::core::lease::{Held, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, ControlRequest, Cursor, DeadRequest, EmitRequest,
-    Emitted, Followed, Judged, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed, Sent, Shelf, Status,
+    Emitted, Followed, Judged, MergeRequest, Merged, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed,
+    Sent, Shelf, Status,
 };
-use conga::core::shape::Shape;
+use conga::core::shape::{Order, Shape};
 use conga::core::term::Campaign;
 use conga::store::{Result, SharedStore, Store, StoreError};
 use conga::wake::Wakes;
@@ -163,10 +164,17 @@ impl Connection {
 
     /// Which way into the store a call takes. A store that delivers by itself may leave what would be too much.
     fn reach(&self, verb: &'static str) -> Reached {
-        let delivers = self.delivers && matches!(verb, "complete" | "renew") && !self.cuts_short(verb);
         let world = self.world.clone();
+        // In place it always does.
+        let in_place = world.plan.order != Order::Total;
+        let delivers = matches!(verb, "complete" | "renew") && (in_place || (self.delivers && !self.cuts_short(verb)));
         Reached {
-            store: if delivers { &world.delivering } else { &world.store }.clone(),
+            store: if delivers && self.delivers {
+                &world.delivering
+            } else {
+                &world.store
+            }
+            .clone(),
             who: self.who,
             world,
             delivers,
@@ -371,6 +379,15 @@ impl Store for Connection {
         })
     }
 
+    async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
+        let request = request.clone();
+        self.call("merge", true, move |reached| {
+            let request = request.clone();
+            async move { reached.store.merge(&request).await }
+        })
+        .await
+    }
+
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
         carry!(self, receive, true, [request], |received, _| match &received {
             Received::Outputs(outputs) => Happened::Received {
@@ -386,7 +403,10 @@ impl Store for Connection {
     }
 
     async fn control(&self, request: &ControlRequest) -> Result<conga::core::partition::Control> {
-        self.world.store.control(request).await
+        carry!(self, control, true, [request], |control, _| Happened::Controlled {
+            request,
+            control,
+        })
     }
 
     async fn status(&self) -> Result<Status> {
@@ -402,7 +422,10 @@ impl Store for Connection {
     }
 
     async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
-        self.world.store.dead(request).await
+        carry!(self, dead, true, [request], |answers, _| Happened::Judged {
+            request: request.clone(),
+            answers: answers.clone(),
+        })
     }
 
     fn wakes(&self) -> &Wakes {

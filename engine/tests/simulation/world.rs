@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use conga::clock::{Clock, ManualClock};
-use conga::core::partition::Shelf;
+use conga::core::partition::{ControlRequest, Flow, Shelf};
+use conga::core::shape::{Order, Shape};
 use conga::core::time::Micros;
 use conga::random::{Random, SeededRandom};
 use conga::store::memory::MemoryStore;
@@ -37,6 +38,8 @@ pub(crate) struct World {
     pub(crate) heal: Instant,
     /// How far each producer has come.
     pub(crate) sent: Mutex<Vec<usize>>,
+    /// How far the person has come who asks for things.
+    pub(crate) commanded: Mutex<usize>,
     /// How many producers are not done.
     pub(crate) producing: AtomicUsize,
     /// All has come out: everybody is to end.
@@ -79,6 +82,7 @@ impl World {
             dice: Mutex::new(Dice::new(!seed)),
             heal: start + plan.trouble,
             sent: Mutex::new(vec![0; plan.parcels.len()]),
+            commanded: Mutex::new(0),
             producing: AtomicUsize::new(plan.parcels.len()),
             over: CancellationToken::new(),
             start,
@@ -156,7 +160,19 @@ impl World {
         all_sent && status.is_ok_and(|now| now.waiting + now.in_flight + now.processed + now.output == 0)
     }
 
+    /// Whoever paused or limited the line, now it goes on.
+    async fn resume(&self) {
+        for request in [ControlRequest::Flow(Flow::Running), ControlRequest::Rate(None)] {
+            let control = self.store.control(&request).await.unwrap();
+            self.note(None, Happened::Controlled { request, control });
+        }
+        self.pass_on_hints();
+    }
+
     async fn run(self: Arc<Self>) {
+        if self.plan.order != Order::Total {
+            self.store.shape(Some(Shape::of(self.plan.order))).await.unwrap();
+        }
         let mut places = JoinSet::new();
         for place in 0..self.plan.places.len() {
             places.spawn(life::lives(self.clone(), place));
@@ -169,6 +185,9 @@ impl World {
         sleep_until(self.heal).await;
         self.note(None, Happened::Healed);
         sleep(Duration::from_millis(Self::AFTERMATH_MS + 10)).await;
+        if !self.plan.commands.is_empty() {
+            self.resume().await;
+        }
         self.note(None, Happened::Settled);
         let all_out = async {
             while !self.is_done().await {

@@ -9,6 +9,9 @@ async function work(message) {
   return message.payload ?? null;
 }
 
+// Heard with --exec-ready: until then there are no messages.
+console.log('{"ready":true}');
+
 // Ends when standard input does: that is how Conga tells it to.
 for await (const line of createInterface({ input: process.stdin })) {
   const message = JSON.parse(line);

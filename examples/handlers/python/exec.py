@@ -4,10 +4,11 @@ import json
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 WORK_S = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
 AT_ONCE = int(sys.argv[2]) if len(sys.argv) > 2 else 250
+lines = SimpleQueue()
 writing = threading.Lock()
 
 
@@ -17,17 +18,28 @@ def process(message):
     return message["payload"] if "payload" in message else None
 
 
-def answer(line):
-    message = json.loads(line)
-    try:
-        said = {"position": message["position"], "payload": process(message)}
-    except Exception as error:  # it may succeed next time
-        said = {"position": message["position"], "error": repr(error)}
-    with writing:
-        print(json.dumps(said), flush=True)
+def answer():
+    while line := lines.get():
+        message = json.loads(line)
+        try:
+            said = {"position": message["position"], "payload": process(message)}
+        except Exception as error:  # it may succeed next time
+            said = {"position": message["position"], "error": repr(error)}
+        said = json.dumps(said) + "\n"
+        with writing:
+            sys.stdout.write(said)
+            sys.stdout.flush()
 
 
-with ThreadPoolExecutor(AT_ONCE) as threads:
-    # Ends when standard input does: that is how Conga tells it to.
-    for line in sys.stdin:
-        threads.submit(answer, line)
+# Starting a thread takes longer than handing it a message.
+threads = [threading.Thread(target=answer) for _ in range(AT_ONCE)]
+for thread in threads:
+    thread.start()
+# Heard with --exec-ready: until then there are no messages.
+print('{"ready":true}', flush=True)
+
+# Ends when standard input does: that is how Conga tells it to.
+for line in sys.stdin:
+    lines.put(line)
+for _ in threads:
+    lines.put("")

@@ -140,11 +140,11 @@ impl Bare {
     }
 }
 
-async fn connect(url: &str) -> anyhow::Result<Client> {
+/// A connection without TLS, which ends with the client.
+pub(crate) async fn connect(url: &str) -> anyhow::Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls)
         .await
         .context("the yardstick can't connect; it knows no TLS")?;
-    // It ends with the client.
     tokio::spawn(connection);
     Ok(client)
 }

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use conga::core::shape::{Order, Shape};
 use conga::ledger::{LedgerUrl, SharedLedger};
-use conga::send::Producer;
-use conga::store::{OpenOptions, SharedStore, StoreUrl};
+use conga::shards::{Producers, Shards};
+use conga::store::{OpenOptions, StoreUrl};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -91,7 +92,11 @@ impl Campaign {
             (Some(url), None) => url.clone(),
             (None, None) => StoreUrl::Sqlite("".into()),
         };
-        let faults = fault::chosen(&chaos.faults, &url, chaos.serve, settings.serves_record())?;
+        let shape = shape(chaos)?;
+        let mut faults = fault::chosen(&chaos.faults, &url, chaos.serve, settings.serves_record())?;
+        if is_several(shape) {
+            faults.retain(|fault| !fault.hits_the_leader());
+        }
         let each = CancellationToken::new();
         let (until, rate) = match (chaos.messages, chaos.duration) {
             (Some(count), _) => (Until::Count(count), chaos.rate),
@@ -108,7 +113,7 @@ impl Campaign {
             chaos: chaos.clone(),
             faults,
             options: OpenOptions {
-                shape: chaos.orders.shape().map_err(wrong)?,
+                shape,
                 ..options(settings, chaos.serve)?
             },
             until,
@@ -146,37 +151,43 @@ impl Campaign {
             record: place.record.clone(),
             network: network.clone(),
         };
-        let fleet = Fleet::start(&place, &work, self.chaos.processors, self.chaos.sequencers).await?;
+        let sequencers = if is_several(self.options.shape) {
+            0
+        } else {
+            self.chaos.sequencers
+        };
+        let fleet = Fleet::start(&place, &work, self.chaos.processors, sequencers).await?;
         // The producer's way, for as long as it sends.
         let way = match &network {
             Some(network) => Some(network.join().await?),
             None => None,
         };
-        let sender = match &way {
-            Some((_, url)) => conga::store::open_with(url, &place.line, &place.options).await?,
-            None => store.clone(),
-        };
         if let Some(broken) = self.broken {
             store = Arc::new(Broken::new(store, broken));
         }
+        let shards = Shards::beside(store, &place.url, &place.line, &place.options).await?;
+        let sender = match &way {
+            Some((_, url)) => Shards::open(url, &place.line, &place.options).await?,
+            None => shards.clone(),
+        };
         let cast = Cast {
             url: place.url.clone(),
             line: place.line.clone(),
             work,
             processors: self.chaos.processors,
-            sequencers: self.chaos.sequencers,
+            sequencers,
         };
         let stage = Stage {
             url: place.url.to_string(),
             record: recorder.name(),
-            ledger: place.open_record(&store).await?,
-            store: store.clone(),
+            ledger: place.open_record(shards.base()).await?,
+            shards: shards.clone(),
             sender,
             json: settings.json,
         };
-        let injector = Injector::new(cast, store, fleet, served, recorder);
+        let injector = Injector::new(cast, &shards, fleet, served, recorder);
         let report = self.play(&stage, injector).await;
-        drop(stage);
+        drop((stage, shards));
         // What is served goes away as a whole.
         if settings.serves_record() {
             place.record = LedgerUrl::Store;
@@ -198,13 +209,13 @@ impl Campaign {
         let load = Load::new(self.until.clone(), self.rate, 200)
             .keyed(self.chaos.orders.keys())
             .bounded(self.chaos.window, arrived.clone());
-        let producer = Producer::new(stage.sender.clone());
+        let producer = Producers::new(&stage.sender);
         let (mut ids, mut trail) = (Vec::new(), Trail::default());
-        let mut collector = Collector::new(stage.store.clone());
-        let mut take = |lines: Vec<Bytes>| {
+        let mut collector = Collector::new(&stage.shards);
+        let mut take = |partition: usize, lines: Vec<Bytes>| {
             arrived.fetch_add(lines.len() as u64, Ordering::SeqCst);
             bar.inc(lines.len() as u64);
-            trail.take(&lines);
+            trail.take(partition, &lines);
         };
         let (tell, expected) = watch::channel(None);
         // No more faults; no more of anything.
@@ -259,8 +270,8 @@ impl Campaign {
         trail: Trail,
         mut findings: Findings,
     ) -> anyhow::Result<Report> {
-        let (emits, completes) = (injector.zombie.emits, injector.zombie.completes);
-        let seen = injector.zombie.violations();
+        let (emits, completes) = injector.tries();
+        let seen = injector.strange();
         let done = injector.log.clone();
         if let Err(error) = injector.end().await {
             findings.add(format!("a service did not end cleanly: {error:#}"));
@@ -268,9 +279,12 @@ impl Campaign {
         for strange in seen {
             findings.add(strange);
         }
-        let status = stage.store.status().await?;
-        findings.left_over(&status);
-        let verdict = judge_came(&stage.store, &stage.ledger, ids, &trail.came, &trail.digest).await?;
+        let each = stage.shards.status().await?;
+        for status in &each {
+            findings.left_over(status);
+        }
+        let partitions = stage.shards.partitions();
+        let verdict = judge_came(partitions, &stage.ledger, ids, &trail.came, &trail.digest).await?;
         findings.records(&verdict, ids);
         trail.altered(load, &mut findings);
         for what in &trail.strange {
@@ -286,12 +300,13 @@ impl Campaign {
             bench: "chaos",
             store: stage.url.clone(),
             record: stage.record.clone(),
+            order: self.options.shape.unwrap_or_default().to_string(),
             seed: self.chaos.seed,
             messages: ids.len() as u64,
             elapsed_ms: text::millis(last.map_or_else(|| started.elapsed(), |last| last - started)),
             longest_gap_ms: text::millis(trail.longest_gap()),
             healed_ms: text::millis(last.map_or(Duration::ZERO, |last| last.saturating_duration_since(healed))),
-            terms: status.term.0,
+            terms: each.iter().map(|status| status.term.0).max().unwrap_or(0),
             processed_again: trail.came.iter().filter(|came| came.attempts > 1).count(),
             stale_emits: emits,
             stale_completes: completes,
@@ -302,6 +317,28 @@ impl Campaign {
             log: log::lines(&done, &trail.arrivals, started),
         })
     }
+}
+
+/// What the line has to be.
+fn shape(chaos: &Chaos) -> anyhow::Result<Option<Shape>> {
+    let shape = chaos.orders.shape().map_err(wrong)?;
+    if chaos.partitions.get() == 1 {
+        return Ok(shape);
+    }
+    let shape = Shape {
+        partitions: chaos.partitions,
+        ..shape.unwrap_or_default()
+    };
+    if shape.order == Order::Total {
+        return Err(wrong(
+            "chaos has no sequences for total order over several partitions: --partitions goes with --order key or none",
+        ));
+    }
+    Ok(Some(shape))
+}
+
+fn is_several(shape: Option<Shape>) -> bool {
+    shape.is_some_and(|shape| shape.partitions.get() > 1)
 }
 
 /// What is served is there to be killed: what is acknowledged waits for a replica, unless told otherwise.
@@ -329,9 +366,9 @@ struct Stage {
     record: String,
     ledger: SharedLedger,
     /// Straight to the store: for those who measure and judge.
-    store: SharedStore,
+    shards: Shards,
     /// The producer's, through the network where there is one.
-    sender: SharedStore,
+    sender: Shards,
     json: bool,
 }
 
@@ -345,11 +382,12 @@ struct Trail {
 }
 
 impl Trail {
-    fn take(&mut self, lines: &[Bytes]) {
+    fn take(&mut self, partition: usize, lines: &[Bytes]) {
         self.arrivals.push(Instant::now());
+        let partition = u32::try_from(partition).unwrap_or(u32::MAX);
         for line in lines {
             match self.digest.came(line) {
-                Ok(came) => self.came.push(came),
+                Ok(came) => self.came.push(came.placed(partition)),
                 Err(error) => self.strange.push(error.to_string()),
             }
         }

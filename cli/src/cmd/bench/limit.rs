@@ -65,11 +65,13 @@ pub(super) async fn limit(settings: &Settings, limit: &Limit) -> anyhow::Result<
                 batch: limit.batch.map_or(BATCH, usize::from),
                 at_once,
             };
-            runs.push(Round {
-                alone: bare(AT_ONCE).run().await?,
-                limit: bare(1).run().await?,
-                conga: trial.run(&ground).await?,
-            });
+            recorder.fresh().await?;
+            let alone = bare(AT_ONCE).run().await?;
+            recorder.fresh().await?;
+            let limit = bare(1).run().await?;
+            recorder.fresh().await?;
+            let conga = trial.run(&ground).await?;
+            runs.push(Round { alone, limit, conga });
             bar.inc(1);
             continue;
         }

@@ -1,12 +1,37 @@
 //! A line of several partitions as one: what can be added up is.
 
 use conga::core::message::Position;
-use conga::core::partition::{Blocker, Oldest, Rate, Status};
+use conga::core::partition::{Blocker, Keep, Oldest, Rate, Status};
 
 /// All partitions in one; each of which there is at least one.
 pub(super) fn sum(each: &[Status]) -> Option<Status> {
     let (first, others) = each.split_first()?;
     Some(others.iter().fold(first.clone(), add))
+}
+
+/// The line as a whole, where what comes out of the partitions is merged in the base: what waits there for its turn is processed.
+pub(super) fn merged(all: Status, base: Status) -> Status {
+    Status {
+        processed: all.processed + all.output,
+        output: base.output,
+        dead: all.dead + base.dead,
+        head: base.head,
+        missing: base.missing,
+        term: base.term,
+        leader: base.leader,
+        consumer: base.consumer,
+        consumer_term: base.consumer_term,
+        consumer_since: base.consumer_since,
+        oldest: Oldest {
+            output: base.oldest.output,
+            ..all.oldest
+        },
+        keep: all.keep.map(|keep| Keep {
+            outputs: base.keep.map_or(keep.outputs, |base| base.outputs),
+            ..keep
+        }),
+        ..all
+    }
 }
 
 fn add(mut all: Status, one: &Status) -> Status {

@@ -10,12 +10,16 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::warden::Warden;
+
 /// A line of its standard error is cut here.
 const SAID_BYTES: usize = 4 << 10;
 
-/// A running child. Dropped, it and all of its group are killed at once; so are they when it has ended by itself.
+/// A running child. Dropped, it and all of its group are killed at once; so are they when it has ended by itself. If this
+/// process is killed, its warden sees to that.
 pub(super) struct Group {
     child: Child,
+    warden: Warden,
     leader: Option<Pid>,
     /// Reads its standard error; ends with this.
     _said: JoinSet<()>,
@@ -24,7 +28,7 @@ pub(super) struct Group {
 impl Group {
     /// Starts `sh -c command` as the leader of a group of its own: what a terminal sends to the processor, as by Ctrl-C, does
     /// not end it in the midst of a message.
-    pub(super) fn start(command: &str) -> std::io::Result<(Self, ChildStdin, ChildStdout)> {
+    pub(super) fn start(command: &str, warden: &Warden) -> std::io::Result<(Self, ChildStdin, ChildStdout)> {
         let mut child = Command::new("sh")
             .args(["-c", command])
             .stdin(Stdio::piped())
@@ -37,8 +41,12 @@ impl Group {
         let leader = id.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let ends = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let mut said = JoinSet::new();
+        if let Some(leader) = leader {
+            warden.watch(leader.as_raw_nonzero());
+        }
         let group = |said| Self {
             child,
+            warden: warden.clone(),
             leader,
             _said: said,
         };
@@ -94,6 +102,9 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
+        if let Some(leader) = self.leader {
+            self.warden.forget(leader.as_raw_nonzero());
+        }
     }
 }
 

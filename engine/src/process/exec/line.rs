@@ -107,6 +107,16 @@ pub(super) fn answer(line: &Bytes) -> Result<Answer, String> {
     })
 }
 
+/// Whether a child says that it is ready for messages.
+pub(super) fn is_ready(line: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Ready {
+        ready: bool,
+    }
+    serde_json::from_slice(line).is_ok_and(|Ready { ready }| ready)
+}
+
 fn from_base64(raw: &str) -> Result<Payload, String> {
     use base64::Engine as _;
     let text: String = serde_json::from_str(raw).map_err(|_| "`payload_base64` is no string".to_owned())?;

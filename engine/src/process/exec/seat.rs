@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::group::Group;
-use super::line::{Answer, Lines, answer, quote};
+use super::line::{Answer, Lines, answer, is_ready, quote};
+use super::warden::Warden;
 use super::{ExecOptions, is_over};
 use crate::process::within::late;
 use crate::process::{BATCH_BYTES, HandlerError};
@@ -48,6 +49,7 @@ struct Held {
 
 pub(super) struct Seat {
     options: Arc<ExecOptions>,
+    warden: Warden,
     jobs: mpsc::UnboundedReceiver<Job>,
     given_up: mpsc::UnboundedReceiver<Key>,
     rest: watch::Sender<Instant>,
@@ -58,6 +60,14 @@ pub(super) struct Seat {
     unread: BytesMut,
     /// So many children in a row have ended without an answer.
     fruitless: u32,
+    /// The child has said nothing yet.
+    is_silent: bool,
+    /// Until when it has to say that it is ready. `None`: it gets messages.
+    ready_until: Option<Instant>,
+    /// Who waits until the first child is ready.
+    ahead: Option<oneshot::Sender<()>>,
+    /// The message for which a child is started that is not ready.
+    first: Option<Job>,
 }
 
 /// Why a child is not kept.
@@ -69,6 +79,8 @@ enum Fault {
     Input,
     /// It has said what is no answer.
     Nonsense(String),
+    /// It was not ready in time.
+    Unready,
     /// It has this for too long.
     Late(Key),
     /// Nobody waits for this any more.
@@ -80,12 +92,14 @@ enum Fault {
 impl Seat {
     pub(super) fn new(
         options: Arc<ExecOptions>,
+        warden: Warden,
         jobs: mpsc::UnboundedReceiver<Job>,
         given_up: mpsc::UnboundedReceiver<Key>,
         rest: watch::Sender<Instant>,
     ) -> Self {
         Self {
             options,
+            warden,
             jobs,
             given_up,
             rest,
@@ -93,41 +107,50 @@ impl Seat {
             late: VecDeque::new(),
             unread: BytesMut::new(),
             fruitless: 0,
+            is_silent: true,
+            ready_until: None,
+            ahead: None,
+            first: None,
         }
     }
 
-    /// Keeps one child after the other, as long as there are messages.
-    pub(super) async fn keep(mut self, mut closed: watch::Receiver<bool>) {
+    /// Keeps one child after the other, as long as there are messages; the first one ahead of all messages, if someone waits
+    /// until it is ready.
+    pub(super) async fn keep(mut self, ahead: Option<oneshot::Sender<()>>, mut closed: watch::Receiver<bool>) {
+        self.ahead = ahead;
         loop {
-            let job = tokio::select! {
-                biased;
-                () = is_over(&mut closed) => return,
-                job = self.jobs.recv() => job,
-            };
-            let Some(job) = job else { return };
-            let rested = *self.rest.borrow();
-            tokio::select! {
-                biased;
-                () = is_over(&mut closed) => return,
-                () = sleep_until(rested) => {}
+            if self.ahead.is_none() {
+                let job = tokio::select! {
+                    biased;
+                    () = is_over(&mut closed) => return,
+                    job = self.jobs.recv() => job,
+                };
+                let Some(job) = job else { return };
+                let rested = *self.rest.borrow();
+                tokio::select! {
+                    biased;
+                    () = is_over(&mut closed) => return,
+                    () = sleep_until(rested) => {}
+                }
+                if job.reply.is_closed() {
+                    continue;
+                }
+                self.first = Some(job);
             }
-            if job.reply.is_closed() {
-                continue;
-            }
-            match Group::start(&self.options.command) {
+            match Group::start(&self.options.command, &self.warden) {
                 Ok((group, stdin, stdout)) => {
                     tracing::debug!(pid = group.id(), "started a handler");
-                    self.take(job);
                     if self.serve(group, stdin, stdout, &mut closed).await {
                         return;
                     }
                 }
                 Err(error) => {
                     self.fruitless = self.fruitless.saturating_add(1);
-                    let error = HandlerError::passing(format!("can't start the handler: {error}"));
-                    let _ = job.reply.send(Err(error));
+                    self.fail_all(&format!("can't start the handler: {error}"));
                 }
             }
+            // Whoever waits for it need not wait for another.
+            self.ahead = None;
             let rest = rest_after(self.fruitless).unwrap_or_default();
             self.rest.send_replace(Instant::now() + rest);
         }
@@ -142,6 +165,11 @@ impl Seat {
         closed: &mut watch::Receiver<bool>,
     ) -> bool {
         self.fruitless = self.fruitless.saturating_add(1);
+        self.is_silent = true;
+        self.ready_until = self.options.ready.map(|limit| Instant::now() + limit);
+        if self.ready_until.is_none() {
+            self.begin();
+        }
         let mut heard = Lines::default();
         let mut stdin = Some(stdin);
         let fault = self.work(&mut group, &mut stdin, &mut stdout, &mut heard, closed).await;
@@ -162,7 +190,9 @@ impl Seat {
                 group.kill().await;
                 let _ = timeout(LAST_WORDS, self.hear_out(&mut stdout, &mut heard)).await;
                 let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                if !self.held.is_empty() {
+                if self.ready_until.is_some() {
+                    tracing::warn!(pid, "the handler ended ({how}) before it was ready");
+                } else if !self.held.is_empty() {
                     tracing::warn!(
                         pid,
                         messages = self.held.len(),
@@ -178,7 +208,7 @@ impl Seat {
                     Ok(Ok(status)) => format!("the handler ended before it answered ({status})"),
                     _ => "the handler closed its standard output".to_owned(),
                 };
-                if !self.held.is_empty() {
+                if !self.held.is_empty() || self.ready_until.is_some() {
                     tracing::warn!(pid, messages = self.held.len(), "{how}");
                 }
                 self.fail_all(&how);
@@ -204,6 +234,12 @@ impl Seat {
                     "{what}; ending it, since what it says next may belong to another message"
                 );
                 self.fail_all(&what);
+                group.end(Duration::ZERO, self.options.grace).await;
+            }
+            Fault::Unready => {
+                let limit = self.options.ready.unwrap_or_default();
+                tracing::warn!(pid, "the handler was not ready within {limit:?}; ending it");
+                self.fail_all(&format!("the handler was not ready within {limit:?}"));
                 group.end(Duration::ZERO, self.options.grace).await;
             }
             Fault::Late(key) => {
@@ -246,6 +282,7 @@ impl Seat {
                     }
                 },
                 _ = group.wait() => return Fault::Ended,
+                () = until(self.ready_until) => return Fault::Unready,
                 () = until(late_at) => if let Some(key) = late {
                     return Fault::Late(key);
                 },
@@ -260,11 +297,23 @@ impl Seat {
                     }
                     Err(_) => return Fault::Input,
                 },
-                job = self.jobs.recv(), if self.unread.len() < UNREAD_BYTES => match job {
+                job = self.jobs.recv(), if self.ready_until.is_none() && self.unread.len() < UNREAD_BYTES => match job {
                     Some(job) => self.take(job),
                     None => return Fault::Over,
                 },
             }
+        }
+    }
+
+    /// The child gets messages from now on.
+    fn begin(&mut self) {
+        self.ready_until = None;
+        // Nobody need wait for it.
+        if let Some(ready) = self.ahead.take() {
+            let _ = ready.send(());
+        }
+        if let Some(job) = self.first.take() {
+            self.take(job);
         }
     }
 
@@ -308,6 +357,10 @@ impl Seat {
     }
 
     fn answered(&mut self, line: &Bytes) -> Result<(), String> {
+        if std::mem::take(&mut self.is_silent) && is_ready(line) {
+            self.begin();
+            return Ok(());
+        }
         let nonsense = |why: &str| format!("the handler answered with what is no answer ({why}): {}", quote(line));
         let answer = answer(line).map_err(|why| nonsense(&why))?;
         let key = self.meant(&answer).map_err(nonsense)?;
@@ -338,6 +391,9 @@ impl Seat {
 
     fn fail_all(&mut self, why: &str) {
         self.late.clear();
+        if let Some(first) = self.first.take() {
+            let _ = first.reply.send(Err(HandlerError::passing(why)));
+        }
         for held in std::mem::take(&mut self.held).into_values() {
             let _ = held.reply.send(Err(HandlerError::passing(why)));
         }

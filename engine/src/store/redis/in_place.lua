@@ -32,25 +32,46 @@ local function complete_in_place(order, meta, held, give_back, bury, halt, note)
     end
   end
 
+  local DELIVERED = slot('X', 0, 0, 0)
+
   local function mark(position, count)
-    write_ring(KEYS[1], ring, position, string.rep(slot('X', 0, 0, 0), count))
+    write_ring(KEYS[1], ring, position, string.rep(DELIVERED, count))
   end
 
+  -- Lets it wait for its turn. Answers its slot, which is the caller's to write.
   local function wait(position, ...)
     local cursor = redis.call('XADD', KEYS[5], '*', 'position', whole(position), ...)
     local ms, seq = string.match(cursor, '^(%d+)-(%d+)$')
-    write_ring(KEYS[1], ring, position, slot('P', tonumber(seq), 0, tonumber(ms)))
     waiting = waiting + 1
+    return slot('P', tonumber(seq), 0, tonumber(ms))
   end
+
+  -- The queues, by their hashes: what stands in each as far as it was read, and at which of it the queue begins by now. What
+  -- leaves them is taken off at the end of the step, all at once.
+  local queues, left, left_fields = {}, {}, {}
 
   local function first_of(hash)
-    local first = redis.call('ZRANGEBYLEX', KEYS[18], '[' .. hash, '[' .. hash .. '\255', 'LIMIT', 0, 1)[1]
-    return first and tonumber(string.sub(first, 41))
+    local queue = queues[hash]
+    if not queue then
+      -- The first, and what comes next when that is gone.
+      queue = { at = 1, count = 0, most = 2, is_all = false }
+      queues[hash] = queue
+    end
+    if queue.at > queue.count and not queue.is_all then
+      local more = redis.call('ZRANGEBYLEX', KEYS[18], '[' .. hash, '[' .. hash .. '\255', 'LIMIT', queue.count, queue.most)
+      for i = 1, #more do
+        queue[queue.count + i] = tonumber(string.sub(more[i], 41))
+      end
+      queue.count, queue.is_all, queue.most = queue.count + #more, #more < queue.most, 100
+    end
+    return queue[queue.at]
   end
 
+  -- The first of a queue leaves it.
   local function leave(position, hash)
-    redis.call('ZREM', KEYS[18], hash .. string.format('%016.0f', position))
-    redis.call('HDEL', KEYS[19], whole(position))
+    local n = #left + 1
+    left[n], left_fields[n] = hash .. string.format('%016.0f', position), whole(position)
+    queues[hash].at = queues[hash].at + 1
   end
 
   -- Delivers what waited. False, if something is gone without which that can not be.
@@ -82,11 +103,12 @@ local function complete_in_place(order, meta, held, give_back, bury, halt, note)
     return true
   end
 
-  -- Delivers what is done at the beginning of a queue, and lets go of what comes next, if it was held back.
-  local function deliver_queue(hash)
+  -- Delivers what is done at the beginning of a queue, and lets go of what comes next, if it was held back. What stands up to
+  -- `last` is at work still: its turn comes later in this step.
+  local function deliver_queue(hash, last)
     while true do
       local first = first_of(hash)
-      if not first then
+      if not first or first <= last then
         return
       end
       local state, seq, _, ms = read_slot(read_ring(KEYS[1], ring, first, 1), 1)
@@ -110,13 +132,13 @@ local function complete_in_place(order, meta, held, give_back, bury, halt, note)
     end
   end
 
-  -- It was delivered in its turn.
-  local function passed(position, hash)
-    mark(position, 1)
+  -- It was delivered in its turn. Answers its slot.
+  local function passed(position, hash, last)
     if hash then
       leave(position, hash)
-      deliver_queue(hash)
+      deliver_queue(hash, last)
     end
+    return DELIVERED
   end
 
   -- Its id has a record. That goes out where it was recorded, unless that is still to come, behind this in the same queue.
@@ -133,12 +155,9 @@ local function complete_in_place(order, meta, held, give_back, bury, halt, note)
       redis.call('HSET', KEYS[4], id, text)
     end
     if not is_turn then
-      wait(position, 'ids', cjson.encode({ takes and id or '' }))
-    elseif takes then
-      out(position, text, id)
-    else
-      out(position)
+      return wait(position, 'ids', cjson.encode({ takes and id or '' }))
     end
+    out(position, takes and text or nil, takes and id or nil)
   end
 
   local function is_turn_of(position, hash)
@@ -169,14 +188,17 @@ local function complete_in_place(order, meta, held, give_back, bury, halt, note)
   local function done(first, last, id, open, is_new)
     local count = last - first + 1
     local hashes = hashes_of(first, count)
-    if not has_any(hashes, count) and (is_new or
-      (ARGV[4] == '1' and not has_any(redis.call('HMGET', KEYS[4], unpack(ARGV, id, id + count - 1)), count))) then
-      local records, ending = {}, processed .. sequenced
+    is_new = is_new or
+      (ARGV[4] == '1' and not has_any(redis.call('HMGET', KEYS[4], unpack(ARGV, id, id + count - 1)), count))
+    if is_new and not has_any(hashes, count) then
+      local records, ending, n, m = {}, processed .. sequenced, #outputs, #came_out
       for i = 1, count do
         local name, text = ARGV[id + i - 1], ARGV[open + i - 1] .. ending
         records[2 * i - 1], records[2 * i] = name, text
-        out(first + i - 1, text, name)
+        outputs[n + i], came_out[m + i] = text, name
+        bytes = bytes + #text
       end
+      delivered, highest = delivered + count, math.max(highest, last)
       call_in_pieces('HSET', KEYS[4], records)
       if first == head then
         -- Nobody looks at those slots any more.
@@ -185,28 +207,35 @@ local function complete_in_place(order, meta, held, give_back, bury, halt, note)
       end
       return mark(first, count)
     end
+    local slots, records = {}, {}
     for i = 1, count do
       local position, hash, name = first + i - 1, hashes[i], ARGV[id + i - 1]
       local is_turn = is_turn_of(position, hash)
-      local text = ARGV[open + i - 1] .. processed .. (is_turn and sequenced or '}')
-      if redis.call('HSETNX', KEYS[4], name, text) == 0 then
-        duplicate(name, position, hash, is_turn)
-      elseif is_turn then
-        out(position, text, name)
+      local text, waits = ARGV[open + i - 1] .. processed .. (is_turn and sequenced or '}'), nil
+      if not is_new and redis.call('HSETNX', KEYS[4], name, text) == 0 then
+        waits = duplicate(name, position, hash, is_turn)
       else
-        wait(position, 'ids', cjson.encode({ name }))
+        if is_new then
+          local n = #records
+          records[n + 1], records[n + 2] = name, text
+        end
+        if is_turn then
+          out(position, text, name)
+        else
+          waits = wait(position, 'ids', cjson.encode({ name }))
+        end
       end
-      if is_turn then
-        passed(position, hash)
-      end
+      slots[i] = waits or passed(position, hash, last)
     end
+    call_in_pieces('HSET', KEYS[4], records)
+    write_ring(KEYS[1], ring, first, table.concat(slots))
   end
 
   local function died(position, attempt, kind, id, reason, open)
     local hash = hashes_of(position, 1)[1]
-    local is_turn = is_turn_of(position, hash)
+    local is_turn, waits = is_turn_of(position, hash), nil
     if redis.call('HEXISTS', KEYS[4], id) == 1 then
-      duplicate(id, position, hash, is_turn)
+      waits = duplicate(id, position, hash, is_turn)
     elseif kind == 'H' then
       return halt(position, id, reason, attempt, open)
     else
@@ -214,20 +243,18 @@ local function complete_in_place(order, meta, held, give_back, bury, halt, note)
       if is_turn then
         out(position, kind == 'M' and open .. processed .. sequenced or nil)
       elseif kind == 'M' then
-        wait(position, 'open', open, 'died', whole(now))
+        waits = wait(position, 'open', open, 'died', whole(now))
       else
-        wait(position)
+        waits = wait(position)
       end
     end
-    if is_turn then
-      passed(position, hash)
-    end
+    write_ring(KEYS[1], ring, position, waits or passed(position, hash, position))
   end
 
   for hash in string.gmatch(meta[9] or '', '[^ ]+') do
     local position = tonumber(string.match(hash, '^@(%d+)$'))
     if not position then
-      deliver_queue(hash)
+      deliver_queue(hash, 0)
     elseif position >= head and position < upcoming then
       local state, seq, _, ms = read_slot(read_ring(KEYS[1], ring, position, 1), 1)
       if state == 'P' and deliver_waiting(position, whole(ms) .. '-' .. whole(seq)) then
@@ -272,6 +299,8 @@ local function complete_in_place(order, meta, held, give_back, bury, halt, note)
     end
   end
 
+  call_in_pieces('ZREM', KEYS[18], left)
+  call_in_pieces('HDEL', KEYS[19], left_fields)
   call_in_pieces('LPUSH', KEYS[14], outputs)
   local noted = #came_out > 0 and note(highest, came_out) or tonumber(meta[6] or '0')
   if waiting ~= 0 then
@@ -287,6 +316,9 @@ local function complete_in_place(order, meta, held, give_back, bury, halt, note)
     while head < upcoming do
       local count, nth = math.min(upcoming - head, step), 0
       local slots = read_ring(KEYS[1], ring, head, count)
+      if slots == string.rep(DELIVERED, count) then
+        nth = count
+      end
       while nth < count and string.byte(slots, nth * SLOT + 1) == 88 do
         nth = nth + 1
       end

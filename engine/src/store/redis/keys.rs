@@ -23,7 +23,8 @@ pub(super) struct Keys {
     /// `in_place`: how many are delivered beyond the head, and `stopped`: hashes of keys of which more is ready, as
     /// `in_place.lua` has it.
     /// And of the control `flow` (not there: running), `flow_since`, `rate`: the
-    /// interval between two messages in nanoseconds, and `bucket`: its credit in nanoseconds, and when that was so.
+    /// interval between two messages in nanoseconds, and `bucket`: its credit in nanoseconds, and when that was so. `missing`: of
+    /// the base of a merged line, since when the message at the head is missing.
     pub(super) meta: String,
     /// string: what is claimed and not yet delivered, a ring of slots of 16 bytes by position, as `prelude.lua` has it.
     pub(super) flight: String,
@@ -58,6 +59,8 @@ pub(super) struct Keys {
     pub(super) output: String,
     /// stream: the dead letters. `position`, `id`, `reason`, `attempts`, `died`, `entry`.
     pub(super) dead: String,
+    /// sorted set: of the base of a merged line, the places that it has passed without a result, by themselves.
+    pub(super) passed: String,
     /// string: the leader's lock, `owner|deadline_us|channel`, the channel as in `alive`.
     pub(super) lock: String,
     /// string: what is written for replicas to have it, the time.
@@ -90,6 +93,7 @@ impl Keys {
             processed: key("processed"),
             output: key("out"),
             dead: key("dead"),
+            passed: key("passed"),
             lock: key("lock"),
             synced: key("synced"),
             wake: Topic::ALL.map(|topic| key(&format!("wake:{}", topic.name()))),
@@ -108,7 +112,7 @@ impl Keys {
     }
 
     /// Every key with its type as the command TYPE names it.
-    pub(super) fn types(&self) -> [(&str, &'static str); 21] {
+    pub(super) fn types(&self) -> [(&str, &'static str); 22] {
         [
             (&self.input, "list"),
             (&self.producers, "hash"),
@@ -129,6 +133,7 @@ impl Keys {
             (&self.processed, "stream"),
             (&self.output, "list"),
             (&self.dead, "stream"),
+            (&self.passed, "zset"),
             (&self.lock, "string"),
             (&self.synced, "string"),
         ]

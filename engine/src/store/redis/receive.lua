@@ -3,7 +3,7 @@
 --
 -- KEYS  1 out  2 meta
 -- ARGV  1 time or ''  2 the term of the caller's reign, '0' for none  3 whose it is  4 the highest position that was written
---       down, or ''  5 how the output there begins, '' if not known
+--       down, or ''  5 how the output there begins, '' if not known  6 as how manieth it was handed out, '0' if not known
 -- Returns { 'open', how many outputs were taken off } or { 'fenced', the latest term }. None are taken off if another output
 -- stands there, or none any more: a server that took over and does not know of the last outputs may have other messages at
 -- the same positions, which nobody has seen.
@@ -34,7 +34,12 @@ local low, high = 0, 1
 if in_place_order(latest[3]) then
   -- They do not ascend: it is the one at that position, and those before it. So many as core's `ACKNOWLEDGE_WITHIN`.
   local beginning = '{"position":' .. ARGV[4] .. ','
-  local first = 1
+  local first, handed = 1, tonumber(ARGV[6])
+  -- Mostly it stands where it stood. To look for it is to read all that was handed out once more.
+  if handed > 0 and handed <= length then
+    local output = redis.call('LINDEX', KEYS[1], whole(-handed))
+    low = string.sub(output, 1, #beginning) == beginning and handed or 0
+  end
   while low == 0 and first <= math.min(length, 10000) do
     local some = redis.call('LRANGE', KEYS[1], whole(-(first + 99)), whole(-first))
     for i = #some, 1, -1 do

@@ -32,16 +32,22 @@ impl RedisStore {
         };
         let mut call = look();
         match request.acknowledge {
-            Some(written) => call.arg(written.0).arg(self.handed.beginning(owner, written)),
-            None => call.arg("").arg(""),
+            Some(written) => {
+                let (beginning, count) = self.handed.of(owner, written);
+                call.arg(written.0).arg(beginning).arg(count)
+            }
+            None => call.arg("").arg("").arg(0),
         };
         let mut all = ::redis::pipe();
         all.add_command(call);
-        let max = whole(request.max as u64);
+        let (skip, max) = (whole(request.skip as u64), whole(request.max as u64));
         if max > 0 {
-            all.cmd("LRANGE").arg(&self.keys.output).arg(format!("-{max}")).arg(-1);
+            all.cmd("LRANGE")
+                .arg(&self.keys.output)
+                .arg(format!("-{}", skip + max))
+                .arg(format!("-{}", skip + 1));
             let mut again = look();
-            again.arg("").arg("");
+            again.arg("").arg("").arg(0);
             all.add_command(again);
         }
         let (replies, node) = self.run_all(&script::RECEIVE, &all).await?;
@@ -97,6 +103,8 @@ pub(super) struct Handed(Mutex<VecDeque<HandedOut>>);
 struct HandedOut {
     owner: String,
     last: Position,
+    /// How many they were.
+    count: usize,
     beginning: Bytes,
 }
 
@@ -117,16 +125,17 @@ impl Handed {
         batches.push_back(HandedOut {
             owner: owner.to_owned(),
             last: position,
+            count: outputs.len(),
             beginning,
         });
         let surplus = batches.len().saturating_sub(BATCHES);
         batches.drain(..surplus);
     }
 
-    /// Nothing, if it was not handed out here.
-    fn beginning(&self, owner: &str, position: Position) -> Vec<u8> {
+    /// How the last output of a batch began and how many it had; nothing, if it was not handed out here.
+    fn of(&self, owner: &str, position: Position) -> (Vec<u8>, usize) {
         let batches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let batch = batches.iter().rfind(|batch| batch.is(owner, position));
-        batch.map_or_else(Vec::new, |batch| batch.beginning.to_vec())
+        batch.map_or_else(Default::default, |batch| (batch.beginning.to_vec(), batch.count))
     }
 }

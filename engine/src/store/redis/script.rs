@@ -26,6 +26,7 @@ pub(super) static COMPLETE: Script = script!("in_place.lua", "complete.lua");
 pub(super) static RENEW: Script = script!("renew.lua");
 pub(super) static CAMPAIGN: Script = script!("campaign.lua");
 pub(super) static EMIT: Script = script!("emit.lua");
+pub(super) static MERGE: Script = script!("merge.lua");
 pub(super) static RECEIVE: Script = script!("receive.lua");
 pub(super) static TRIM: Script = script!("trim.lua");
 pub(super) static CONTROL: Script = script!("control.lua");
@@ -35,8 +36,9 @@ pub(super) static SHAPE: Script = script!("shape.lua");
 pub(super) static SYNC: Script = script!("sync.lua");
 
 /// All of them, to be loaded at once.
-static ALL: [&Script; 13] = [
-    &SEND, &CLAIM, &COMPLETE, &RENEW, &TRIM, &CAMPAIGN, &EMIT, &RECEIVE, &CONTROL, &DEAD, &STATUS, &SHAPE, &SYNC,
+static ALL: [&Script; 14] = [
+    &SEND, &CLAIM, &COMPLETE, &RENEW, &TRIM, &CAMPAIGN, &EMIT, &MERGE, &RECEIVE, &CONTROL, &DEAD, &STATUS, &SHAPE,
+    &SYNC,
 ];
 
 /// Makes all scripts known to the server.

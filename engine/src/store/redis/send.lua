@@ -1,16 +1,16 @@
 -- Send, numbered: appends those of a producer's messages that are not there yet, or none if there were a gap. Under any but
--- the latest session it does nothing. (Without numbers it is a plain LPUSH.)
+-- the latest session it does nothing, nor where too many would wait. (Without numbers it is a plain LPUSH.)
 --
--- KEYS  1 in  2 producers  3 heard  4 wake:in
+-- KEYS  1 in  2 producers  3 heard  4 wake:in  5 meta
 -- ARGV  1 time or ''  2 producer  3 the session's number  4 its process  5 the number of the first message  6 mark  7 how
---       long a producer is remembered that is not heard of, in microseconds  8 how many are forgotten at most, then the
---       entries
--- Returns { 'accepted', the producer's last number, its mark } or { 'missing', the lowest number that is } or { 'replaced',
--- the latest session's number, its process }.
+--       long a producer is remembered that is not heard of, in microseconds  8 how many are forgotten at most  9 how many
+--       may wait, or '', then the entries
+-- Returns { 'accepted', the producer's last number, its mark } or { 'missing', the lowest number that is } or { 'full', how
+-- many wait, the producer's last number } or { 'replaced', the latest session's number, its process }.
 
 local known = redis.call('HGET', KEYS[2], ARGV[2])
 redis.call('ZCARD', KEYS[3])
-redis.call('LLEN', KEYS[1])
+local there_are, meta = redis.call('LLEN', KEYS[1]), redis.call('HMGET', KEYS[5], 'head', 'next')
 local last, mark, session, process = string.match(known or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
 if not last then
   return redis.error_reply('CONGA ' .. KEYS[2] .. ' has something else for `' .. ARGV[2] .. '` than Conga wrote: take it out')
@@ -19,12 +19,18 @@ local is_same = ARGV[3] == session and ARGV[4] == process
 if known and not is_same and tonumber(ARGV[3]) <= tonumber(session) then
   return { 'replaced', session, process }
 end
-local first, upcoming, count = math.max(tonumber(ARGV[5]), 1), tonumber(last) + 1, #ARGV - 8
+local first, upcoming, count = math.max(tonumber(ARGV[5]), 1), tonumber(last) + 1, #ARGV - 9
 local is_missing = count > 0 and first > upcoming
 local there = math.max(upcoming - first, 0)
 local is_news = there < count and not is_missing
+-- An entry stays in the list until it is delivered; those from the head to the next are claimed.
+local waiting = there_are - (tonumber(meta[2] or '1') - tonumber(meta[1] or '1'))
+local is_full = is_news and ARGV[9] ~= '' and waiting + count - there > tonumber(ARGV[9])
+if is_full then
+  is_news = false
+end
 if is_news then
-  for from = 9 + there, #ARGV, 1000 do
+  for from = 10 + there, #ARGV, 1000 do
     redis.call('LPUSH', KEYS[1], unpack(ARGV, from, math.min(from + 999, #ARGV)))
   end
   last, mark = whole(first + count - 1), ARGV[6]
@@ -43,5 +49,8 @@ if is_news then
 end
 if is_missing then
   return { 'missing', whole(upcoming) }
+end
+if is_full then
+  return { 'full', whole(waiting), last }
 end
 return { 'accepted', last, mark }

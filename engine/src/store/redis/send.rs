@@ -36,7 +36,13 @@ impl RedisStore {
 
     pub(super) async fn push_numbered(&self, numbered: &Numbered, entries: &[Bytes]) -> Result<Sent> {
         let keys = &self.keys;
-        let mut call = script::SEND.call(&[&keys.input, &keys.producers, &keys.heard, keys.wake(Topic::Input)]);
+        let mut call = script::SEND.call(&[
+            &keys.input,
+            &keys.producers,
+            &keys.heard,
+            keys.wake(Topic::Input),
+            &keys.meta,
+        ]);
         call.arg(self.time())
             .arg(numbered.producer.as_str())
             .arg(whole(numbered.session.number))
@@ -44,7 +50,8 @@ impl RedisStore {
             .arg(whole(numbered.first))
             .arg(numbered.mark)
             .arg(KEPT_US)
-            .arg(FORGOTTEN_AT_ONCE);
+            .arg(FORGOTTEN_AT_ONCE)
+            .arg(numbered.max_waiting.map_or_else(String::new, |most| most.to_string()));
         for entry in entries {
             call.arg(&entry[..]);
         }
@@ -56,6 +63,10 @@ impl RedisStore {
             "accepted" => Sent::Accepted {
                 last: reply.number()?,
                 mark: reply.number()?,
+            },
+            "full" => Sent::Full {
+                waiting: reply.number()?,
+                last: reply.number()?,
             },
             "missing" => Sent::Missing { from: reply.number()? },
             _ => Sent::Replaced {

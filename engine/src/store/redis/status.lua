@@ -6,11 +6,11 @@
 -- nothing, who has it, the leader or nothing, { owner, ... }, producers,
 -- the active consumer or nothing, the latest one's term, since when, how much stays or nothing, since when the oldest
 -- record is there or nothing, the oldest dead letter, as RFC 3339 the oldest output, how many are delivered beyond the head,
--- the flow, since when, the interval of the rate or nothing, at how many the line is halted, { the id, reason and time of the
--- dead letter at the head at which it is } or nothing }.
+-- the flow, since when, the interval of the rate or nothing, since when the head of a merged line is missing or nothing,
+-- at how many the line is halted, { the id, reason and time of the dead letter at the head at which it is } or nothing }.
 
 local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'term', 'ring', 'processed', 'consumer_term', 'consumer_since',
-  'consumer', 'keep', 'in_place', 'flow', 'flow_since', 'rate')
+  'consumer', 'keep', 'in_place', 'flow', 'flow_since', 'rate', 'missing')
 local head, upcoming = tonumber(meta[1] or '1'), tonumber(meta[2] or '1')
 local at_head, holder = {}, ''
 local damage = is_damaged(KEYS[3], tonumber(meta[4] or '0'), head, upcoming)
@@ -70,6 +70,7 @@ return {
   meta[11] or 'running',
   meta[12] or '0',
   meta[13],
+  meta[14],
   redis.call('HLEN', KEYS[12]),
   halted_at,
 }

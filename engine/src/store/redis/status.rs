@@ -55,6 +55,7 @@ impl RedisStore {
             consumer_term: Term::default(),
             consumer_since: Micros::default(),
             producers: 0,
+            missing: None,
         };
         let mut owners = reply.items()?;
         while !owners.is_empty() {
@@ -76,6 +77,7 @@ impl RedisStore {
         let in_place: u64 = reply.number()?;
         status.in_flight = next.past(head).saturating_sub(status.processed + in_place);
         status.control = control::read(&mut reply)?;
+        status.missing = micros(reply.optional_text()?);
         status.halted = reply.number()?;
         let mut letter = reply.items()?;
         if !letter.is_empty() {

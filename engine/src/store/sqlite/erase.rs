@@ -4,7 +4,7 @@ use super::database::{Commit, Database};
 use crate::store::Result;
 
 /// One statement a table, the line's own row last.
-const STATEMENTS: [&str; 9] = [
+const STATEMENTS: [&str; 10] = [
     "DELETE FROM input WHERE place >> 48 = ?1",
     "DELETE FROM producer WHERE line = ?1",
     "DELETE FROM owner WHERE line = ?1",
@@ -13,6 +13,7 @@ const STATEMENTS: [&str; 9] = [
     "DELETE FROM processed WHERE line = ?1",
     "DELETE FROM output WHERE place >> 48 = ?1",
     "DELETE FROM dead WHERE line = ?1",
+    "DELETE FROM passed WHERE line = ?1",
     "DELETE FROM line WHERE line = ?1",
 ];
 

@@ -13,13 +13,13 @@ use crate::store::{Result, StoreError};
 
 /// "cong": says in the file's header whose it is.
 const APPLICATION: i32 = 0x636f_6e67;
-const VERSION: i32 = 9;
+const VERSION: i32 = 10;
 
 /// How long another process may take to make a new file ours.
 const SETUP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What each version of the schema has beyond the one before it, from version 2 on.
-const UPGRADES: [&str; 8] = [
+const UPGRADES: [&str; 9] = [
     "ALTER TABLE line ADD COLUMN told INTEGER NOT NULL DEFAULT 0;",
     "ALTER TABLE processed RENAME TO processed_before;
      CREATE TABLE processed (line INTEGER NOT NULL, position INTEGER NOT NULL, cursor INTEGER NOT NULL, record INTEGER,
@@ -66,6 +66,8 @@ const UPGRADES: [&str; 8] = [
      CREATE INDEX flight_suspect ON flight (line, position) WHERE crashes > 1;
      ALTER TABLE dead ADD COLUMN open TEXT;
      CREATE INDEX dead_halted ON dead (line) WHERE open IS NOT NULL;",
+    "ALTER TABLE line ADD COLUMN missing INTEGER;
+     CREATE TABLE passed (line INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (line, position)) STRICT, WITHOUT ROWID;",
 ];
 
 /// Whose a file is.

@@ -30,12 +30,12 @@ pub(super) fn receive(database: &mut Database, request: &ReceiveRequest) -> Resu
                 step.prepare(sql!("receive.sql", "advance"))?
                     .execute(params![step.line, int(gone as u64)])?;
             }
-            oldest(step, request.max)
+            oldest(step, request)
         });
     }
     let received = database.read(|step| match fenced(step, request)? {
         Some(fenced) => Ok(fenced),
-        None => oldest(step, request.max),
+        None => oldest(step, request),
     })?;
     if matches!(&received, Received::Outputs(outputs) if !outputs.is_empty()) {
         database.expose();
@@ -75,8 +75,8 @@ fn fenced(step: &Step<'_>, request: &ReceiveRequest) -> rusqlite::Result<Option<
     }))
 }
 
-fn oldest(step: &Step<'_>, max: usize) -> rusqlite::Result<Received> {
-    if max == 0 {
+fn oldest(step: &Step<'_>, request: &ReceiveRequest) -> rusqlite::Result<Received> {
+    if request.max == 0 {
         return Ok(Received::Outputs(Vec::new()));
     }
     step.prepare(sql!("receive.sql", "oldest"))?
@@ -84,7 +84,8 @@ fn oldest(step: &Step<'_>, max: usize) -> rusqlite::Result<Received> {
             [
                 step.place(Position::FIRST),
                 step.place(Position(u64::MAX)),
-                int(max as u64),
+                int(request.max as u64),
+                int(request.skip as u64),
             ],
             |row| row.get::<_, String>(0).map(Bytes::from),
         )?

@@ -8,4 +8,4 @@ DELETE FROM output WHERE place >= ?1 AND place <= ?2;
 UPDATE line SET output = output - ?2 WHERE line = ?1;
 
 -- name: oldest
-SELECT body FROM output WHERE place >= ?1 AND place <= ?2 ORDER BY place LIMIT ?3;
+SELECT body FROM output WHERE place >= ?1 AND place <= ?2 ORDER BY place LIMIT ?3 OFFSET ?4;

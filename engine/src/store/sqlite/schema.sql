@@ -1,4 +1,4 @@
--- Schema version 9. Several lines live in one file; every table carries the line's number. Datetimes are integers:
+-- Schema version 10. Several lines live in one file; every table carries the line's number. Datetimes are integers:
 -- microseconds since 1970, UTC. The view `records` writes them as text.
 -- `place` is the line's number times 2^48, and the position: one integer is SQLite's own key of a row, and appending and
 -- finding by it costs half of what a key of two columns does.
@@ -33,7 +33,8 @@ CREATE TABLE line (
     flow_since INTEGER NOT NULL DEFAULT 0,
     rate INTEGER,                         -- the interval between two messages in nanoseconds
     credit INTEGER NOT NULL DEFAULT 0,    -- of the rate: in nanoseconds, and when that was so
-    credit_at INTEGER NOT NULL DEFAULT 0
+    credit_at INTEGER NOT NULL DEFAULT 0,
+    missing INTEGER                       -- of the base of a merged line: since when the message at the head is missing
 ) STRICT;
 
 -- What producers sent, until it is delivered.
@@ -141,6 +142,13 @@ CREATE TABLE dead (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX dead_halted ON dead (line) WHERE open IS NOT NULL;
 CREATE INDEX dead_cursor ON dead (line, cursor);
+
+-- The places that the base of a merged line has passed without a result.
+CREATE TABLE passed (
+    line INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (line, position)
+) STRICT, WITHOUT ROWID;
 
 -- For people.
 CREATE VIEW records AS

@@ -40,10 +40,16 @@ pub(super) fn send_numbered(database: &mut Database, numbered: &Numbered, entrie
         let (first, next) = (numbered.first.max(1), last.saturating_add(1));
         let is_missing = first > next && !entries.is_empty();
         let there = usize::try_from(next.saturating_sub(first)).unwrap_or(usize::MAX);
-        let news = match entries.get(there..) {
+        let mut news = match entries.get(there..) {
             Some(news) if !is_missing => news,
             _ => &[],
         };
+        let line = step.load()?;
+        let waiting = line.last.next().past(line.next);
+        let is_full = !numbered.has_room(waiting, news.len() as u64);
+        if is_full {
+            news = &[];
+        }
         let is_news = !news.is_empty();
         if is_news {
             append(step, news)?;
@@ -69,6 +75,8 @@ pub(super) fn send_numbered(database: &mut Database, numbered: &Numbered, entrie
         ])?;
         let sent = if is_missing {
             Sent::Missing { from: next }
+        } else if is_full {
+            Sent::Full { waiting, last }
         } else {
             Sent::Accepted { last, mark }
         };

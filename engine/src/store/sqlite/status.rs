@@ -11,7 +11,7 @@ use super::database::Database;
 use super::in_place::HALTED;
 use super::sql::sql;
 use super::step::Step;
-use super::trim;
+use super::{merge, trim};
 use crate::store::Result;
 
 pub(super) fn status(database: &Database) -> Result<Status> {
@@ -53,6 +53,7 @@ pub(super) fn status(database: &Database) -> Result<Status> {
             consumer_term: line.consumer_term,
             consumer_since: line.consumer_since,
             producers,
+            missing: merge::missing(step)?,
         })
     })
 }

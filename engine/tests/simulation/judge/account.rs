@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use conga::core::invariant::Event;
 use conga::core::message::{Body, Id, Output, Position, Record};
+use conga::core::shape::Order;
 
 use super::{Accepted, Judge};
 use crate::history::Rest;
@@ -82,18 +83,39 @@ impl Judge {
         dead: &BTreeMap<Position, serde_json::Value>,
     ) {
         let position = Position(index as u64 + 1);
-        let Accepted { entry, id, readable } = &self.accepted[index];
+        let Accepted {
+            entry,
+            id,
+            readable,
+            key,
+        } = &self.accepted[index];
         let number = number_of(&String::from_utf8_lossy(entry)).unwrap_or_default();
         let fate = readable.then(|| fate(self.seed, number, self.plan.failing));
         let record = records.get(id);
         let output = self.written.get(&position);
+        // An id keeps its first place, where both places have an order.
+        let may_be_later = match self.plan.order {
+            Order::Total => false,
+            Order::Key { .. } => key.is_none(),
+            Order::None => true,
+        };
+        let tombstone = output
+            .and_then(|output| Output::parse(output).ok())
+            .map(|output| output.record.body);
         let right = match (dead.get(&position), record, output) {
+            // Somebody has sent it again or deleted it; the tombstone stays.
+            (None, record, _) if self.taken_away.contains(&position) => {
+                let is_marked = matches!(tombstone, Some(Body::Dead { .. }));
+                record != Some(&position) && is_marked == self.plan.mark_dead && fate != Some(Fate::Succeeds)
+            }
             // Its record may be gone, or that of what it is a duplicate of, or be another's by now.
             (None, ..) if self.came_out(id, position) => true,
             // A result, or a duplicate of what came out before.
-            (None, Some(recorded), output) => *recorded <= position && (*recorded == position) == output.is_some(),
+            (None, Some(recorded), output) => {
+                (may_be_later || *recorded <= position) && (*recorded == position) == output.is_some()
+            }
             // Dead; it may be sent again later and have a result at that place.
-            (Some(letter), record, output) => {
+            (Some(letter), record, _) => {
                 let attempts = letter["attempts"].as_u64().unwrap_or(0);
                 let reason = letter["reason"].as_str().unwrap_or_default();
                 let may_die = match fate {
@@ -105,10 +127,7 @@ impl Judge {
                         reason == "the handler panicked" && attempts >= u64::from(self.plan.max_attempts)
                     }
                 };
-                let tombstone = output
-                    .and_then(|output| Output::parse(output).ok())
-                    .map(|output| output.record.body);
-                let marked = match tombstone {
+                let marked = match &tombstone {
                     Some(Body::Dead { reason: said }) => self.plan.mark_dead && said == reason,
                     Some(Body::Result(_)) => false,
                     None => !self.plan.mark_dead,

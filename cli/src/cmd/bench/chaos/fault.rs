@@ -58,6 +58,11 @@ impl Fault {
         }
     }
 
+    /// Whether it needs a leader to hit.
+    pub(super) fn hits_the_leader(self) -> bool {
+        matches!(self, Self::KillLeader | Self::StopLeader | Self::PauseLeader)
+    }
+
     /// How long it goes on.
     pub(super) fn lasts(self) -> Duration {
         Duration::from_millis(match self {

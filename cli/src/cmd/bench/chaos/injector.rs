@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use conga::core::partition::Status;
 use conga::line::Line;
+use conga::shards::Shards;
 use conga::store::{SharedStore, StoreUrl};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -19,7 +20,7 @@ use super::log::Injection;
 use super::postgres::{self, Record};
 use super::schedule::{Lot, Schedule};
 use super::server::{self, Served};
-use super::zombie::Zombie;
+use super::zombie::{Tries, Zombie};
 use crate::args::Fault;
 use crate::bench::fleet::{Fleet, Member, Role, Work};
 use crate::bench::proxy::{Door, Proxy, Weather};
@@ -45,11 +46,15 @@ pub(super) struct Cast {
 /// Injects faults into a fleet at work.
 pub(super) struct Injector {
     cast: Arc<Cast>,
+    /// The line by its own name.
     store: SharedStore,
     fleet: Fleet,
     served: Option<Served>,
     record: Record,
-    pub(super) zombie: Zombie,
+    /// One at each partition; they come by turns.
+    zombies: Vec<Zombie>,
+    /// How often one has come.
+    visits: usize,
     /// Processes on their way; and who ends when one is there.
     starting: JoinSet<anyhow::Result<(Member, Option<String>)>>,
     /// Processes that were told to end.
@@ -99,17 +104,15 @@ impl Done {
 }
 
 impl Injector {
-    pub(super) fn new(
-        cast: Cast,
-        store: SharedStore,
-        fleet: Fleet,
-        served: Option<Served>,
-        recorder: Recorder,
-    ) -> Self {
+    pub(super) fn new(cast: Cast, shards: &Shards, fleet: Fleet, served: Option<Served>, recorder: Recorder) -> Self {
+        let partitions = shards.partitions().iter();
         Self {
-            zombie: Zombie::new(store.clone(), cast.work.window),
+            zombies: partitions
+                .map(|store| Zombie::new(store.clone(), cast.work.window))
+                .collect(),
+            visits: 0,
             cast: Arc::new(cast),
-            store,
+            store: shards.base().clone(),
             fleet,
             served,
             record: Record(recorder),
@@ -132,9 +135,11 @@ impl Injector {
         while let Some(round) = schedule.next() {
             if matches!(self.served, Some(Served::Group(_))) {
                 // Such servers promote another one whenever they find the primary silent, and not only when it was killed.
-                self.zombie.forget();
+                self.zombies.iter_mut().for_each(Zombie::forget);
             }
-            self.zombie.haunt().await?;
+            let turn = self.visits % self.zombies.len();
+            self.zombies[turn].haunt().await?;
+            self.visits += 1;
             if stop.run_until_cancelled(sleep(round.before)).await.is_none() {
                 break;
             }
@@ -292,7 +297,15 @@ impl Injector {
                 Ok(Done::all(form, Undo::Server(undo)))
             }
             Served::Group(group) => {
-                let Over { form, at } = group.inject(fault, lot, self.cast.line.name()).await?;
+                // Where there are partitions one of them is hit.
+                let tag = match self.zombies.len() {
+                    1 => self.cast.line.tag(),
+                    several => {
+                        let partition = u32::try_from(lot.one_of(3, several)).unwrap_or(0);
+                        self.cast.line.partition(partition).tag()
+                    }
+                };
+                let Over { form, at } = group.inject(fault, lot, &tag).await?;
                 Ok(Done {
                     over: Some(at),
                     ..Done::all(form, Undo::Nothing)
@@ -383,6 +396,17 @@ impl Injector {
     fn enter(&mut self, (member, relieved): (Member, Option<String>)) -> anyhow::Result<()> {
         self.fleet.members.push(member);
         relieved.map_or(Ok(()), |owner| self.dismiss(&owner))
+    }
+
+    /// How many emits and completes the zombies have tried, and how many of them counted.
+    pub(super) fn tries(&self) -> (Tries, Tries) {
+        let sum = |of: fn(&Zombie) -> Tries| self.zombies.iter().map(of).fold(Tries::default(), Tries::plus);
+        (sum(|zombie| zombie.emits), sum(|zombie| zombie.completes))
+    }
+
+    /// What the zombies saw that must not be.
+    pub(super) fn strange(&self) -> Vec<String> {
+        self.zombies.iter().flat_map(Zombie::violations).collect()
     }
 
     /// Ends the fleet, which must end cleanly.

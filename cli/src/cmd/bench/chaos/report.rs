@@ -17,6 +17,8 @@ pub(super) struct Report {
     pub(super) bench: &'static str,
     pub(super) store: String,
     pub(super) record: String,
+    /// The order that the line keeps, and in how many partitions.
+    pub(super) order: String,
     pub(super) seed: u64,
     pub(super) messages: u64,
     pub(super) elapsed_ms: f64,
@@ -110,11 +112,12 @@ impl Findings {
 impl Report {
     pub(super) fn to_text(&self) -> String {
         let mut text = format!(
-            "  store       {}\n  record      {}\n  seed        {}\n  elapsed     {:.1} ms, at most {:.1} ms without a delivery; all out \
+            "  store       {}\n  record      {}\n  order       {}\n  seed        {}\n  elapsed     {:.1} ms, at most {:.1} ms without a delivery; all out \
              {:.1} ms after the last fault\n  terms       {}\n  again       {} processed more than once\n  \
              stale       {} emits and {} completes sent, {} and {} of them counted\n  {:<18}{:>9}{:>9}{:>15}{:>15}{:>11}\n",
             self.store,
             self.record,
+            self.order,
             self.seed,
             self.elapsed_ms,
             self.longest_gap_ms,

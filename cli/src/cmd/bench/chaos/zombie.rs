@@ -29,6 +29,15 @@ pub(super) struct Tries {
     pub(super) accepted: u64,
 }
 
+impl Tries {
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            accepted: self.accepted + other.accepted,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Zombie {
     store: SharedStore,

@@ -1,0 +1,144 @@
+//! A partition as the merging leader sees it: its place as the active consumer there, and one call at a time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use conga_core::lease::OwnerId;
+use conga_core::message::Position;
+use conga_core::partition::{ReceiveRequest, Received};
+use conga_core::term::Reign;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::deliver::seat::Seat;
+use crate::pace::Pace;
+use crate::store::{Result, SharedStore};
+use crate::wake::{Listener, Topic};
+
+/// After a call that had no answer.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How a partition is asked. Whoever holds it may ask.
+#[derive(Debug)]
+pub(super) struct Lane {
+    store: SharedStore,
+    seat: Seat,
+    hints: Listener,
+    pub(super) pace: Pace,
+    /// Under which reign it was last asked.
+    reign: Option<Reign>,
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// There may be something to read.
+    Hint,
+    /// What comes after what is in hand; what was to be acknowledged is.
+    Outputs {
+        outputs: Vec<Bytes>,
+        /// When it was asked for.
+        asked: Instant,
+    },
+    /// What is in hand may not be what stands there.
+    Lost,
+    /// It was told to end.
+    Stopped,
+}
+
+impl Lane {
+    pub(super) fn new(store: SharedStore, owner: OwnerId) -> Self {
+        Self {
+            seat: Seat::ask(store.clone(), owner),
+            hints: store.wakes().listen(&[Topic::Output]),
+            pace: Pace::new(),
+            reign: None,
+            store,
+        }
+    }
+
+    /// Returns when there may be something to read. Cancel-safe.
+    pub(super) async fn wait(&mut self, stop: &CancellationToken) -> Heard {
+        let wait = async {
+            self.hints.heard().await;
+            sleep_until(self.pace.due()).await;
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Heard::Stopped,
+            () = wait => Heard::Hint,
+        }
+    }
+
+    /// Acknowledges, and reads what comes after so many that are left then.
+    pub(super) async fn read(
+        &mut self,
+        acknowledge: Option<Position>,
+        skip: usize,
+        max: usize,
+        stop: &CancellationToken,
+    ) -> Result<Heard> {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(Heard::Stopped),
+            heard = self.ask(acknowledge, skip, max) => heard,
+        }
+    }
+
+    async fn ask(&mut self, acknowledge: Option<Position>, skip: usize, max: usize) -> Result<Heard> {
+        let reign = self.seat.reign().await?;
+        if self.reign.as_ref() != Some(&reign) {
+            self.reign = Some(reign);
+            return Ok(Heard::Lost);
+        }
+        let asked = Instant::now();
+        self.pace.asked();
+        let request = ReceiveRequest {
+            reign: Some(reign.clone()),
+            acknowledge,
+            skip,
+            max,
+        };
+        match self.store.receive(&request).await {
+            Ok(Received::Outputs(outputs)) => {
+                self.pace.answered(!outputs.is_empty());
+                Ok(Heard::Outputs { outputs, asked })
+            }
+            Ok(Received::Fenced { .. }) => {
+                self.seat.lost(&reign).await;
+                self.reign = None;
+                Ok(Heard::Lost)
+            }
+            Err(error) if error.is_passing() => {
+                tracing::debug!(%error, "a partition does not answer");
+                // It may be another server by then.
+                sleep(PAUSE).await;
+                Ok(Heard::Lost)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lets another be the active consumer.
+    pub(super) async fn leave(self) {
+        self.seat.leave().await;
+    }
+}
+
+/// Returns when all that had come to the partition at the time of the call is out; never while it is away.
+pub(super) async fn passed(store: SharedStore) -> Result<()> {
+    let mut end = None;
+    loop {
+        match store.status().await {
+            Ok(status) => {
+                let end = *end.get_or_insert_with(|| status.next.plus(status.waiting));
+                if status.head >= end {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.is_passing() => {}
+            Err(error) => return Err(error),
+        }
+        sleep(crate::wake::FALLBACK).await;
+    }
+}
