@@ -15,7 +15,7 @@ mod measure;
 mod order;
 
 pub(crate) use chaos::{Chaos, Fault, Fsync, Serve};
-pub(crate) use dead::{Dead, Purge, Retry};
+pub(crate) use dead::{Dead, Purge, Retry, Skip};
 pub(crate) use flow::{Drain, Limited};
 pub(crate) use handle::{Handling, HttpMode, limit};
 pub(crate) use keep::Stays;
@@ -124,7 +124,7 @@ pub(crate) enum Command {
     Drain(Drain),
     /// Limit how many messages per second the line begins with
     Rate(Limited),
-    /// Messages that failed for good: look at them, send them again, or delete them
+    /// Messages that failed for good: look at them, send them again, have a line that is halted at one go on, or delete them
     Dead {
         /// Of a line of several partitions, which one
         #[arg(long, global = true, value_name = "P")]
@@ -172,12 +172,17 @@ pub(crate) struct Service {
     /// The largest input in bytes; a larger one becomes a dead letter [default: 1048576]
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_size: Option<u64>,
-    /// A dead letter's place in the output: marked by a tombstone, or skipped [default: mark]
+    /// What stands in the place of a message that failed for good: a tombstone (mark), or nothing (skip); or the line halts at
+    /// it, until somebody says `conga dead retry` or `conga dead skip` [default: mark]
     #[arg(long, value_name = "WHAT", value_enum)]
     pub(crate) on_dead: Option<OnDead>,
     /// How often a message is tried before it is dead [default: 5]
     #[arg(long, value_name = "N")]
     pub(crate) max_attempts: Option<u32>,
+    /// After how many deaths of its processor, in which nothing else was suspect, a message is dead: 4 or more; 0 for never
+    /// [default: 10]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_crashes: Option<u32>,
     /// How long a processor that is told to end waits for its handlers [default: 30s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) drain: Option<Duration>,
@@ -221,6 +226,17 @@ pub(crate) enum InputFormat {
 pub(crate) enum OnDead {
     Skip,
     Mark,
+    Halt,
+}
+
+impl OnDead {
+    pub(crate) fn meant(self) -> conga::core::partition::OnDead {
+        match self {
+            Self::Skip => conga::core::partition::OnDead::Skip,
+            Self::Mark => conga::core::partition::OnDead::Mark,
+            Self::Halt => conga::core::partition::OnDead::Halt,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]

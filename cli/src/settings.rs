@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use conga::core::message::Format;
-use conga::core::partition::{Keep, Limits};
+use conga::core::partition::{ALONE_FROM, Keep, Limits};
 use conga::core::shape::{Order, Shape};
 use conga::ledger::LedgerUrl;
 use conga::line::Line;
@@ -60,6 +60,7 @@ struct File {
     max_size: Option<u64>,
     on_dead: Option<OnDead>,
     max_attempts: Option<u32>,
+    max_crashes: Option<u32>,
     drain: Option<String>,
     keep_records: Option<Stays>,
     keep_dead: Option<Stays>,
@@ -257,6 +258,9 @@ impl Settings {
 
     /// Makes the line what the service was told that it is, if it is new.
     pub(crate) async fn settle(&self, store: &SharedStore, service: &ServiceSettings) -> anyhow::Result<()> {
+        if service.order.is_none() && store.shape(None).await?.unwrap_or_default().order == Order::None {
+            refuse_to_halt(service.processor.on_dead)?;
+        }
         let Some(order) = service.order else { return Ok(()) };
         let partitions = match service.partitions {
             Some(partitions) => partitions,
@@ -288,14 +292,21 @@ impl Settings {
         if window == 0 || concurrency == 0 || max_attempts == 0 {
             return Err(wrong("--window, --concurrency and --max-attempts must be at least 1"));
         }
+        let max_crashes = given.max_crashes.or(file.max_crashes).unwrap_or(defaults.max_crashes);
+        if (1..=ALONE_FROM).contains(&max_crashes) {
+            return Err(wrong(
+                "--max-crashes must be at least 4, or 0 for never: before that a message is not alone when its processor dies",
+            ));
+        }
         let mut processor = ProcessorOptions {
+            max_crashes,
             concurrency,
             drain,
             format: match given.input.or(file.input) {
                 Some(InputFormat::Envelope) => Format::Envelope,
                 Some(InputFormat::Any) | None => Format::Any,
             },
-            mark_dead: given.on_dead.or(file.on_dead) != Some(OnDead::Skip),
+            on_dead: given.on_dead.or(file.on_dead).map_or(defaults.on_dead, OnDead::meant),
             ..defaults
         };
         processor.backoff.max_attempts = max_attempts;
@@ -314,6 +325,9 @@ impl Settings {
                 "--delivery leader is for --order total: with another order the store delivers as soon as it may",
             ));
         }
+        if order == Some(Order::None) {
+            refuse_to_halt(processor.on_dead)?;
+        }
         let partitions = given.partitions.or(file.partitions);
         if partitions.is_some_and(|partitions| partitions.get() > 1) && order.is_none() {
             return Err(wrong(
@@ -327,7 +341,7 @@ impl Settings {
         };
         let merger = MergerOptions {
             window: usize::try_from(window).unwrap_or(usize::MAX),
-            mark_dead: processor.mark_dead,
+            mark_dead: processor.on_dead != conga::core::partition::OnDead::Skip,
             gap_timeout,
             on_gap: match given.on_gap.or(file.on_gap) {
                 Some(OnGap::Tombstone) => conga::shards::OnGap::GiveUp,
@@ -395,6 +409,16 @@ impl Settings {
             outputs: asked(given.keep_output, file.keep_output, default.outputs),
         }
     }
+}
+
+/// A line without order has nothing that waits for what failed.
+fn refuse_to_halt(on_dead: conga::core::partition::OnDead) -> anyhow::Result<()> {
+    if on_dead == conga::core::partition::OnDead::Halt {
+        return Err(wrong(
+            "--on-dead halt is for --order total or key: without order nothing waits for a message that failed; say mark or skip",
+        ));
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> anyhow::Result<File> {

@@ -4,6 +4,7 @@
 mod support;
 
 use serde_json::Value;
+use support::letters::{DATETIMES, assert_same, normalised};
 use support::{Place, parse};
 
 /// So many messages on each side of the one that fails.
@@ -27,28 +28,6 @@ fn messages() -> Vec<u8> {
     (lines.join("\n") + "\n").into_bytes()
 }
 
-/// Every datetime as `T`: the rest is the same in every run.
-fn normalised(outputs: &[u8]) -> String {
-    let text = std::str::from_utf8(outputs).expect("text");
-    let mut normal = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(":\"20") {
-        let (before, from) = rest.split_at(at + 2);
-        normal += before;
-        if from.get(26..28) == Some("Z\"") {
-            normal += "T";
-            rest = &from[27..];
-        } else {
-            rest = from;
-        }
-    }
-    normal + rest
-}
-
-fn datetimes() -> &'static str {
-    r#""created":"T","processing":"T","processed":"T","sequencing":"T","sequenced":"T""#
-}
-
 /// What has to come out, a line each.
 fn expected(marked: bool, bytes: usize) -> String {
     let mut lines = String::new();
@@ -57,23 +36,14 @@ fn expected(marked: bool, bytes: usize) -> String {
         if position == AT + 1 && marked {
             let reason = format!("too large: {bytes} bytes, the limit is {LARGEST}");
             lines += &format!(
-                "{{\"position\":{AT},\"id\":\"@{AT}\",\"dead\":{{\"reason\":\"{reason}\",\"attempts\":1}},\"attempts\":1,{}}}\n",
-                datetimes()
+                "{{\"position\":{AT},\"id\":\"@{AT}\",\"dead\":{{\"reason\":\"{reason}\",\"attempts\":1}},\"attempts\":1,{DATETIMES}}}\n"
             );
         }
         lines += &format!(
-            "{{\"position\":{position},\"id\":\"m{number}\",\"payload\":{{\"n\":{number}}},\"attempts\":1,{}}}\n",
-            datetimes()
+            "{{\"position\":{position},\"id\":\"m{number}\",\"payload\":{{\"n\":{number}}},\"attempts\":1,{DATETIMES}}}\n"
         );
     }
     lines
-}
-
-fn assert_same(is: &str, should: &str, what: &str) {
-    for (is, should) in is.lines().zip(should.lines()) {
-        assert_eq!(is, should, "{what}");
-    }
-    assert_eq!(is.len(), should.len(), "{what}");
 }
 
 fn among_a_thousand(place: &Place) {

@@ -13,6 +13,8 @@ pub enum State {
     Leased,
     /// Its result is recorded and waits for its turn.
     Processed,
+    /// Failed for good, and the line is to stop at it: it waits for a person to say what becomes of it.
+    Halted,
     /// Failed for good; its tombstone waits for its turn.
     Dead,
     /// Written to the output (or, as a duplicate or a skipped dead letter, passed over). Where not all messages keep their
@@ -22,19 +24,20 @@ pub enum State {
 
 impl State {
     /// All states, in the order in which a message meets them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Waiting,
         Self::Parked,
         Self::Delayed,
         Self::Leased,
         Self::Processed,
+        Self::Halted,
         Self::Dead,
         Self::Delivered,
     ];
 
     /// Whether the one step from here to `next` is legal.
     pub fn may_become(self, next: Self) -> bool {
-        use State::{Dead, Delayed, Delivered, Leased, Parked, Processed, Waiting};
+        use State::{Dead, Delayed, Delivered, Halted, Leased, Parked, Processed, Waiting};
         matches!(
             (self, next),
             // claimed
@@ -43,7 +46,9 @@ impl State {
                 // and no longer behind it; due again
                 | (Parked | Delayed, Waiting)
                 // completed; failed for good; failed for now; its owner is gone
-                | (Leased, Processed | Dead | Delayed | Waiting)
+                | (Leased, Processed | Dead | Halted | Delayed | Waiting)
+                // a person has it tried again, or given up
+                | (Halted, Waiting | Dead)
                 // its turn came
                 | (Processed | Dead, Delivered)
         )
@@ -63,6 +68,11 @@ mod tests {
                 matches!(next, State::Leased | State::Parked)
             );
             assert_eq!(State::Parked.may_become(next), next == State::Waiting);
+            assert_eq!(
+                State::Halted.may_become(next),
+                matches!(next, State::Waiting | State::Dead),
+                "only a person's word moves it"
+            );
         }
     }
 

@@ -36,12 +36,13 @@ mod renew;
 mod send;
 mod shape;
 mod status;
+mod strikes;
 
 pub use browse::{Page, Row, Shelf, finish_processed, write_dead_letter};
 pub use campaign::CampaignRequest;
 pub use claim::{Claim, ClaimRequest, Limits};
 pub use clock::{SET_BACK_US, TELL_EVERY_US};
-pub use complete::{Completed, Completion};
+pub use complete::{Completed, Completion, OnDead};
 pub use control::{BURST_US, Bucket, Control, ControlRequest, Flow, Rate};
 pub use dead::{DeadRequest, Judged, Verdict};
 pub use emit::{Cursor, EmitRequest, Emitted, Followed, Processed, Ready, Turn};
@@ -52,6 +53,7 @@ pub use receive::{ACKNOWLEDGE_WITHIN, ReceiveRequest, Received};
 pub use renew::{RenewRequest, Renewed};
 pub use send::{FORGOTTEN_AT_ONCE, KEPT_US, Numbered, ProducerId, Sent, Session};
 pub use status::{Blocker, Status};
+pub use strikes::{ALONE_FROM, FEW, FEW_FROM, Hands, Strikes};
 
 /// All that a partition is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -64,6 +66,8 @@ pub struct Partition {
     flights: BTreeMap<Position, Flight>,
     /// Those of them that are free to be claimed again.
     free: BTreeSet<Position>,
+    /// Of which of them not all attempts count.
+    strikes: BTreeMap<Position, Strikes>,
     /// Until when each process is taken to be alive.
     owners: BTreeMap<OwnerId, Micros>,
     leader: Seat,
@@ -104,6 +108,8 @@ enum Flight {
         attempt: Attempt,
     },
     Processed,
+    /// Failed for good in this attempt, and the line is to stop at it.
+    Halted(Attempt),
     Dead,
     /// Passed over: an earlier message of its key is not done.
     Parked,
@@ -116,6 +122,7 @@ impl Flight {
             Self::Free(_) => State::Waiting,
             Self::Delayed { .. } => State::Delayed,
             Self::Processed => State::Processed,
+            Self::Halted(_) => State::Halted,
             Self::Dead => State::Dead,
             Self::Parked => State::Parked,
         }
@@ -140,6 +147,8 @@ struct DeadLetter {
     attempts: Attempt,
     died: Micros,
     entry: Bytes,
+    /// Its tombstone as far as it is written, while the line is halted at it.
+    open: Option<String>,
 }
 
 impl Default for Partition {
@@ -150,6 +159,7 @@ impl Default for Partition {
             next: Position::FIRST,
             flights: BTreeMap::new(),
             free: BTreeSet::new(),
+            strikes: BTreeMap::new(),
             owners: BTreeMap::new(),
             leader: Seat::default(),
             consumer: Seat::default(),
@@ -215,17 +225,6 @@ impl Partition {
             self.free.remove(&position);
         }
         self.flights.insert(position, flight);
-    }
-
-    /// Frees what `owner` holds.
-    fn free_leases_of(&mut self, owner: &OwnerId) {
-        let held: Vec<_> = self
-            .leases_of(owner)
-            .map(|(position, lease)| (position, lease.attempt))
-            .collect();
-        for (position, attempt) in held {
-            self.put(position, Flight::Free(attempt));
-        }
     }
 
     /// What `owner` holds, lowest position first.

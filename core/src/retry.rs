@@ -7,6 +7,11 @@ use crate::lease::Attempt;
 /// Nobody is made to wait longer than this by what a handler asks for: the line's delivery waits too.
 pub const ASKED_MOST: Duration = Duration::from_mins(10);
 
+/// When a message was in flight so often as its processor died, and was blamed for it, it is given up. Generous: the first
+/// few blame many, and a processor may be killed by chance; the others count for a message that was there alone
+/// ([`crate::partition::ALONE_FROM`]).
+pub const MAX_CRASHES: u32 = 10;
+
 /// Exponential backoff with full jitter, up to a number of attempts.
 ///
 /// The delay after attempt *n* is drawn evenly from 0 to `min(max, base × 2^(n−1))`. Source: M. Brooker,

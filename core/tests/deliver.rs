@@ -6,7 +6,7 @@ use bytes::Bytes;
 use conga_core::lease::OwnerId;
 use conga_core::message::{Body, Id, Output, Payload, Position, Record};
 use conga_core::partition::{
-    Claim, ClaimRequest, Completion, Cursor, EmitRequest, Limits, Partition, Ready, ReceiveRequest,
+    Claim, ClaimRequest, Completion, Cursor, EmitRequest, Limits, OnDead, Partition, Ready, ReceiveRequest,
 };
 use conga_core::time::Micros;
 use proptest::prelude::*;
@@ -92,7 +92,8 @@ fn completion(claim: &Claim, ending: Ending) -> Completion {
         Ending::Dead { deliver } => {
             let reason = "planted".to_owned();
             let tombstone = record(format!("dead-{}", claim.position), Body::Dead { reason });
-            Completion::Dead { tombstone, deliver }
+            let on_dead = if deliver { OnDead::Mark } else { OnDead::Skip };
+            Completion::Dead { tombstone, on_dead }
         }
     }
 }

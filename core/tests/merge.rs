@@ -192,7 +192,7 @@ impl World {
                 if fails {
                     Completion::Dead {
                         tombstone: record,
-                        deliver: true,
+                        on_dead: conga_core::partition::OnDead::Mark,
                     }
                 } else {
                     Completion::Done(record)

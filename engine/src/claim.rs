@@ -267,6 +267,8 @@ mod tests {
         Claim {
             position: Position(position),
             attempt: Attempt(attempt),
+            tries: Attempt(attempt),
+            crashes: 0,
             claimed: Micros(claimed),
             entry: Entry::Oversize { bytes: 0 },
         }

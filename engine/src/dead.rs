@@ -32,6 +32,8 @@ pub struct DeadLetter {
     pub attempts: Attempt,
     /// When it was given up.
     pub died: Micros,
+    /// The line is halted at it.
+    pub is_halted: bool,
 }
 
 impl DeadLetter {
@@ -43,6 +45,8 @@ impl DeadLetter {
             reason: String,
             attempts: u32,
             died: String,
+            #[serde(default)]
+            halted: bool,
         }
         let written: Written = serde_json::from_slice(&row.json).ok()?;
         Some(Self {
@@ -51,6 +55,7 @@ impl DeadLetter {
             reason: written.reason,
             attempts: Attempt(written.attempts),
             died: Micros::parse(&written.died).ok()?,
+            is_halted: written.halted,
         })
     }
 }
@@ -98,7 +103,8 @@ impl DeadLetters {
 
     /// Sends the messages of these dead letters again, in this order: each becomes a new message at the end of the input,
     /// with its entry as it was, and its dead letter goes in the same step. So it keeps the id that it was given; one
-    /// without has its new position for an id. One answer for each position.
+    /// without has its new position for an id. One at which the line is halted is tried again in its own place, as often as
+    /// if it were new. One answer for each position.
     ///
     /// Repeated until the store answers. What an earlier call has done, whose reply was lost, is [`Judged::Missing`] then.
     ///
@@ -109,6 +115,20 @@ impl DeadLetters {
     /// May be dropped at any time; then some of them, the first ones, may have been sent.
     pub async fn retry(&self, positions: &[Position]) -> Result<Vec<Judged>> {
         self.judge(Verdict::Retry, positions).await
+    }
+
+    /// Has the line that is halted at these go on, with nothing in their place in the output, or with their tombstones if they
+    /// are to be `marked`. They stay as dead letters. Otherwise as [`DeadLetters::retry`]; what an earlier call has done is
+    /// [`Judged::Passed`] then.
+    ///
+    /// # Errors
+    /// Only what no repetition can help.
+    ///
+    /// # Cancellation
+    /// May be dropped at any time; then the line may go on past some of them, the first ones.
+    pub async fn skip(&self, positions: &[Position], marked: bool) -> Result<Vec<Judged>> {
+        let verdict = if marked { Verdict::Mark } else { Verdict::Skip };
+        self.judge(verdict, positions).await
     }
 
     /// Deletes these dead letters. Otherwise as [`DeadLetters::retry`].
@@ -145,7 +165,15 @@ mod tests {
     fn what_a_store_wrote_is_read_again() {
         let (id, died) = (Id::given("a\"b"), Micros(1_767_323_045_123_456));
         for entry in [&b"plain"[..], b"{\"payload\":1}", b"\xff"] {
-            let json = write_dead_letter(Position(7), &id, "no \"way\"\n", Attempt(5), died, entry);
+            let json = write_dead_letter(
+                Position(7),
+                &id,
+                "no \"way\"\n",
+                Attempt(5),
+                died,
+                entry,
+                entry == b"\xff",
+            );
             let row = Row {
                 id: id.clone(),
                 json: json.into(),
@@ -153,6 +181,7 @@ mod tests {
             let letter = DeadLetter::read(&row).expect("a letter");
             assert_eq!((letter.position, letter.attempts), (Position(7), Attempt(5)));
             assert_eq!((letter.reason.as_str(), letter.died), ("no \"way\"\n", died));
+            assert_eq!(letter.is_halted, entry == b"\xff");
         }
         let json = Bytes::from("{}");
         assert_eq!(DeadLetter::read(&Row { id, json }), None);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use conga_core::lease::OwnerId;
 use conga_core::message::Format;
-use conga_core::partition::Keep;
-use conga_core::retry::Backoff;
+use conga_core::partition::{Keep, OnDead};
+use conga_core::retry::{Backoff, MAX_CRASHES};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -57,8 +57,11 @@ pub struct ProcessorOptions {
     pub place: Option<Place>,
     /// When what failed is tried again.
     pub backoff: Backoff,
-    /// Whether the tombstone of a dead letter is delivered in its place.
-    pub mark_dead: bool,
+    /// A message that was in flight so often when its processor died, and was blamed for it, has failed for good: at least 4, for
+    /// the first three times it was not there alone; 0, if it is never to be given up for that.
+    pub max_crashes: u32,
+    /// What stands in the place of a message that has failed for good.
+    pub on_dead: OnDead,
     /// How long a processor that is told to end waits for its handlers; then it gives back what they had.
     pub drain: Duration,
 }
@@ -72,7 +75,8 @@ impl Default for ProcessorOptions {
             format: Format::default(),
             place: None,
             backoff: Backoff::default(),
-            mark_dead: true,
+            max_crashes: MAX_CRASHES,
+            on_dead: OnDead::default(),
             drain: Duration::from_secs(30),
         }
     }

@@ -142,10 +142,14 @@ pub trait Store: Debug + Send + Sync {
     /// What the line is: as it was set by whoever wished first, or nothing, if nobody did yet and nothing was handed out. A
     /// wish counts only where [`Shape::settle`] lets it, so who wished has to compare.
     async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>>;
-    /// Carries out what a person has decided about dead letters that are delivered past; one answer for each position, in
-    /// their order. Each position is judged by itself, and what is to be retried goes to the end of the input in the
-    /// same step in which its dead letter goes: it is never in both, nor in neither. Repeated after a lost reply it finds
-    /// what it has done [`Judged::Missing`]. Wakes [`crate::wake::Topic::Input`] where something is retried.
+
+    /// Carries out what a person has decided about dead letters that are delivered past, or at which the line is halted; one
+    /// answer for each position, in their order. Each position is judged by itself, and what is to be retried goes to the end
+    /// of the input, or is free again in its own place where the line is halted at it, in the same step in which its dead
+    /// letter goes: it is never in both, nor in neither. Repeated after a lost reply it finds what it has done
+    /// [`Judged::Missing`], or [`Judged::Passed`] where the line was told to go on. Wakes [`crate::wake::Topic::Input`] where
+    /// something is free again, and what a complete wakes where the line goes on. With [`Delivery::Store`] it then delivers
+    /// what is ready.
     async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>>;
 
     /// How much stays where nobody says otherwise: everything, where there is room for it.

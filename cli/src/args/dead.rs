@@ -20,8 +20,11 @@ pub(crate) enum Dead {
         #[arg(value_name = "POSITION")]
         position: u64,
     },
-    /// Send messages again: each goes to the end of the line as a new message, and its dead letter goes
+    /// Send messages again: each goes to the end of the line as a new message, or is tried again in its own place where the line
+    /// is halted at it; its dead letter goes
     Retry(Retry),
+    /// Have a line go on past messages at which it is halted; they stay as dead letters
+    Skip(Skip),
     /// Delete dead letters
     Purge(Purge),
 }
@@ -34,6 +37,16 @@ pub(crate) struct Retry {
     /// All of them, in the order in which they were given up
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Skip {
+    /// Which, by their places in the order, as `list` prints them
+    #[arg(value_name = "POSITION", required = true)]
+    pub(crate) positions: Vec<u64>,
+    /// With their tombstones in the output, and not with nothing in their places
+    #[arg(long)]
+    pub(crate) mark: bool,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -5,7 +5,7 @@ use conga::core::partition::Judged;
 use conga::dead::{DeadLetter, DeadLetters};
 use serde_json::{Value, json};
 
-use crate::args::{Dead, Purge, Retry};
+use crate::args::{Dead, Purge, Retry, Skip};
 use crate::settings::{Settings, wrong};
 use crate::text::{self, count};
 
@@ -56,6 +56,11 @@ pub(crate) async fn run(settings: &Settings, partition: Option<usize>, dead: Dea
             let answers = letters.retry(&chosen.positions).await?;
             Ok(chosen.tell(&answers, "retried", settings.json))
         }
+        Dead::Skip(Skip { positions, mark }) => {
+            let chosen = Chosen::of(positions, None);
+            let answers = letters.skip(&chosen.positions, mark).await?;
+            Ok(chosen.tell(&answers, if mark { "marked" } else { "skipped" }, settings.json))
+        }
         Dead::Purge(Purge { positions, all, older }) => {
             let mut among = None;
             if all || older.is_some() {
@@ -102,19 +107,32 @@ impl Chosen {
                 .filter_map(|(position, answer)| (*answer == wanted).then_some(position.0))
                 .collect()
         };
-        let (done, gone, early) = (those(Judged::Done), those(Judged::Missing), those(Judged::Early));
+        let (done, gone) = (those(Judged::Done), those(Judged::Missing));
+        let (early, passed) = (those(Judged::Early), those(Judged::Passed));
         if json {
-            println!("{}", json!({ what: done, "missing": gone, "early": early }));
+            println!(
+                "{}",
+                json!({ what: done, "missing": gone, "early": early, "not_halted": passed })
+            );
         } else {
             println!("{what} {}", count(done.len() as u64, "dead letter"));
             for position in &gone {
                 eprintln!("{}", missing(*position));
             }
             for position in &early {
-                eprintln!("conga: {position} waits for its turn: do it again once the head is past it (conga status)");
+                eprintln!(
+                    "conga: {position} waits for its turn: do it again once the head is past it (conga status); where the line \
+                     is halted at it, conga dead retry or conga dead skip"
+                );
+            }
+            for position in &passed {
+                eprintln!(
+                    "conga: the line is not halted at {position}, so there is nothing to skip (conga dead list): it was skipped \
+                     before, or failed under another --on-dead than halt"
+                );
             }
         }
-        !self.is_named || gone.is_empty() && early.is_empty()
+        !self.is_named || gone.is_empty() && early.is_empty() && passed.is_empty()
     }
 }
 
@@ -130,6 +148,7 @@ fn lines(letters: &[DeadLetter]) -> String {
             "reason": letter.reason,
             "attempts": letter.attempts.0,
             "died": letter.died.to_string(),
+            "halted": letter.is_halted,
         });
         format!("{object}\n")
     };
@@ -151,14 +170,15 @@ fn table(letters: &[DeadLetter]) -> String {
     let mut table = row("position", "id", "attempts", "died", "reason");
     for (letter, id) in letters.iter().zip(&ids) {
         let (position, attempts) = (letter.position.to_string(), letter.attempts.to_string());
-        let reason = one_line(&letter.reason);
+        let halted = if letter.is_halted { "HALTED: " } else { "" };
+        let reason = format!("{halted}{}", one_line(&letter.reason));
         table += &row(&position, &cut(id, 40), &attempts, &letter.died.to_string(), &reason);
     }
     table
 }
 
 /// Without anything that a terminal would do something at.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.chars()
         .map(|char| if char.is_control() { ' ' } else { char })
         .collect()
@@ -184,8 +204,13 @@ fn page(json: &str) -> anyhow::Result<String> {
             Err(_) => format!("as it came in:\n{entry}"),
         },
     };
+    let halted = if letter["halted"] == true {
+        "halted   the line waits here: conga dead retry, or conga dead skip\n"
+    } else {
+        ""
+    };
     Ok(format!(
-        "position {}\nid       {}\nattempts {}\ndied     {}\nreason   {}\nmessage  {entry}",
+        "position {}\nid       {}\nattempts {}\ndied     {}\nreason   {}\n{halted}message  {entry}",
         letter["position"],
         text("id"),
         letter["attempts"],

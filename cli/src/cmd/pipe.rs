@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use conga::clock::Clock;
 use conga::core::message::{Body, Output, Payload};
-use conga::core::partition::Keep;
+use conga::core::partition::{Keep, OnDead};
 use conga::core::shape::Shape;
 use conga::deliver::Consumer;
 use conga::ledger::LedgerUrl;
@@ -66,7 +66,7 @@ pub(crate) async fn run(settings: &Settings, pipe: Pipe) -> anyhow::Result<bool>
     }
     let hands = Hands::open(&service, &record, &line, &store).await?;
     // Each line of the input has its line in the output, whatever becomes of it.
-    service.processor.mark_dead = true;
+    service.processor.on_dead = OnDead::Mark;
     // A job that is run again sends all of its lines again, and knows what is done by its records.
     service.processor.keep = Some(Keep::ALL);
     let limit = service.processor.claim.limits.entry_bytes;

@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::control;
+use super::dead::one_line;
 use crate::args::{self, Stays};
 use crate::settings::Settings;
 use crate::signal;
+use crate::text::count;
 
 mod several;
 
@@ -47,8 +49,14 @@ pub(crate) async fn run(settings: &Settings, given: args::Status) -> anyhow::Res
             }
             for (part, status) in parts(&line, shape.unwrap_or_default()).zip(&each) {
                 println!(
-                    "  {part}: waiting {}  in flight {}  processed {}  output {}  dead {}  head {}",
-                    status.waiting, status.in_flight, status.processed, status.output, status.dead, status.head
+                    "  {part}: waiting {}  in flight {}  processed {}  output {}  dead {}  halted {}  head {}",
+                    status.waiting,
+                    status.in_flight,
+                    status.processed,
+                    status.output,
+                    status.dead,
+                    status.halted,
+                    status.head
                 );
             }
         }
@@ -134,6 +142,7 @@ fn to_json(line: &str, status: &Status, rates: Option<&Rates>) -> Value {
         "output": status.output,
         "recorded": status.recorded,
         "dead": status.dead,
+        "halted": status.halted,
         "control": control::to_json(&status.control),
         "head": status.head.0,
         "next": status.next.0,
@@ -162,6 +171,14 @@ fn to_json(line: &str, status: &Status, rates: Option<&Rates>) -> Value {
             }),
             Blocker::Free => json!({ "state": "free" }),
             Blocker::Delayed { due } => json!({ "state": "delayed", "due": due.to_string() }),
+            Blocker::Halted { id, reason, died } => json!({
+                "state": "halted",
+                "position": status.head.0,
+                "id": id.as_str(),
+                "reason": reason,
+                "since": died.to_string(),
+                "age_ms": millis(status.now.since(*died)),
+            }),
         }),
     });
     for (kind, stays) in Stay::all(status) {
@@ -207,11 +224,24 @@ fn to_text(line: &str, status: &Status, rates: Option<&Rates>) -> String {
         Some(Blocker::Delayed { due }) => {
             format!("failed, to be tried again in {:.1} ms", millis(due.since(status.now)))
         }
+        Some(Blocker::Halted { id, reason, died }) => format!(
+            "HALTED for {:.1} s: `{}` failed for good: {}",
+            millis(status.now.since(*died)) / 1e3,
+            one_line(id.as_str()),
+            one_line(reason)
+        ),
         None if status.waiting + status.in_flight + status.processed == 0 => "nothing to do".to_owned(),
         None if status.processed > 0 => "waits for a leader to deliver it".to_owned(),
         None => "waits to be claimed".to_owned(),
     };
     let _ = writeln!(text, "  head {}: {head}", status.head);
+    if status.halted > 0 {
+        let _ = writeln!(
+            text,
+            "  ALARM: halted at {}. Try again, conga dead retry POSITION; or go on, conga dead skip POSITION (conga dead list)",
+            count(status.halted, "dead letter"),
+        );
+    }
     let leader = status.leader.as_ref().map_or("nobody", |leader| leader.as_str());
     let _ = writeln!(
         text,

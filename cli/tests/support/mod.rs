@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod letters;
 #[path = "../../src/bench/redis_server.rs"]
 mod redis_server;
 

@@ -41,7 +41,7 @@ pub fn finish_processed(open: &mut String, processed: Micros) {
     open.push_str("\"}");
 }
 
-/// A dead letter as text: why, when, and the entry as it came in.
+/// A dead letter as text: why, when, and the entry as it came in; and that the line is halted at it, where it is.
 pub fn write_dead_letter(
     position: Position,
     id: &Id,
@@ -49,12 +49,14 @@ pub fn write_dead_letter(
     attempts: Attempt,
     died: Micros,
     entry: &[u8],
+    is_halted: bool,
 ) -> String {
     let entry = Payload::bytes(entry);
     let field = if entry.is_base64() { "entry_base64" } else { "entry" };
     let quote = |text: &str| serde_json::Value::from(text).to_string();
+    let halted = if is_halted { "\"halted\":true," } else { "" };
     format!(
-        "{{\"position\":{position},\"id\":{},\"reason\":{},\"attempts\":{attempts},\"died\":\"{died}\",\"{field}\":{}}}",
+        "{{\"position\":{position},\"id\":{},\"reason\":{},\"attempts\":{attempts},\"died\":\"{died}\",{halted}\"{field}\":{}}}",
         quote(id.as_str()),
         quote(reason),
         entry.text(),
@@ -95,6 +97,7 @@ impl DeadLetter {
             self.attempts,
             self.died,
             &self.entry,
+            self.open.is_some(),
         );
         Row {
             id: self.id.clone(),

@@ -1,5 +1,6 @@
 //! Claim (law 1): first what is free again, lowest position first, then new messages from the input.
 
+use super::strikes::Fate;
 use super::{Flight, Flow, PASS_MOST, Partition};
 use crate::lease::{Attempt, Lease, OwnerId};
 use crate::message::{Entry, Position};
@@ -46,6 +47,10 @@ pub struct Claim {
     pub position: Position,
     /// The how manieth claim of it this is.
     pub attempt: Attempt,
+    /// The how manieth of those that count: by this it is given up. A lease is named by the other.
+    pub tries: Attempt,
+    /// How often its owner has died with it, as far as it was blamed for that.
+    pub crashes: u32,
     /// When it was claimed.
     pub claimed: Micros,
     /// What the producer sent.
@@ -62,10 +67,12 @@ impl Partition {
         let mut claims = Vec::new();
         let (mut bytes, mut passed) = (0, 0);
         let (allowed, mut fresh) = (self.allowance(now), 0);
+        let mut hands = self.hands_of(&request.owner);
         while claims.len() < request.max && bytes < request.limits.total_bytes {
             let again = self.free_again();
             let is_new = again.is_none();
-            if is_new && fresh == allowed {
+            let suspected = again.map_or(0, |(position, _)| self.strikes_of(position).crashes);
+            if (is_new && fresh == allowed) || !hands.may_take(suspected) {
                 break;
             }
             let Some((position, attempt)) = again.or_else(|| self.take_next(request.window, &mut passed)) else {
@@ -76,6 +83,8 @@ impl Partition {
             };
             bytes += entry.handed_out();
             fresh += u64::from(is_new);
+            hands.take(suspected);
+            let strikes = self.strikes_of(position);
             self.put(
                 position,
                 Flight::Leased(Lease {
@@ -87,6 +96,8 @@ impl Partition {
             claims.push(Claim {
                 position,
                 attempt,
+                tries: strikes.tries(attempt),
+                crashes: strikes.crashes,
                 claimed: now,
                 entry,
             });
@@ -105,7 +116,7 @@ impl Partition {
             .collect();
         for owner in gone {
             self.owners.remove(&owner);
-            self.free_leases_of(&owner);
+            self.free_leases_of(&owner, Fate::Died);
         }
         let due: Vec<_> = self
             .flights

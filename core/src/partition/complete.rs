@@ -7,6 +7,18 @@ use crate::lease::{Held, OwnerId};
 use crate::message::{Body, Position, Record, write_open};
 use crate::time::Micros;
 
+/// What stands in the place of a message that has failed for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OnDead {
+    /// Its tombstone, which is delivered.
+    #[default]
+    Mark,
+    /// Nothing: its tombstone is kept out of the output.
+    Skip,
+    /// The message itself: what keeps its order with it waits until a person has said what becomes of it.
+    Halt,
+}
+
 /// How a lease ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completion {
@@ -17,10 +29,10 @@ pub enum Completion {
     Dead {
         /// The tombstone.
         tombstone: Record,
-        /// Whether the tombstone is delivered in its place, or kept out of the output.
-        deliver: bool,
+        /// What stands in its place.
+        on_dead: OnDead,
     },
-    /// In failure for now, or given back: to be claimed again after a delay.
+    /// In failure for now: to be claimed again after a delay. Or given back: without one, and then the attempt does not count.
     Retry {
         /// The lease.
         held: Held,
@@ -67,27 +79,31 @@ impl Partition {
             Some(Flight::Leased(lease)) if lease.is_held_by(owner, held.attempt) => {}
             _ => return Completed::Stale,
         }
+        if !matches!(completion, Completion::Retry { .. }) {
+            self.strikes.remove(&held.position);
+        }
         match completion {
             Completion::Done(record) => self.record(now, record),
             // Its id has a result, by another position: that stands, whatever became of this one.
             Completion::Dead { tombstone, .. } if self.records.contains_key(&tombstone.id) => {
                 self.record(now, tombstone);
             }
-            Completion::Dead { tombstone, deliver } => {
-                self.bury(now, tombstone);
-                self.put(held.position, Flight::Dead);
-                let turn = if *deliver {
-                    Turn::Tombstone {
-                        open: write_open(tombstone),
-                        died: now,
-                    }
+            Completion::Dead { tombstone, on_dead } => {
+                let open = write_open(tombstone);
+                if *on_dead == OnDead::Halt {
+                    self.bury(now, tombstone, Some(open));
+                    self.put(held.position, Flight::Halted(held.attempt));
                 } else {
-                    Turn::Nothing
-                };
-                self.append(now, held.position, turn);
+                    self.bury(now, tombstone, None);
+                    self.pass_by(now, held.position, (*on_dead == OnDead::Mark).then_some((open, now)));
+                }
             }
-            Completion::Retry { delay_us: 0, .. } => self.put(held.position, Flight::Free(held.attempt)),
+            Completion::Retry { delay_us: 0, .. } => {
+                self.strike(held.position, true);
+                self.put(held.position, Flight::Free(held.attempt));
+            }
             Completion::Retry { delay_us, .. } => {
+                self.strike(held.position, false);
                 self.tell_time(now);
                 self.put(
                     held.position,
@@ -136,7 +152,14 @@ impl Partition {
         self.append(now, position, turn);
     }
 
-    fn bury(&mut self, now: Micros, tombstone: &Record) {
+    /// Has a message that failed for good wait for its turn: with its tombstone and when it died, or with nothing.
+    pub(super) fn pass_by(&mut self, now: Micros, position: Position, tombstone: Option<(String, Micros)>) {
+        self.put(position, Flight::Dead);
+        let turn = tombstone.map_or(Turn::Nothing, |(open, died)| Turn::Tombstone { open, died });
+        self.append(now, position, turn);
+    }
+
+    fn bury(&mut self, now: Micros, tombstone: &Record, open: Option<String>) {
         let reason = match &tombstone.body {
             Body::Dead { reason } => reason.clone(),
             Body::Result(_) => String::new(),
@@ -148,6 +171,7 @@ impl Partition {
             attempts: tombstone.attempts,
             died: now,
             entry: self.raw(tombstone.position).cloned().unwrap_or_default(),
+            open,
         });
     }
 

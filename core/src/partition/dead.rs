@@ -1,14 +1,20 @@
-//! Dead: what a person decides about dead letters. Only about those that are delivered past: the head has gone on, with a
-//! tombstone in their place or without one, and nothing in the order asks for them any more.
+//! Dead: what a person decides about dead letters. Either the head has gone on past them, with a tombstone in their place or
+//! without one, and nothing in the order asks for them any more; or the line is halted at them, and goes on by what is decided.
 
-use super::Partition;
+use super::{DeadLetter, Flight, Partition, Strikes};
 use crate::message::Position;
+use crate::time::Micros;
 
 /// What is to become of dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// Its entry goes to the end of the input as a new message, and the dead letter goes, in the same step.
+    /// It is tried again, and the dead letter goes, in the same step. Where the line is halted at it, in its own place, and
+    /// the attempts that it has had do not count any more; else its entry goes to the end of the input as a new message.
     Retry,
+    /// The line that is halted at it goes on, with nothing in its place. The dead letter stays.
+    Skip,
+    /// The same with its tombstone in its place.
+    Mark,
     /// It goes.
     Purge,
 }
@@ -32,29 +38,59 @@ pub enum Judged {
     Missing,
     /// Its turn has not come: the head is not past it yet. Nothing was changed.
     Early,
+    /// The line is not halted at it: it never was, or it was told to go on before, maybe by the call that this one repeats.
+    /// Nothing was changed.
+    Passed,
 }
 
 impl Partition {
     /// Carries out a verdict; the answers stand in the order of the positions.
-    pub fn dead(&mut self, request: &DeadRequest) -> Vec<Judged> {
+    pub fn dead(&mut self, now: Micros, request: &DeadRequest) -> Vec<Judged> {
         let positions = request.positions.iter();
         positions
-            .map(|position| self.judge(request.verdict, *position))
+            .map(|position| self.judge(now, request.verdict, *position))
             .collect()
     }
 
-    fn judge(&mut self, verdict: Verdict, position: Position) -> Judged {
+    fn judge(&mut self, now: Micros, verdict: Verdict, position: Position) -> Judged {
         let Some(index) = self.dead.iter().position(|letter| letter.position == position) else {
             return Judged::Missing;
         };
-        if position >= self.head {
-            return Judged::Early;
-        }
-        let letter = self.dead.remove(index);
-        if let (Some(letter), Verdict::Retry) = (letter, verdict) {
-            self.send(&[letter.entry]);
+        let halted = match self.flights.get(&position) {
+            Some(Flight::Halted(attempt)) => Some(*attempt),
+            _ => None,
+        };
+        match (verdict, halted) {
+            (Verdict::Skip | Verdict::Mark, None) => return Judged::Passed,
+            (Verdict::Skip | Verdict::Mark, Some(_)) => {
+                let letter = &mut self.dead[index];
+                let open = letter.open.take().filter(|_| verdict == Verdict::Mark);
+                let tombstone = open.map(|open| (open, letter.died));
+                self.pass_by(now, position, tombstone);
+            }
+            (Verdict::Retry, Some(attempt)) => {
+                self.dead.remove(index);
+                let strikes = Strikes {
+                    excused: attempt.0,
+                    crashes: 0,
+                };
+                self.strikes.insert(position, strikes);
+                self.put(position, Flight::Free(attempt));
+            }
+            (Verdict::Retry | Verdict::Purge, _) if position >= self.head => return Judged::Early,
+            (Verdict::Purge, _) => drop(self.dead.remove(index)),
+            (Verdict::Retry, None) => {
+                if let Some(letter) = self.dead.remove(index) {
+                    self.send(&[letter.entry]);
+                }
+            }
         }
         Judged::Done
+    }
+
+    /// The dead letter of a position.
+    pub(super) fn letter_at(&self, position: Position) -> Option<&DeadLetter> {
+        self.dead.iter().find(|letter| letter.position == position)
     }
 }
 
@@ -65,8 +101,7 @@ mod tests {
     use super::*;
     use crate::lease::{Attempt, OwnerId};
     use crate::message::{Body, Id, Record};
-    use crate::partition::{ClaimRequest, Completion, Limits, Shelf};
-    use crate::time::Micros;
+    use crate::partition::{ClaimRequest, Completion, Limits, OnDead, Shelf};
 
     /// Two messages; both have failed for good, and only the first is delivered past if `only_first`.
     fn buried(only_first: bool) -> Partition {
@@ -98,7 +133,7 @@ mod tests {
                 &owner,
                 &[Completion::Dead {
                     tombstone,
-                    deliver: true,
+                    on_dead: OnDead::Mark,
                 }],
             );
             if claim.position == Position(1) || !only_first {
@@ -110,7 +145,7 @@ mod tests {
 
     fn say(partition: &mut Partition, verdict: Verdict, positions: &[u64]) -> Vec<Judged> {
         let positions = positions.iter().copied().map(Position).collect();
-        partition.dead(&DeadRequest { verdict, positions })
+        partition.dead(Micros(3), &DeadRequest { verdict, positions })
     }
 
     #[test]

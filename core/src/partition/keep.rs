@@ -30,7 +30,7 @@ pub struct Limit {
 pub struct Keep {
     /// Of the records that are delivered, by when they were. The others stay in any case.
     pub records: Limit,
-    /// Of the dead letters, by when they died.
+    /// Of the dead letters, by when they died. Those at which the line is halted stay in any case.
     pub dead: Limit,
     /// Of the outputs that were not received yet, by when they were delivered.
     pub outputs: Limit,
@@ -220,9 +220,14 @@ impl Partition {
 
     fn forget_dead_letter(&mut self, now: Micros, keep: &Keep, really: bool) -> bool {
         let count = self.dead.len() as u64;
-        let is_over = (self.dead.front()).is_some_and(|letter| keep.dead.is_over(count, letter.died, now));
+        // At the others the line is halted: what becomes of them a person says, and nobody else.
+        let mut letters = self.dead.iter().enumerate();
+        let Some((index, oldest)) = letters.find(|(_, letter)| letter.open.is_none()) else {
+            return false;
+        };
+        let is_over = keep.dead.is_over(count, oldest.died, now);
         if is_over && really {
-            self.dead.pop_front();
+            self.dead.remove(index);
         }
         is_over
     }

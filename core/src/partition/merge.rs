@@ -191,6 +191,7 @@ impl Partition {
                 attempts: Attempt::default(),
                 died: now,
                 entry: late.output.clone().into(),
+                open: None,
             });
         }
     }

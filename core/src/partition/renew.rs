@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::strikes::Fate;
 use super::{Claim, Flight, Keep, Limits, Partition};
 use crate::lease::{Held, OwnerId};
 use crate::message::Position;
@@ -32,7 +33,8 @@ pub struct Renewed {
     pub lost: Vec<Position>,
     /// What the owner holds and did not know of: the reply to its claim was lost.
     pub found: Vec<Claim>,
-    /// The head of the line, where the owner holds it. An owner that does not know of it has to compare, or the line
+    /// The head of the line, where the owner holds it; or the first that it holds, where a message waits for somebody who
+    /// holds nothing. An owner that does not know of it has to compare, or the line
     /// waits for ever: a claim may come late, after its caller has given it up and compared; and a store that lost its
     /// last steps in a crash may have forgotten that a lease had ended.
     pub blocking: Option<Held>,
@@ -46,7 +48,7 @@ impl Partition {
     pub fn renew(&mut self, now: Micros, request: &RenewRequest) -> Renewed {
         if request.lease_us == 0 {
             let known = self.owners.remove(&request.owner).is_some();
-            self.free_leases_of(&request.owner);
+            self.free_leases_of(&request.owner, Fate::Left);
             return Renewed {
                 known,
                 ..Renewed::default()
@@ -57,7 +59,9 @@ impl Partition {
             .owners
             .insert(request.owner.clone(), now + request.lease_us)
             .is_some();
-        let blocking = self.blocking(&request.owner);
+        let blocking = self
+            .blocking(&request.owner)
+            .or_else(|| self.in_the_way(&request.owner));
         let Some(held) = &request.held else {
             return Renewed {
                 known,
@@ -83,6 +87,8 @@ impl Partition {
                 found.push(Claim {
                     position,
                     attempt: lease.attempt,
+                    tries: self.strikes_of(position).tries(lease.attempt),
+                    crashes: self.strikes_of(position).crashes,
                     claimed: lease.claimed,
                     entry,
                 });

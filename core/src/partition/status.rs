@@ -2,7 +2,7 @@
 
 use super::{Control, Flight, Keep, Oldest, Partition};
 use crate::lease::{Attempt, OwnerId};
-use crate::message::Position;
+use crate::message::{Id, Position};
 use crate::term::Term;
 use crate::time::Micros;
 
@@ -13,7 +13,7 @@ pub struct Status {
     pub now: Micros,
     /// Accepted and not yet claimed.
     pub waiting: u64,
-    /// Claimed and not yet done: leased, free again, or delayed.
+    /// Claimed and not yet done: leased, free again, delayed, or halted at.
     pub in_flight: u64,
     /// Done, failed for good ones included, and not yet delivered.
     pub processed: u64,
@@ -23,6 +23,8 @@ pub struct Status {
     pub recorded: u64,
     /// Dead letters.
     pub dead: u64,
+    /// Those of them at which the line is halted, at the head and behind it.
+    pub halted: u64,
     /// Since when the oldest of them are there.
     pub oldest: Oldest,
     /// How much stays, as a processor has last told.
@@ -72,6 +74,15 @@ pub enum Blocker {
         /// When that is due.
         due: Micros,
     },
+    /// It failed for good, and the line stops at it until a person has it tried again or skipped.
+    Halted {
+        /// Its id.
+        id: Id,
+        /// Why it failed.
+        reason: String,
+        /// When.
+        died: Micros,
+    },
 }
 
 impl Partition {
@@ -92,6 +103,11 @@ impl Partition {
             }),
             Some(Flight::Free(_)) => Some(Blocker::Free),
             Some(Flight::Delayed { due, .. }) => Some(Blocker::Delayed { due: *due }),
+            Some(Flight::Halted(_)) => self.letter_at(self.head).map(|letter| Blocker::Halted {
+                id: letter.id.clone(),
+                reason: letter.reason.clone(),
+                died: letter.died,
+            }),
             Some(Flight::Processed | Flight::Dead | Flight::Parked) | None => None,
         };
         Status {
@@ -102,6 +118,7 @@ impl Partition {
             output: self.outputs.len() as u64,
             recorded: self.records.len() as u64,
             dead: self.dead.len() as u64,
+            halted: self.dead.iter().filter(|letter| letter.open.is_some()).count() as u64,
             oldest: self.oldest(),
             keep: self.keep,
             control: self.control,

@@ -2,7 +2,8 @@
 
 use conga_core::lease::{Held, OwnerId};
 use conga_core::lifecycle::State as Place;
-use conga_core::partition::Flow;
+use conga_core::message::Position;
+use conga_core::partition::{Flow, Verdict};
 
 use crate::line::{Compare, Line};
 use crate::state::{Emitting, Processor, Request, Sequencer, State};
@@ -44,6 +45,8 @@ pub(crate) enum Action {
     LeaseEnds { owner: OwnerId },
     /// The lock's time is up.
     LockEnds { owner: OwnerId },
+    /// A person says what becomes of the message at which the line is halted, and says it again.
+    Judge { position: Position, verdict: Verdict },
     /// Somebody pauses, drains or resumes the line.
     Control { flow: Flow },
 }
@@ -60,7 +63,8 @@ impl Action {
             | Self::Follow { .. }
             | Self::HearFollowed { .. }
             | Self::Emit { .. }
-            | Self::HearEmitted { .. } => true,
+            | Self::HearEmitted { .. }
+            | Self::Judge { .. } => true,
             Self::Control { flow } => *flow == Flow::Running,
             Self::LeaseEnds { owner } | Self::LockEnds { owner } => !state.lives(owner),
             Self::Unanswered { .. }
@@ -87,6 +91,12 @@ impl State {
             }
         }
         self.of_time(line, actions);
+        for position in line.positions() {
+            if self.store.state(position) == Some(Place::Halted) {
+                let verdicts = [Verdict::Retry, Verdict::Skip, Verdict::Mark];
+                actions.extend(verdicts.map(|verdict| Action::Judge { position, verdict }));
+            }
+        }
         let flow = self.store.status(crate::NOW).control.flow;
         if flow != Flow::Running {
             actions.push(Action::Control { flow: Flow::Running });
@@ -226,6 +236,7 @@ impl Action {
             Self::SequencerCrashes { by, leaves } => format!("{} crashes{}", sequencer(by), left(leaves)),
             Self::Arrives { request } => format!("{request} arrives"),
             Self::LeaseEnds { owner } => format!("the leases of {owner} end"),
+            Self::Judge { position, verdict } => format!("a person says {verdict:?} of {position}"),
             Self::LockEnds { owner } => format!("the lock of {owner} ends"),
             Self::Control { flow } => format!("the line is {}", flow.name()),
         }

@@ -6,14 +6,14 @@
 use conga_core::lease::{Attempt, Held, OwnerId};
 use conga_core::message::{Output, Position};
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, ControlRequest, Cursor, EmitRequest, Emitted, Flow,
-    Followed, Limits, Partition, ReceiveRequest, RenewRequest, Renewed,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, ControlRequest, Cursor, DeadRequest, EmitRequest,
+    Emitted, Flow, Followed, Judged, Limits, Partition, ReceiveRequest, RenewRequest, Renewed, Verdict,
 };
 use conga_core::shape::Order;
 use conga_core::term::{Campaign, Role};
 use conga_core::time::Micros;
 
-use crate::line::Flaw;
+use crate::line::{Delivery, Flaw};
 use crate::shared::Shared;
 use crate::step::Step;
 use crate::{DELAY_US, LEASE_US, NOW};
@@ -53,6 +53,28 @@ impl Step<'_> {
             self.judge_claims(&before, owner, &claims);
         }
         claims
+    }
+
+    /// A person says it, and where the store delivers it does so too; said again it changes nothing.
+    pub(crate) fn call_dead(&mut self, position: Position, verdict: Verdict) {
+        let request = DeadRequest {
+            verdict,
+            positions: vec![position],
+        };
+        let before = self.state.store.clone();
+        let answers = self.state.store.edit(|store| store.dead(NOW, &request));
+        if answers != [Judged::Done] {
+            self.state.broken.insert("halt");
+        }
+        if self.judges {
+            self.judge_verdict(&before, position);
+        }
+        let once = self.state.store.clone();
+        self.state.store.edit(|store| store.dead(NOW, &request));
+        self.unchanged(once);
+        if self.line.delivery == Delivery::Store {
+            self.deliver_with_renewal();
+        }
     }
 
     pub(crate) fn call_control(&mut self, flow: Flow) {

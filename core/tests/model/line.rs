@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use conga_core::lease::{Attempt, Held};
 use conga_core::message::{Body, Entry, Format, Id, Payload, Position, Record, parse};
-use conga_core::partition::{Completion, Partition};
+use conga_core::partition::{Completion, OnDead, Partition};
 use conga_core::shape::{Order, Shape};
 use stateright::{Model, Property};
 
@@ -30,9 +30,11 @@ pub(crate) enum Ending {
     /// A result.
     Done,
     /// A failure for good, with a tombstone in the output or without.
-    Dead { deliver: bool },
+    Dead { on_dead: OnDead },
     /// A failure for now at the first attempt, then a result.
     Retried,
+    /// A failure for good at the first attempt, at which the line halts; where it is tried again, a result.
+    Halted,
 }
 
 /// When a processor asks the store what it holds, in order to find what it does not know of.
@@ -223,16 +225,25 @@ impl Line {
                 held,
                 delay_us: crate::DELAY_US,
             },
-            Ending::Dead { deliver } => {
+            Ending::Halted if held.attempt == Attempt(1) => {
                 record.body = Body::Dead {
                     reason: "planted".to_owned(),
                 };
                 Completion::Dead {
                     tombstone: record,
-                    deliver,
+                    on_dead: OnDead::Halt,
                 }
             }
-            Ending::Done | Ending::Retried => Completion::Done(record),
+            Ending::Dead { on_dead } => {
+                record.body = Body::Dead {
+                    reason: "planted".to_owned(),
+                };
+                Completion::Dead {
+                    tombstone: record,
+                    on_dead,
+                }
+            }
+            Ending::Done | Ending::Retried | Ending::Halted => Completion::Done(record),
         }
     }
 }

@@ -10,6 +10,7 @@
 
 use std::time::Instant;
 
+use conga_core::partition::OnDead;
 use conga_core::shape::Order;
 use conga_core::time::Micros;
 use stateright::{Checker, Model};
@@ -56,13 +57,15 @@ fn check(line: Line) {
 const TWINS: [(&str, Ending); 3] = [("a", Ending::Done), ("b", Ending::Done), ("a", Ending::Done)];
 /// One of each way to fail.
 const FAILING: [(&str, Ending); 3] = [
-    ("a", Ending::Dead { deliver: true }),
+    ("a", Ending::Dead { on_dead: OnDead::Mark }),
     ("b", Ending::Retried),
-    ("c", Ending::Dead { deliver: false }),
+    ("c", Ending::Dead { on_dead: OnDead::Skip }),
 ];
+/// One at which the line halts, before another.
+const HALTING: [(&str, Ending); 2] = [("b", Ending::Halted), ("c", Ending::Done)];
 /// Three under one id, of which one fails for good and another for now.
 const FAILING_TWINS: [(&str, Ending); 3] = [
-    ("a", Ending::Dead { deliver: true }),
+    ("a", Ending::Dead { on_dead: OnDead::Mark }),
     ("a", Ending::Done),
     ("a", Ending::Retried),
 ];
@@ -147,6 +150,19 @@ fn the_store_delivers_what_fails_or_comes_twice() {
             ..Line::new(&messages)
         };
         check(line.delivered(Delivery::Store, 0));
+    }
+}
+
+#[test]
+fn a_line_halts_and_a_person_has_it_go_on() {
+    for delivery in [Delivery::Store, Delivery::Leader] {
+        let is_led = delivery == Delivery::Leader;
+        let line = Line {
+            crashes: 1,
+            losses: u8::from(!is_led),
+            ..Line::new(&HALTING)
+        };
+        check(line.delivered(delivery, usize::from(is_led)));
     }
 }
 

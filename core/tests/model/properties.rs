@@ -30,6 +30,7 @@ pub(crate) fn all(line: &Line) -> Vec<Property<Line>> {
         always("serial", |_, state| !state.broken.contains("serial")),
         always("lifecycle", |_, state| !state.broken.contains("lifecycle")),
         always("repeatable", |_, state| !state.broken.contains("repeatable")),
+        always("halt", |_, state| !state.broken.contains("halt")),
         always("progress", moves_on),
         sometimes("all came out after every crash and pause", |line, state| {
             state.crashes == line.crashes && state.pauses == line.pauses && state.is_done(line)

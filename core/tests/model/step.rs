@@ -66,6 +66,7 @@ impl<'a> Step<'a> {
                 self.count_pause(owner);
                 self.end_lock(owner);
             }
+            Action::Judge { position, verdict } => self.call_dead(*position, *verdict),
             Action::Control { flow } => {
                 self.state.controls += u8::from(*flow != Flow::Running);
                 self.call_control(*flow);

@@ -169,6 +169,19 @@ impl Step<'_> {
         self.judge_records();
     }
 
+    /// Judges what a person's word has done. A message that is to be tried again may be claimed again.
+    pub(crate) fn judge_verdict(&mut self, before: &Partition, position: Position) {
+        self.judge_moves(before, false);
+        if self.state.store.state(position) == Some(Place::Waiting) {
+            self.state.witness.edit(|witness| {
+                if let Some(seen) = witness.seen(position) {
+                    seen.ended = false;
+                }
+            });
+        }
+        self.judge_records();
+    }
+
     pub(crate) fn judge_elected(&mut self, term: Term, owner: &OwnerId) {
         let now = Some((term, owner.clone()));
         let before = self.state.witness.reign.clone();

@@ -6,8 +6,8 @@ use conga_core::lease::{Held, OwnerId};
 use conga_core::lifecycle::State;
 use conga_core::message::{Id, Position};
 use conga_core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Cursor, EmitRequest, Emitted, Limits, Partition, ReceiveRequest,
-    RenewRequest, Shelf,
+    CampaignRequest, Claim, ClaimRequest, Completed, Cursor, DeadRequest, EmitRequest, Emitted, Judged, Limits,
+    Partition, ReceiveRequest, RenewRequest, Shelf, Verdict,
 };
 use conga_core::sequencer::Event as News;
 use conga_core::term::{Campaign, Role, Term};
@@ -77,6 +77,7 @@ impl Driver {
                 ending,
                 forget,
             } => self.complete(usize::from(*owner), usize::from(*pick), ending, *forget),
+            Op::Judge { verdict, pick } => self.judge(*verdict, usize::from(*pick)),
             Op::Renew { owner, compare } => self.renew(usize::from(*owner), *compare),
             Op::Leave { owner } => {
                 let request = RenewRequest {
@@ -157,12 +158,27 @@ impl Driver {
                 at: self.now,
             });
         }
-        if claims.len() < max || claims.iter().any(|claim| claim.position >= before.next) {
+        // What was with many that died waits for somebody who holds nothing, or little.
+        let takes_new = claims.iter().any(|claim| claim.position >= before.next);
+        let gets_nothing = claims.is_empty() && max > 0 && self.held_by(&request.owner) == 0;
+        if takes_new || gets_nothing {
             let passed_over = (before.head.0..before.next.0)
                 .find(|position| self.partition.state(Position(*position)) == Some(State::Waiting));
             assert_eq!(passed_over, None, "what is free goes before what is new");
         }
         self.owners[owner].1.extend(claims);
+    }
+
+    /// How many leases an owner has.
+    fn held_by(&self, owner: &OwnerId) -> usize {
+        let request = RenewRequest {
+            keep: None,
+            owner: owner.clone(),
+            lease_us: LEASE_US,
+            held: Some(Vec::new()),
+            limits: Limits::default(),
+        };
+        self.partition.clone().renew(self.now, &request).found.len()
     }
 
     fn complete(&mut self, owner: usize, pick: usize, ending: &Ending, forget: bool) {
@@ -183,6 +199,57 @@ impl Driver {
             owner: name.clone(),
             accepted: answers == [Completed::Accepted],
         });
+    }
+
+    /// The positions at which the line is halted.
+    fn halted(&self) -> Vec<Position> {
+        let positions = (1..=self.sent.len() as u64).map(Position);
+        positions
+            .filter(|position| self.partition.state(*position) == Some(State::Halted))
+            .collect()
+    }
+
+    fn judge(&mut self, verdict: Verdict, pick: usize) {
+        let halted = self.halted();
+        let position = match halted.len() {
+            0 => Position(pick as u64 % (self.sent.len() as u64 + 1)),
+            count => halted[pick % count],
+        };
+        if halted.is_empty() && verdict == Verdict::Retry {
+            // It would be a new message.
+            return;
+        }
+        let request = DeadRequest {
+            verdict,
+            positions: vec![position],
+        };
+        let before = self.partition.clone();
+        let answers = self.partition.dead(self.now, &request);
+        match (verdict, halted.is_empty()) {
+            (Verdict::Purge, false) => assert_eq!(answers, [Judged::Early]),
+            (_, false) => {
+                assert_eq!(answers, [Judged::Done]);
+                let once = self.partition.clone();
+                let again = self.partition.dead(self.now, &request);
+                assert_eq!(
+                    again,
+                    [if verdict == Verdict::Retry {
+                        Judged::Missing
+                    } else {
+                        Judged::Passed
+                    }]
+                );
+                assert_eq!(self.partition, once, "said again it changes nothing");
+            }
+            (Verdict::Purge, true) => {
+                // What it takes away is asked for at the end.
+                self.partition = before;
+            }
+            (_, true) => {
+                assert!(matches!(answers[..], [Judged::Missing | Judged::Passed]), "{answers:?}");
+                assert_eq!(self.partition, before);
+            }
+        }
     }
 
     fn renew(&mut self, owner: usize, compare: bool) {
@@ -356,7 +423,7 @@ impl Driver {
             status.processed
         );
         assert_eq!(
-            count(&|state| matches!(state, State::Waiting | State::Delayed | State::Leased)),
+            count(&|state| matches!(state, State::Waiting | State::Delayed | State::Leased | State::Halted)),
             status.waiting + status.in_flight
         );
         assert_eq!(status.next.past(status.head), status.in_flight + status.processed);
@@ -383,6 +450,13 @@ impl Driver {
         self.leaders.push(Leader::new("heir"));
         let (owner, leader) = (self.owners.len() - 1, self.leaders.len() - 1);
         for _ in 0..=2 * self.sent.len() {
+            for position in self.halted() {
+                let verdict = [Verdict::Retry, Verdict::Mark][usize::from(position.0.is_multiple_of(2))];
+                let positions = vec![position];
+                let answers = self.partition.dead(self.now, &DeadRequest { verdict, positions });
+                assert_eq!(answers, [Judged::Done]);
+            }
+            self.check(false);
             self.claim(owner, 100, WINDOW);
             self.check(true);
             while !self.owners[owner].1.is_empty() {

@@ -2,12 +2,12 @@
 
 use conga_core::lease::Held;
 use conga_core::message::{Body, Format, Payload, Record, parse};
-use conga_core::partition::{Claim, Completion};
+use conga_core::partition::{Claim, Completion, OnDead};
 
 #[derive(Debug, Clone)]
 pub(crate) enum Ending {
     Done,
-    Dead { deliver: bool },
+    Dead { on_dead: OnDead },
     Retry { delay_us: u32 },
 }
 
@@ -33,13 +33,13 @@ pub(crate) fn completion(claim: &Claim, ending: &Ending) -> Completion {
             },
             delay_us: u64::from(*delay_us),
         },
-        Ending::Dead { deliver } if record.id.as_str().starts_with('d') => {
+        Ending::Dead { on_dead } if record.id.as_str().starts_with('d') => {
             record.body = Body::Dead {
                 reason: "planted".to_owned(),
             };
             Completion::Dead {
                 tombstone: record,
-                deliver: *deliver,
+                on_dead: *on_dead,
             }
         }
         Ending::Done | Ending::Dead { .. } => Completion::Done(record),

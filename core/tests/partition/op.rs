@@ -1,5 +1,6 @@
 //! What may happen next in a random history.
 
+use conga_core::partition::{OnDead, Verdict};
 use proptest::prelude::*;
 
 use crate::ending::Ending;
@@ -22,6 +23,11 @@ pub(crate) enum Op {
         pick: u8,
         ending: Ending,
         forget: bool,
+    },
+    /// Says what becomes of a dead letter: of one at which the line is halted, if there is one.
+    Judge {
+        verdict: Verdict,
+        pick: u8,
     },
     Renew {
         owner: u8,
@@ -63,6 +69,8 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(owner, max, window)| Op::Claim { owner, max, window }),
         12 => (0_u8..3, any::<u8>(), ending(), any::<bool>())
             .prop_map(|(owner, pick, ending, forget)| Op::Complete { owner, pick, ending, forget }),
+        3 => (prop_oneof![Just(Verdict::Retry), Just(Verdict::Skip), Just(Verdict::Mark), Just(Verdict::Purge)], any::<u8>())
+            .prop_map(|(verdict, pick)| Op::Judge { verdict, pick }),
         3 => (0_u8..3, any::<bool>()).prop_map(|(owner, compare)| Op::Renew { owner, compare }),
         1 => (0_u8..3).prop_map(|owner| Op::Leave { owner }),
         4 => (0_u8..2).prop_map(|leader| Op::Campaign { leader }),
@@ -78,7 +86,8 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
 fn ending() -> impl Strategy<Value = Ending> {
     prop_oneof![
         5 => Just(Ending::Done),
-        1 => any::<bool>().prop_map(|deliver| Ending::Dead { deliver }),
+        1 => prop_oneof![Just(OnDead::Mark), Just(OnDead::Skip), Just(OnDead::Halt)]
+            .prop_map(|on_dead| Ending::Dead { on_dead }),
         1 => prop_oneof![Just(0), 1_u32..600_000].prop_map(|delay_us| Ending::Retry { delay_us }),
     ]
 }

@@ -3,9 +3,9 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use conga_core::lease::Held;
+use conga_core::lease::{Attempt, Held};
 use conga_core::message::{Body, Input, Payload, Record, Reject, identify};
-use conga_core::partition::{Claim, Completion};
+use conga_core::partition::{Claim, Completion, OnDead};
 use conga_core::retry::Backoff;
 use tokio::time::Instant;
 
@@ -18,11 +18,14 @@ pub(super) struct Ended {
     pub(super) completion: Completion,
     /// The ledger holds this result: it is not to be recorded there once more.
     pub(super) recorded: bool,
+    /// The how manieth attempt that counts this was: by it a failure that is still to come is judged.
+    pub(super) tries: Attempt,
 }
 
 impl From<Completion> for Ended {
     fn from(completion: Completion) -> Self {
         Self {
+            tries: completion.held().attempt,
             completion,
             recorded: false,
         }
@@ -64,7 +67,7 @@ pub(super) fn held(claim: &Claim) -> Held {
 #[derive(Clone)]
 pub(super) struct Policy {
     pub(super) backoff: Backoff,
-    pub(super) mark_dead: bool,
+    pub(super) on_dead: OnDead,
     pub(super) random: Random,
 }
 
@@ -100,11 +103,16 @@ pub(super) async fn handle<H: Handler>(
             return Ended {
                 completion: Completion::Done(apart::at(&record, held)),
                 recorded: true,
+                tries: claim.tries,
             };
         }
         Ok(Ok(Handled::InStep(payload))) => {
             record.body = Body::Result(payload);
-            return Completion::Done(record).into();
+            return Ended {
+                completion: Completion::Done(record),
+                recorded: false,
+                tries: claim.tries,
+            };
         }
         Ok(Ok(Handled::Result(payload))) => {
             if let Some(error) = too_large(&payload) {
@@ -117,7 +125,7 @@ pub(super) async fn handle<H: Handler>(
         Ok(Err(error)) => error,
         Err(_) => HandlerError::passing("the handler panicked"),
     };
-    fail(held(&claim), record, error, &policy).into()
+    fail(held(&claim), claim.tries, record, error, &policy).into()
 }
 
 /// A result that does not fit into a batch will not the next time either.
@@ -128,15 +136,18 @@ pub(crate) fn too_large(result: &Payload) -> Option<HandlerError> {
 }
 
 /// What becomes of a failure: another attempt, or the end.
-pub(super) fn fail(at: Held, mut record: Record, error: HandlerError, policy: &Policy) -> Completion {
+/// `tries` is the how manieth attempt that counts this was.
+pub(super) fn fail(at: Held, tries: Attempt, mut record: Record, error: HandlerError, policy: &Policy) -> Completion {
     let delay = (!error.permanent)
         .then(|| {
             policy
                 .backoff
-                .delay_asked_us(at.attempt, policy.random.draw(), error.retry_after)
+                .delay_asked_us(tries, policy.random.draw(), error.retry_after)
         })
         .flatten();
     if let Some(delay_us) = delay {
+        // Without any it would have been given back, and not have failed.
+        let delay_us = delay_us.max(1);
         tracing::debug!(position = %at.position, attempt = %at.attempt, delay_us, %error, "failed, will be tried again");
         return Completion::Retry { held: at, delay_us };
     }
@@ -144,7 +155,7 @@ pub(super) fn fail(at: Held, mut record: Record, error: HandlerError, policy: &P
     record.body = Body::Dead { reason: error.reason };
     Completion::Dead {
         tombstone: record,
-        deliver: policy.mark_dead,
+        on_dead: policy.on_dead,
     }
 }
 

@@ -1,10 +1,11 @@
 //! Effects that a store runs itself: a handler's own writes, in the step that completes its message.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use conga_core::lease::{Held, OwnerId};
+use conga_core::lease::{Attempt, Held, OwnerId};
 use conga_core::message::Record;
 use conga_core::partition::{Completed, Completion};
 
@@ -49,13 +50,17 @@ pub(super) async fn complete(
     claimer: &Claimer,
     batch: Vec<Ended>,
 ) -> Result<Told> {
+    let tries: HashMap<Held, Attempt> = (batch.iter())
+        .map(|ended| (ended.completion.held(), ended.tries))
+        .collect();
     let batch: Vec<Completion> = batch.into_iter().map(|ended| ended.completion).collect();
     let fail: Fail = Arc::new(move |record: Record, error| {
         let held = Held {
             position: record.position,
             attempt: record.attempts,
         };
-        fail(held, record, error, &policy)
+        let tries = tries.get(&held).copied().unwrap_or(held.attempt);
+        fail(held, tries, record, error, &policy)
     });
     let mut told = Told {
         completions: Vec::with_capacity(batch.len()),

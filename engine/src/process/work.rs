@@ -6,8 +6,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use conga_core::lease::Held;
 use conga_core::message::{Body, Input, Position, Record, Reject, parse};
-use conga_core::partition::{Claim, Completed, Completion};
+use conga_core::partition::{ALONE_FROM, Claim, Completed, Completion};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -95,6 +96,8 @@ pub(super) struct Work<H> {
     results: Vec<Ended>,
     /// Hears when what was taken from them last has been told.
     before: Option<oneshot::Receiver<()>>,
+    /// A message that is to be alone: in this process too, which may work at several partitions.
+    alone: Option<Held>,
     /// What both sides hold has to be compared: a reply was lost, or this process was away.
     compare: bool,
     draining: bool,
@@ -120,6 +123,7 @@ impl<H: Handler> Work<H> {
             at: HashMap::new(),
             results: Vec::new(),
             before: None,
+            alone: None,
             compare: false,
             draining: false,
             notice: Notice::new(),
@@ -165,6 +169,12 @@ impl<H: Handler> Work<H> {
             if renewing.is_none() && self.compare && claiming.is_none() {
                 self.compare = false;
                 renewing = Some(Box::pin(self.claimer.clone().renew(Some(self.holdings.list()))));
+            }
+            if let (Some(held), Some(share)) = (self.alone, &self.share)
+                && !self.holdings.has(held)
+            {
+                share.release_alone();
+                self.alone = None;
             }
             let is_idle = self.upcoming.is_empty() && self.running.is_empty();
             if self.draining && claiming.is_none() && completing.is_empty() && is_idle {
@@ -255,7 +265,8 @@ impl<H: Handler> Work<H> {
         if !claiming {
             self.reserved = 0;
         }
-        share.has(self.busy() + self.reserved, self.running.len());
+        let leases = self.holdings.len() + self.reserved;
+        share.has(self.busy() + self.reserved, self.running.len(), leases);
         if now {
             self.reserved = share.ask(free);
             self.reserved
@@ -267,11 +278,22 @@ impl<H: Handler> Work<H> {
 
     /// Takes up what is news. Whether anything was.
     fn take(&mut self, claims: Vec<Claim>) -> bool {
-        let before = self.upcoming.len();
-        let holdings = &mut self.holdings;
-        self.upcoming
-            .extend(claims.into_iter().filter(|claim| holdings.take(claim)));
-        self.upcoming.len() > before
+        let mut is_news = false;
+        for claim in claims {
+            if !self.holdings.take(&claim) {
+                continue;
+            }
+            is_news = true;
+            if claim.crashes >= ALONE_FROM {
+                if self.share.as_ref().is_some_and(|share| !share.take_alone()) {
+                    self.results.push(give_back(&claim).into());
+                    continue;
+                }
+                self.alone = Some(held(&claim));
+            }
+            self.upcoming.push_back(claim);
+        }
+        is_news
     }
 
     fn forget(&mut self, lost: &[Position]) {
@@ -286,7 +308,8 @@ impl<H: Handler> Work<H> {
     }
 
     fn can_begin(&self) -> bool {
-        let may_run = || self.share.as_ref().is_none_or(Share::can_run);
+        let is_quiet = || self.alone.is_none() || self.share.as_ref().is_none_or(Share::is_alone);
+        let may_run = || is_quiet() && self.share.as_ref().is_none_or(Share::can_run);
         !self.upcoming.is_empty() && (self.draining || (self.running.len() < self.concurrency && may_run()))
     }
 
@@ -306,11 +329,12 @@ impl<H: Handler> Work<H> {
             }
             let Some(claim) = self.upcoming.pop_front() else { break };
             if self.draining {
-                let given_back = Completion::Retry {
-                    held: held(&claim),
-                    delay_us: 0,
-                };
-                self.results.push(given_back.into());
+                self.results.push(give_back(&claim).into());
+                continue;
+            }
+            if self.is_poison(&claim) {
+                let dead = self.given_up(&claim);
+                self.finish(dead.into());
                 continue;
             }
             match self.read(&claim) {
@@ -330,7 +354,7 @@ impl<H: Handler> Work<H> {
                 Err(reject) => {
                     let dead = Completion::Dead {
                         tombstone: self.unreadable(&claim, &reject),
-                        deliver: self.options.mark_dead,
+                        on_dead: self.options.on_dead,
                     };
                     self.finish(dead.into());
                 }
@@ -360,6 +384,25 @@ impl<H: Handler> Work<H> {
         Ok(input)
     }
 
+    fn is_poison(&self, claim: &Claim) -> bool {
+        self.options.max_crashes > 0 && claim.crashes >= self.options.max_crashes.max(ALONE_FROM + 1)
+    }
+
+    /// What kills its processors is not tried once more.
+    fn given_up(&self, claim: &Claim) -> Completion {
+        let mut tombstone = match self.read(claim) {
+            Ok(input) => record_of(claim, &input),
+            Err(reject) => self.unreadable(claim, &reject),
+        };
+        let reason = format!("its processor died {} times while it was in flight", claim.crashes);
+        tracing::error!(position = %claim.position, attempts = %claim.attempt, reason, "given up");
+        tombstone.body = Body::Dead { reason };
+        Completion::Dead {
+            tombstone,
+            on_dead: self.options.on_dead,
+        }
+    }
+
     fn unreadable(&self, claim: &Claim, reject: &Reject) -> Record {
         let mut record = unreadable(claim, reject);
         if let Some(place) = &self.options.place {
@@ -372,7 +415,7 @@ impl<H: Handler> Work<H> {
     fn policy(&self) -> Policy {
         Policy {
             backoff: self.options.backoff,
-            mark_dead: self.options.mark_dead,
+            on_dead: self.options.on_dead,
             random: self.claimer.random.clone(),
         }
     }
@@ -399,7 +442,7 @@ impl<H: Handler> Work<H> {
             Err(reject) => self.unreadable(claim, &reject),
         };
         let error = HandlerError::passing("the handler panicked");
-        self.finish(fail(held(claim), record, error, &self.policy()).into());
+        self.finish(fail(held(claim), claim.tries, record, error, &self.policy()).into());
     }
 
     fn finish(&mut self, ended: Ended) {
@@ -463,6 +506,14 @@ impl<H: Handler> Work<H> {
                 Completion::Done(_) => {}
             }
         }
+    }
+}
+
+/// It was not tried.
+fn give_back(claim: &Claim) -> Completion {
+    Completion::Retry {
+        held: held(claim),
+        delay_us: 0,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Process, on all partitions: one claiming loop for each, and one concurrency, one handler and one ledger for all.
 
 use conga_core::lease::OwnerId;
-use conga_core::partition::{Keep, Limit};
+use conga_core::partition::{Keep, Limit, OnDead};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +42,10 @@ impl<H: Handler> Processors<H> {
             options.place = Some(place);
             if shards.are_merged() {
                 // Who merges has to hear of each, and of all: what goes out of the line, and how much of it stays, is said there.
-                options.mark_dead = true;
+                if options.on_dead == OnDead::Halt {
+                    tracing::warn!("a merged line does not halt: what fails for good is marked");
+                }
+                options.on_dead = OnDead::Mark;
                 options.keep = options.keep.map(|keep| Keep {
                     outputs: Limit::NONE,
                     ..keep

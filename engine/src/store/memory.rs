@@ -162,9 +162,20 @@ impl Store for MemoryStore {
     }
 
     async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
-        let answers = self.partition().dead(request);
-        if request.verdict == Verdict::Retry {
-            self.wakes.wake(Topic::Input);
+        let mut partition = self.partition();
+        let answers = partition.dead(self.clock.now(), request);
+        match request.verdict {
+            Verdict::Retry => self.wakes.wake(Topic::Input),
+            Verdict::Skip | Verdict::Mark => {
+                self.deliver(&mut partition);
+                self.wakes.wake(Topic::Processed);
+                // What was held back behind it goes on.
+                self.wakes.wake(Topic::Input);
+                if !partition.is_total() {
+                    self.wake_of_head();
+                }
+            }
+            Verdict::Purge => {}
         }
         Ok(answers)
     }

@@ -9,8 +9,8 @@ use conga::clock::{Clock, ManualClock};
 use conga::core::lease::OwnerId;
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
-    EmitRequest, Emitted, Flow, Followed, Judged, Keep, MergeRequest, Merged, Numbered, Page, ReceiveRequest, Received,
-    RenewRequest, Renewed, Sent, Session, Shelf, Status, Verdict,
+    EmitRequest, Emitted, Flow, Followed, Judged, Keep, MergeRequest, Merged, Numbered, OnDead, Page, ReceiveRequest,
+    Received, RenewRequest, Renewed, Sent, Session, Shelf, Status, Verdict,
 };
 use conga::core::shape::{Order, Shape};
 use conga::core::term::{Campaign, Reign, Role};
@@ -44,6 +44,10 @@ const HANDS_OUT_NEW_WHILE_DRAINING: u8 = 16;
 const IGNORES_THE_RATE: u8 = 17;
 const PURGES_WHAT_IS_RETRIED: u8 = 18;
 const CALLS_MISSING_DONE: u8 = 19;
+const NEVER_HALTS: u8 = 20;
+const MARKS_WHAT_IS_SKIPPED: u8 = 21;
+const BEGINS_NOT_ANEW: u8 = 22;
+const BLAMES_NOBODY: u8 = 23;
 const MERGES_UNDER_ANY_TERM: u8 = 30;
 const MERGES_AGAIN: u8 = 31;
 const GIVES_UP_AT_ONCE: u8 = 32;
@@ -117,7 +121,14 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
         if lets_through {
             self.0.control(&ControlRequest::Flow(Flow::Running)).await?;
         }
-        let claims = self.0.claim(&request).await;
+        let mut claims = self.0.claim(&request).await;
+        for claim in claims.iter_mut().flatten() {
+            match FLAW {
+                BEGINS_NOT_ANEW => claim.tries = claim.attempt,
+                BLAMES_NOBODY => claim.crashes = 0,
+                _ => {}
+            }
+        }
         if FLAW == IGNORES_THE_RATE {
             self.0.control(&ControlRequest::Rate(before.rate)).await?;
         }
@@ -128,7 +139,15 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
     }
 
     async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>> {
-        let answers = self.0.complete(owner, completions).await;
+        let mut completions = completions.to_vec();
+        for completion in &mut completions {
+            if let Completion::Dead { on_dead, .. } = completion
+                && (FLAW, *on_dead) == (NEVER_HALTS, OnDead::Halt)
+            {
+                *on_dead = OnDead::Mark;
+            }
+        }
+        let answers = self.0.complete(owner, &completions).await;
         if FLAW == ACCEPTS_STALE {
             return answers.map(|answers| vec![Completed::Accepted; answers.len()]);
         }
@@ -231,6 +250,9 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
         if FLAW == PURGES_WHAT_IS_RETRIED {
             request.verdict = Verdict::Purge;
         }
+        if (FLAW, request.verdict) == (MARKS_WHAT_IS_SKIPPED, Verdict::Skip) {
+            request.verdict = Verdict::Mark;
+        }
         let answers = self.0.dead(&request).await?;
         if FLAW == CALLS_MISSING_DONE {
             return Ok(vec![Judged::Done; answers.len()]);
@@ -317,6 +339,17 @@ async fn random_histories_find_each_flaw() {
         found::<BrokenFixture<CALLS_MISSING_DONE>>().await > 2,
         "says that it did what it did not"
     );
+    // Not every history has one that halts, and a person who looks.
+    assert!(found::<BrokenFixture<NEVER_HALTS>>().await > 2, "never halts");
+    assert!(
+        found::<BrokenFixture<MARKS_WHAT_IS_SKIPPED>>().await > 2,
+        "marks what is to be skipped"
+    );
+    assert!(
+        found::<BrokenFixture<BEGINS_NOT_ANEW>>().await > 2,
+        "counts attempts before a retry in place"
+    );
+    assert!(found::<BrokenFixture<BLAMES_NOBODY>>().await > 5, "blames nobody");
     assert_ne!(found::<BrokenFixture<IGNORES_THE_TERM>>().await, 0, "ignores the term");
     assert_ne!(found::<BrokenFixture<KEEPS_WHO_LEAVES>>().await, 0, "keeps who leaves");
     assert_eq!(
@@ -421,6 +454,30 @@ async fn a_case_finds_a_retried_letter_that_is_lost() {
 #[should_panic(expected = "DeadRequest")]
 async fn a_case_finds_a_verdict_that_counts_twice() {
     crate::dead::said_twice_it_counts_once::<BrokenFixture<CALLS_MISSING_DONE>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "status")]
+async fn a_case_finds_a_line_that_does_not_halt() {
+    crate::halt::retried_it_has_its_old_place::<BrokenFixture<NEVER_HALTS>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "follow")]
+async fn a_case_finds_a_tombstone_that_was_to_be_skipped() {
+    crate::halt::skipped_or_marked_the_line_goes_on::<BrokenFixture<MARKS_WHAT_IS_SKIPPED>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "ClaimRequest")]
+async fn a_case_finds_attempts_that_count_still() {
+    crate::halt::retried_it_has_its_old_place::<BrokenFixture<BEGINS_NOT_ANEW>>().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "ClaimRequest")]
+async fn a_case_finds_a_death_that_is_blamed_on_nobody() {
+    crate::strikes::only_what_most_suspicion_is_on_is_blamed::<BrokenFixture<BLAMES_NOBODY>>().await;
 }
 
 #[tokio::test]

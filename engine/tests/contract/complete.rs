@@ -3,7 +3,7 @@
 use conga::core::lease::{Attempt, OwnerId};
 use conga::core::message::{Entry, Position};
 use conga::core::partition::Completed::{Accepted, Stale};
-use conga::core::partition::{Claim, Completion, Emitted, Shelf};
+use conga::core::partition::{Claim, Completion, Emitted, OnDead, Shelf};
 
 use crate::Fixture;
 use crate::pair::{LEASE_US, Pair, attempts, dead, done, positions, record, retry};
@@ -52,6 +52,8 @@ pub(crate) async fn what_was_never_claimed_is_stale<F: Fixture>() {
     let made_up = |position, attempt| Claim {
         position: Position(position),
         attempt: Attempt(attempt),
+        tries: Attempt(attempt),
+        crashes: 0,
         claimed: pair.now(),
         entry: Entry::Whole("x".into()),
     };
@@ -215,11 +217,11 @@ pub(crate) async fn what_is_no_result_and_what_is_no_tombstone<F: Fixture>() {
         },
         Completion::Dead {
             tombstone: record(&claims[1]),
-            deliver: true,
+            on_dead: OnDead::Mark,
         },
         Completion::Dead {
             tombstone: record(&claims[2]),
-            deliver: false,
+            on_dead: OnDead::Skip,
         },
     ];
     pair.complete(&OwnerId::new("p"), &completions).await;

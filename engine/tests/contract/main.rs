@@ -15,6 +15,7 @@ mod delivery;
 mod duplicate;
 mod emit;
 mod fixture;
+mod halt;
 mod in_place;
 mod keep;
 mod lead;
@@ -27,6 +28,7 @@ mod redis_server;
 mod renew;
 mod send;
 mod shape;
+mod strikes;
 
 use fixture::{Fixture, MemoryFixture, Opened, RedisFixture, SqliteFixture};
 
@@ -185,6 +187,18 @@ macro_rules! contract_suite {
                 what_was_retried_may_die_again,
                 retention_goes_on_with_what_is_left,
             }
+            contract_suite! { @file $fixture, halt:
+                retried_it_has_its_old_place,
+                skipped_or_marked_the_line_goes_on,
+                only_a_line_that_is_halted_goes_on,
+                behind_the_head_it_is_decided_too,
+                what_ended_before_does_not_end_it_again,
+                a_duplicate_does_not_halt,
+                by_key_only_its_key_waits,
+                by_key_what_is_marked_has_its_turn,
+                without_order_or_key_it_waits_alone,
+                retention_leaves_it,
+            }
             contract_suite! { @file $fixture, duplicate:
                 the_first_is_done_first,
                 the_second_is_done_first,
@@ -226,6 +240,15 @@ macro_rules! contract_suite {
                 an_owner_finds_what_it_holds_beyond_the_head,
                 thousands_wait_for_one_of_their_key,
                 a_record_stays_until_the_head_is_past_it,
+            }
+            contract_suite! { @file $fixture, strikes:
+                only_what_most_suspicion_is_on_is_blamed,
+                each_death_is_blamed_by_itself,
+                what_was_blamed_twice_comes_in_small_numbers,
+                what_is_to_be_alone_waits_for_empty_hands,
+                who_leaves_is_no_crash,
+                an_answer_ends_the_suspicion,
+                what_is_done_leaves_no_strikes,
             }
             contract_suite! { @file $fixture, random:
                 histories,

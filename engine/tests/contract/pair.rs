@@ -10,7 +10,7 @@ use conga::core::lease::{Held, OwnerId};
 use conga::core::message::{Body, Format, Id, Payload, Position, Record, parse};
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
-    EmitRequest, Emitted, Followed, Judged, Keep, Limits, MergeRequest, Merged, Numbered, Processed, Ready,
+    EmitRequest, Emitted, Followed, Judged, Keep, Limits, MergeRequest, Merged, Numbered, OnDead, Processed, Ready,
     ReceiveRequest, Received, RenewRequest, Renewed, Row, Sent, Shelf, Status, Verdict,
 };
 use conga::core::shape::{Order, Shape};
@@ -225,8 +225,9 @@ impl Pair {
     pub(crate) async fn dead(&self, verdict: Verdict, positions: &[u64]) -> Vec<Judged> {
         let positions = positions.iter().copied().map(Position).collect();
         let request = DeadRequest { verdict, positions };
-        let is = self.store.dead(&request).await;
-        let should = self.reference.dead(&request).await;
+        let (store, reference) = self.completing();
+        let is = store.dead(&request).await;
+        let should = reference.dead(&request).await;
         assert_eq!(is, should, "{} {request:?}", self.context);
         self.compare_status().await;
         should.expect("the reference answers")
@@ -455,7 +456,17 @@ pub(crate) fn dead(claim: &Claim, deliver: bool) -> Completion {
         reason: "it \"can't\"\nbe done: 100 % {é}".to_owned(),
     };
     let tombstone = Record { body, ..record(claim) };
-    Completion::Dead { tombstone, deliver }
+    let on_dead = if deliver { OnDead::Mark } else { OnDead::Skip };
+    Completion::Dead { tombstone, on_dead }
+}
+
+/// Failed for good, and the line halts at it.
+pub(crate) fn halt(claim: &Claim) -> Completion {
+    let Completion::Dead { tombstone, .. } = dead(claim, true) else {
+        unreachable!("it is dead");
+    };
+    let on_dead = OnDead::Halt;
+    Completion::Dead { tombstone, on_dead }
 }
 
 pub(crate) fn retry(claim: &Claim, delay_us: u64) -> Completion {

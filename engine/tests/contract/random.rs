@@ -19,7 +19,7 @@ use conga::store::Delivery;
 
 use crate::Fixture;
 use crate::in_place::keyed;
-use crate::pair::{LEASE_US, Pair, ask, dead, done, leave, place, retry, stay, trim};
+use crate::pair::{LEASE_US, Pair, ask, dead, done, halt, leave, place, retry, stay, trim};
 
 /// How many histories, unless `CONGA_SEEDS` says another number.
 const SEEDS: u64 = 20;
@@ -387,7 +387,8 @@ impl Driver {
             completions.push(match self.random.below(10) {
                 0 => retry(claim, 0),
                 1 => retry(claim, 1 + self.random.below(LEASE_US)),
-                2..6 if may_die => dead(claim, self.random.chance(50)),
+                2..4 if may_die => halt(claim),
+                4..7 if may_die => dead(claim, self.random.chance(50)),
                 _ => done(claim),
             });
         }
@@ -466,7 +467,15 @@ impl Driver {
         }
     }
 
-    /// A person looks at the dead letters, and has some of them retried or purged, whether their turn has come or not; and
+    /// The positions at which the line is halted.
+    async fn halted(&self) -> Vec<u64> {
+        let rows = self.pair.browse(Shelf::Dead).await;
+        let is_halted = |json: &[u8]| json.windows(13).any(|part| part == b"\"halted\":true");
+        let halted = rows.iter().filter(|row| is_halted(&row.json));
+        halted.map(|row| place(&row.json).0).collect()
+    }
+
+    /// A person looks at the dead letters, and has some of them retried, skipped, marked or purged, whether their turn has come or not; and
     /// one that is none. Maybe twice.
     async fn judge_letters(&mut self) {
         self.look_at_shelves().await;
@@ -475,13 +484,26 @@ impl Driver {
         places.truncate(1 + self.random.index(3));
         places.push((1 + self.random.below(self.sent.len() as u64 + 2), String::new()));
         let positions: Vec<_> = places.iter().map(|(position, _)| *position).collect();
-        let verdict = [Verdict::Retry, Verdict::Retry, Verdict::Purge][self.random.index(3)];
+        let verdicts = [
+            Verdict::Retry,
+            Verdict::Retry,
+            Verdict::Purge,
+            Verdict::Skip,
+            Verdict::Mark,
+        ];
+        let verdict = verdicts[self.random.index(verdicts.len())];
+        let halted = self.halted().await;
         let ids: BTreeMap<_, _> = letters.iter().map(|row| place(&row.json)).collect();
         for _ in 0..=u64::from(self.random.chance(30)) {
             let answers = self.pair.dead(verdict, &positions).await;
             for (position, answer) in positions.iter().zip(answers) {
                 if (verdict, answer) == (Verdict::Retry, Judged::Done) {
                     let id = ids[position].clone();
+                    if halted.contains(position) {
+                        // The same message again.
+                        self.dead.remove(&Id::given(id.as_str()));
+                        continue;
+                    }
                     self.history.push(Event::Sent {
                         id: Id::given(id.as_str()),
                         at: self.pair.now(),
@@ -616,6 +638,10 @@ impl Driver {
         for _ in 0..=2 * self.sent.len() {
             self.claim(owner, 100, false).await;
             let claims = std::mem::take(&mut self.owners[owner].1);
+            for position in self.halted().await {
+                let verdict = [Verdict::Mark, Verdict::Skip][usize::from(position.is_multiple_of(2))];
+                assert_eq!(self.pair.dead(verdict, &[position]).await, [Judged::Done]);
+            }
             self.pair.finish_work("healer", &claims).await;
             self.look_at_head().await;
             self.campaign(leader, LEASE_US).await;

@@ -133,7 +133,8 @@ fn of_people(what: &Happened) -> Vec<&'static str> {
         Happened::Judged { request, answers } => {
             let kind = |answer: &Judged| match (answer, request.verdict) {
                 (Judged::Done, Verdict::Retry) => "dead letters sent again",
-                (Judged::Done, Verdict::Purge) => "dead letters deleted",
+                (Judged::Done, _) => "dead letters deleted",
+                (Judged::Passed, _) => "dead letters called passed",
                 (Judged::Early, _) => "dead letters called early",
                 (Judged::Missing, _) => "dead letters called missing",
             };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use conga::core::lease::Held;
 use conga::core::message::{Payload, Position};
-use conga::core::partition::{DeadRequest, Limits, Row, Shelf};
+use conga::core::partition::{DeadRequest, Limits, OnDead, Row, Shelf};
 use conga::core::retry::Backoff;
 use conga::deliver::{Consumer, position_of};
 use conga::process::{Handler, HandlerError, Message, Processor, ProcessorOptions};
@@ -151,7 +151,7 @@ async fn process(
             max_us: 400_000,
             max_attempts: plan.max_attempts,
         },
-        mark_dead: plan.mark_dead,
+        on_dead: if plan.mark_dead { OnDead::Mark } else { OnDead::Skip },
         keep: Some(plan.keep),
         drain: world.dice.lock().unwrap().millis(0, LONGEST_DRAIN_MS),
         ..ProcessorOptions::default()

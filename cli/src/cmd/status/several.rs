@@ -1,7 +1,7 @@
 //! A line of several partitions as one: what can be added up is.
 
 use conga::core::message::Position;
-use conga::core::partition::{Keep, Oldest, Rate, Status};
+use conga::core::partition::{Blocker, Keep, Oldest, Rate, Status};
 
 /// All partitions in one; each of which there is at least one.
 pub(super) fn sum(each: &[Status]) -> Option<Status> {
@@ -42,6 +42,7 @@ fn add(mut all: Status, one: &Status) -> Status {
     all.output += one.output;
     all.recorded += one.recorded;
     all.dead += one.dead;
+    all.halted += one.halted;
     let earlier = |a: Option<_>, b: Option<_>| a.into_iter().chain(b).min();
     all.oldest = Oldest {
         record: earlier(all.oldest.record, one.oldest.record),
@@ -51,7 +52,11 @@ fn add(mut all: Status, one: &Status) -> Status {
     // The heads say how many have gone past them, and so does their sum.
     all.head = all.head.plus(one.head.past(Position::FIRST));
     all.next = all.next.plus(one.next.past(Position::FIRST));
-    all.blocker = all.blocker.or_else(|| one.blocker.clone());
+    // One that waits for a person says more than one that does not. Its position is another than the sum of the heads.
+    let is_halted = |status: &Status| matches!(status.blocker, Some(Blocker::Halted { .. }));
+    if all.blocker.is_none() || (is_halted(one) && !is_halted(&all)) {
+        all.blocker = one.blocker.clone().or(all.blocker);
+    }
     // Each has its part of the line's.
     all.control.rate = (all.control.rate.zip(one.control.rate))
         .and_then(|(all, one)| Rate::per_second(all.messages_per_second() + one.messages_per_second()));

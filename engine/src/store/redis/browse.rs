@@ -1,5 +1,7 @@
 //! Browse: HSCAN over the system of record, XRANGE over the dead letters.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use conga_core::lease::Attempt;
 use conga_core::message::{Id, Position};
@@ -45,20 +47,33 @@ impl RedisStore {
         let mut range = ::redis::cmd("XRANGE");
         range.arg(&self.keys.dead).arg(start).arg("+").arg("COUNT").arg(ROWS);
         let mut reply = Items::of(self.ask(&range).await?)?;
+        let halted = self.halted().await?;
         let mut rows = Vec::with_capacity(reply.len());
         let mut last = None;
         while !reply.is_empty() {
             let mut entry = reply.items()?;
             last = Some(entry.text()?);
-            rows.push(dead_letter(entry.items()?)?);
+            rows.push(dead_letter(entry.items()?, &halted)?);
         }
         let next = last.filter(|_| rows.len() == ROWS);
         Ok(Page { rows, next })
     }
+
+    /// The positions at which the line is halted: the window at most.
+    async fn halted(&self) -> Result<HashSet<Position>> {
+        let mut keys = ::redis::cmd("HKEYS");
+        keys.arg(&self.keys.halted);
+        let mut reply = Items::of(self.ask(&keys).await?)?;
+        let mut halted = HashSet::with_capacity(reply.len());
+        while !reply.is_empty() {
+            halted.insert(Position(reply.number()?));
+        }
+        Ok(halted)
+    }
 }
 
 /// The fields as `complete.lua` writes them, each after its name.
-fn dead_letter(mut fields: Items) -> Result<Row> {
+fn dead_letter(mut fields: Items, halted: &HashSet<Position>) -> Result<Row> {
     fields.value()?;
     let position = Position(fields.number()?);
     fields.value()?;
@@ -71,6 +86,14 @@ fn dead_letter(mut fields: Items) -> Result<Row> {
     let died = Micros(fields.number()?);
     fields.value()?;
     let entry: Bytes = fields.bytes()?;
-    let text = write_dead_letter(position, &id, &reason, attempts, died, &entry);
+    let text = write_dead_letter(
+        position,
+        &id,
+        &reason,
+        attempts,
+        died,
+        &entry,
+        halted.contains(&position),
+    );
     Ok(Row { id, json: text.into() })
 }

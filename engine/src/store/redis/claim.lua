@@ -1,10 +1,10 @@
 -- Claim (law 1): first what is free again, lowest position first, then new messages from the input.
 --
--- KEYS  1 in  2 meta  3 flight  4 free  5 delayed  6 owners  7 alive  8 lock  9 numbers  10 keys  11 keyed
+-- KEYS  1 in  2 meta  3 flight  4 free  5 delayed  6 owners  7 alive  8 lock  9 numbers  10 keys  11 keyed  12 strikes
 -- ARGV  1 time or ''  2 owner  3 max  4 lease_us  5 window  6 limit of an entry's bytes  7 limit of all bytes
 -- Returns { now, first position, attempt, { entry, entry, ... }, ... }: runs of neighbours with the same attempt, ascending,
 -- but the entries of each run NEWEST FIRST, as the list has them. An entry is a string, or where it is larger than its
--- limit the number of its bytes.
+-- limit the number of its bytes. An attempt is a number, or a string of it and of its strikes.
 --
 -- Under memory pressure (OOM) only what is free again is handed out, which what stands behind it waits for; and if there
 -- is nothing, this answers OOM: new messages are more work.
@@ -28,6 +28,7 @@ redis.call('ZCARD', KEYS[4])
 redis.call('ZCARD', KEYS[5])
 redis.call('GET', KEYS[8])
 local number = redis.call('HGET', KEYS[9], owner)
+local has_strikes = redis.call('HLEN', KEYS[12]) > 0
 
 local damage = is_damaged(KEYS[3], ring, head, upcoming)
 if damage then
@@ -77,7 +78,8 @@ if #expired > 0 then
   call_in_pieces('ZREM', KEYS[6], expired)
   call_in_pieces('HDEL', KEYS[7], expired)
   call_in_pieces('HDEL', KEYS[9], expired)
-  free_leases(KEYS[3], KEYS[4], ring, head, upcoming, gone)
+  free_leases(KEYS[3], KEYS[4], KEYS[12], ring, head, upcoming, gone, true)
+  has_strikes = redis.call('HLEN', KEYS[12]) > 0
 end
 if #due > 0 then
   local free = {}
@@ -97,6 +99,51 @@ end
 number = tonumber(number)
 
 local claims, taken = { whole(now) }, 0
+
+-- What this owner holds of what is suspect, and so what else it may have: core's `partition/strikes.rs`. Mostly nothing is.
+local FEW, FEW_FROM, ALONE_FROM = 16, 2, 3
+local few, is_alone, is_barred, held = 0, false, false, nil
+if has_strikes then
+  local all = redis.call('HGETALL', KEYS[12])
+  for i = 1, #all, 2 do
+    local _, crashes = read_strikes(all[i + 1])
+    local position = crashes >= FEW_FROM and tonumber(all[i]) or 0
+    if position >= head and position < upcoming then
+      local state, holder = read_slot(read_ring(KEYS[3], ring, position, 1), 1)
+      if state == 'L' and holder == number then
+        few = few + (crashes < ALONE_FROM and 1 or 0)
+        is_alone = is_alone or crashes >= ALONE_FROM
+      end
+    end
+  end
+end
+
+local function holds_any()
+  if not held then
+    held = 0
+    local slots = head < upcoming and read_ring(KEYS[3], ring, head, upcoming - head) or ''
+    for nth = 1, upcoming - head do
+      local state, holder = read_slot(slots, nth)
+      held = held + (state == 'L' and holder == number and 1 or 0)
+    end
+  end
+  return held > 0
+end
+
+-- Whether one more that was blamed so often may be handed out, after `before` others in this step.
+local function may_take(crashes, before)
+  if is_alone then
+    return false
+  elseif crashes >= ALONE_FROM then
+    is_alone = before == 0 and not holds_any()
+    return is_alone
+  elseif crashes >= FEW_FROM then
+    few = few + 1
+    return few <= FEW
+  end
+  return true
+end
+
 local bytes, seen_bytes, seen = 0, 0, 0
 
 -- How many entries to read at once: about what the limit leaves room for, so that little is read in vain.
@@ -210,14 +257,25 @@ if max > 0 and total_limit > 0 then
     end
     local count = last - first + 1
     local slots, attempts, leases = read_ring(KEYS[3], ring, position, count), {}, {}
+    local struck = has_strikes and strikes_of(KEYS[12], position, count) or {}
+    for i = 1, has_strikes and count or 0 do
+      local _, crashes = read_strikes(struck[i] or nil)
+      if not may_take(crashes, taken + i - 1) then
+        is_barred, count = true, i - 1
+        break
+      end
+    end
     for i = 1, count do
       local _, _, attempt = read_slot(slots, i)
-      attempts[i] = math.min(attempt + 1, 4294967295)
-      leases[i] = slot('L', number, attempts[i], now)
+      attempt = math.min(attempt + 1, 4294967295)
+      leases[i] = slot('L', number, attempt, now)
+      attempts[i] = struck[i] and whole(attempt) .. ' ' .. struck[i] or attempt
     end
     local done = hand_out(position, count, attempts)
-    write_ring(KEYS[3], ring, position, table.concat(leases, '', 1, done))
-    complete = done == count
+    if done > 0 then
+      write_ring(KEYS[3], ring, position, table.concat(leases, '', 1, done))
+    end
+    complete = done == count and not is_barred
     first = last + 1
   end
   local again = {}
@@ -234,7 +292,7 @@ if max > 0 and total_limit > 0 then
   if room < math.min(max - taken, waiting) and not meta[6] then
     redis.call('HSET', KEYS[2], 'full', '1')
   end
-  if complete and new > 0 and not is_short then
+  if complete and new > 0 and not is_short and not is_alone then
     local before = taken
     if by_key then
       local function read(position, count)

@@ -3,7 +3,7 @@
 use ::redis::Value;
 use conga_core::lease::Attempt;
 use conga_core::message::{Entry, Position};
-use conga_core::partition::{Claim, ClaimRequest};
+use conga_core::partition::{Claim, ClaimRequest, Strikes};
 use conga_core::time::Micros;
 
 use super::reply::{self, Items};
@@ -25,6 +25,7 @@ impl RedisStore {
             &keys.numbers,
             &keys.keys,
             &keys.keyed,
+            &keys.strikes,
         ]);
         call.arg(self.time())
             .arg(request.owner.as_str())
@@ -37,13 +38,16 @@ impl RedisStore {
         let claimed = Micros(reply.number()?);
         let mut claims = Vec::new();
         while !reply.is_empty() {
-            let (first, attempt) = (Position(reply.number()?), Attempt(reply.number()?));
+            let first = Position(reply.number()?);
+            let (attempt, strikes) = attempt_of(&reply.value()?)?;
             let entries = reply.items()?;
             claims.reserve(entries.len());
             for (value, nth) in entries.oldest_first().zip(0..) {
                 claims.push(Claim {
                     position: first.plus(nth),
                     attempt,
+                    tries: strikes.tries(attempt),
+                    crashes: strikes.crashes,
                     claimed,
                     entry: entry(value)?,
                 });
@@ -51,6 +55,19 @@ impl RedisStore {
         }
         Ok(claims)
     }
+}
+
+/// An attempt and its strikes. It is a number, or with strikes a text: `attempt excused crashes`.
+pub(super) fn attempt_of(value: &Value) -> Result<(Attempt, Strikes)> {
+    if let Value::Int(_) = value {
+        return Ok((Attempt(reply::number(value)?), Strikes::default()));
+    }
+    let text = reply::text(value.clone())?;
+    let numbers: Vec<u32> = text.split(' ').filter_map(|number| number.parse().ok()).collect();
+    let [attempt, excused, crashes] = numbers[..] else {
+        return Err(reply::unexpected("an attempt and its strikes", value));
+    };
+    Ok((Attempt(attempt), Strikes { excused, crashes }))
 }
 
 /// An entry, or the size of one that is too large to be handed out.

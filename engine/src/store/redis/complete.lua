@@ -3,7 +3,7 @@
 --
 -- KEYS  1 flight  2 free  3 delayed  4 record  5 processed  6 dead  7 in  8 meta  9 wake:processed  10 wake:in
 --       11 owners  12 lock  13 numbers  14 out  15 wake:out  16 wake:window  17 kept  18 keys
---       19 keyed
+--       19 keyed  20 strikes  21 halted
 -- ARGV  1 time or ''  2 owner  3 '1' to deliver  4 '1' if no id stands there twice
 --       then groups, each a kind, a position, how many positions from there on, the attempt, when it was claimed in
 --       microseconds, and then, by kind
@@ -11,8 +11,9 @@
 --            ids that stand for the position, which nothing else can have recorded
 --         M  dead, its tombstone is delivered: id, reason, the tombstone as far as it is written
 --         S  dead, nothing is delivered: id, reason
+--         H  dead, and the line halts at it: as M
 --         R  to be claimed again: the delay in microseconds, whenever it was claimed
---       A group of M, S or R has one message.
+--       A group of M, S, H or R has one message.
 -- Returns { '1' if there is more to deliver than goes into one step, for each completion '1' accepted or '0' stale as one
 -- string, what has gone without which the line can not go on or '' }.
 --
@@ -36,6 +37,8 @@ redis.call('GET', KEYS[12])
 local number = tonumber(redis.call('HGET', KEYS[13], owner) or '0')
 redis.call('LLEN', KEYS[14])
 redis.call('LLEN', KEYS[17])
+local has_strikes = redis.call('HLEN', KEYS[20]) > 0
+redis.call('HLEN', KEYS[21])
 local order = in_place_order(meta[7])
 if order then
   redis.call('ZCARD', KEYS[18])
@@ -56,7 +59,7 @@ local MOST, MOST_BYTES = 1000, 1048576
 local delivered, delivered_bytes, waiting = 0, 0, 0
 
 -- The runs of positions from `first` on whose lease is this owner's, as this attempt and claimed at that time.
-local function held(first, count, attempt, claimed)
+local function find_held(first, count, attempt, claimed)
   local from, to = math.max(first, head), math.min(first + count, upcoming) - 1
   if to < from then
     return {}
@@ -80,6 +83,21 @@ local function held(first, count, attempt, claimed)
   return runs
 end
 
+-- The same, which end by this.
+local function held(first, count, attempt, claimed)
+  local runs = find_held(first, count, attempt, claimed)
+  if has_strikes then
+    for _, run in ipairs(runs) do
+      local ended = {}
+      for position = run[1], run[2] do
+        ended[#ended + 1] = whole(position)
+      end
+      call_in_pieces('HDEL', KEYS[20], ended)
+    end
+  end
+  return runs
+end
+
 -- Gives a lease back, at once or when it is due. Whether it was held; what lies below `lowest` is not, any more.
 local function give_back(lowest, position, attempt, delay)
   if position < lowest or position >= upcoming then
@@ -88,6 +106,15 @@ local function give_back(lowest, position, attempt, delay)
   local state, holder, as = read_slot(read_ring(KEYS[1], ring, position, 1), 1)
   if state ~= 'L' or holder ~= number or as ~= attempt then
     return false
+  end
+  -- Given back, the attempt does not count; and what a handler has failed at has not killed its owner.
+  local struck = redis.call('HGET', KEYS[20], whole(position))
+  local excused, crashes = read_strikes(struck or nil)
+  if delay == 0 then
+    redis.call('HSET', KEYS[20], whole(position), strikes(excused + 1, crashes))
+    has_strikes = true
+  elseif struck then
+    redis.call('HSET', KEYS[20], whole(position), strikes(excused, 0))
   end
   if delay == 0 then
     write_ring(KEYS[1], ring, position, slot('F', 0, attempt, 0))
@@ -102,11 +129,18 @@ local function give_back(lowest, position, attempt, delay)
   return true
 end
 
--- Keeps a dead letter.
+-- Keeps a dead letter. Where in the stream it stands.
 local function bury(position, id, reason, attempt)
   local entry = entries(KEYS[7], oldest, position, 1)[1] or ''
-  redis.call('XADD', KEYS[6], '*', 'position', whole(position), 'id', id, 'reason', reason, 'attempts', whole(attempt),
+  return redis.call('XADD', KEYS[6], '*', 'position', whole(position), 'id', id, 'reason', reason, 'attempts', whole(attempt),
     'died', whole(now), 'entry', entry)
+end
+
+-- Keeps one, and halts the line at it.
+local function halt(position, id, reason, attempt, open)
+  local ms, seq = string.match(bury(position, id, reason, attempt), '^(%d+)-(%d+)$')
+  write_ring(KEYS[1], ring, position, slot('H', tonumber(seq), attempt, tonumber(ms)))
+  redis.call('HSET', KEYS[21], whole(position), open)
 end
 
 -- Notes which records have come out, up to which position, for `trim.lua`. How many were noted ever.
@@ -118,7 +152,7 @@ local function note(last, ids)
 end
 
 if order then
-  return complete_in_place(order, meta, held, give_back, bury, note)
+  return complete_in_place(order, meta, held, give_back, bury, halt, note)
 end
 
 -- Lets `count` positions from `first` on wait for their turn. The rest says what comes out.
@@ -209,7 +243,7 @@ while at <= #ARGV do
     again = again or is_held
   else
     local id, reason, open = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-    at = at + (kind == 'M' and 3 or 2)
+    at = at + (kind == 'S' and 2 or 3)
     if #held(first, 1, attempt, claimed) == 0 then
       answers[#answers + 1] = '0'
     else
@@ -218,6 +252,8 @@ while at <= #ARGV do
       local waits_with = recorded(id, first)
       if waits_with then
         wait(first, 1, 'ids', cjson.encode({ waits_with }))
+      elseif kind == 'H' then
+        halt(first, id, reason, attempt, open)
       else
         bury(first, id, reason, attempt)
         if kind == 'M' then

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use ::redis::Cmd;
 use conga_core::lease::OwnerId;
 use conga_core::message::{Body, Id, Position, Record, write_open};
-use conga_core::partition::{Completed, Completion};
+use conga_core::partition::{Completed, Completion, OnDead};
 
 use super::reply::Items;
 use super::{RedisStore, script, whole};
@@ -70,6 +70,8 @@ impl RedisStore {
             &keys.kept,
             &keys.keys,
             &keys.keyed,
+            &keys.strikes,
+            &keys.halted,
         ]);
         let delivers = self.delivery == Delivery::Store;
         call.arg(self.time()).arg(owner.as_str()).arg(u8::from(delivers));
@@ -136,8 +138,11 @@ fn write(call: &mut Cmd, group: &[Completion]) {
     let kind = match first {
         Completion::Done(record) if is_position(&record.id, record.position) => "N",
         Completion::Done(_) => "D",
-        Completion::Dead { deliver: true, .. } => "M",
-        Completion::Dead { deliver: false, .. } => "S",
+        Completion::Dead { on_dead, .. } => match on_dead {
+            OnDead::Mark => "M",
+            OnDead::Skip => "S",
+            OnDead::Halt => "H",
+        },
         Completion::Retry { .. } => "R",
     };
     call.arg(kind).arg(held.position.0).arg(group.len()).arg(held.attempt.0);
@@ -162,9 +167,9 @@ fn write(call: &mut Cmd, group: &[Completion]) {
                 call.arg(write_open(record));
             }
         }
-        Completion::Dead { tombstone, deliver } => {
+        Completion::Dead { tombstone, on_dead } => {
             call.arg(tombstone.id.as_str()).arg(reason(tombstone));
-            if *deliver {
+            if *on_dead != OnDead::Skip {
                 call.arg(write_open(tombstone));
             }
         }

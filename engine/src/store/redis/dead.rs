@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use conga_core::lease::OwnerId;
 use conga_core::message::Position;
 use conga_core::partition::{DeadRequest, Judged, Verdict};
 
@@ -17,9 +18,23 @@ impl RedisStore {
     pub(super) async fn judge_letters(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
         let places = self.find_letters(&request.positions).await?;
         let keys = &self.keys;
-        let mut call = script::DEAD.call(&[&keys.input, &keys.meta, &keys.dead, keys.wake(Topic::Input)]);
+        let mut call = script::DEAD.call(&[
+            &keys.input,
+            &keys.meta,
+            &keys.dead,
+            keys.wake(Topic::Input),
+            &keys.flight,
+            &keys.free,
+            &keys.strikes,
+            &keys.halted,
+            &keys.processed,
+            &keys.keyed,
+            keys.wake(Topic::Processed),
+        ]);
         call.arg(self.time()).arg(match request.verdict {
             Verdict::Retry => "retry",
+            Verdict::Skip => "skip",
+            Verdict::Mark => "mark",
             Verdict::Purge => "purge",
         });
         for position in &request.positions {
@@ -37,8 +52,14 @@ impl RedisStore {
                 "done" => Judged::Done,
                 "missing" => Judged::Missing,
                 "early" => Judged::Early,
-                _ => return Err(unexpected("done, missing or early", &answer)),
+                "passed" => Judged::Passed,
+                _ => return Err(unexpected("done, missing, early or passed", &answer)),
             });
+        }
+        // What the line goes on past has its turn, maybe; and so it may have had since a call whose answer was lost.
+        if matches!(request.verdict, Verdict::Skip | Verdict::Mark) {
+            let nobody = OwnerId::new("");
+            while self.deliver_ready(&nobody).await? {}
         }
         Ok(answers)
     }

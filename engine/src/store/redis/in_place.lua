@@ -4,9 +4,10 @@
 --
 -- Two more states of a slot: W 0, 0, 0 is held back by an earlier one of its key, X 0, 0, 0 is delivered beyond the head.
 -- A member of `keys` is the hash of a key and a position that is claimed and not delivered; `keyed` has the hash by the
--- position. One step delivers up to so many of what waited: the keys for which there is more are in `stopped`.
+-- position. One step delivers up to so many of what waited: the keys for which there is more are in `stopped`, and so is what a
+-- person has the line go on past, its key, or without one `@` and its position.
 
-local function complete_in_place(order, meta, held, give_back, bury, note)
+local function complete_in_place(order, meta, held, give_back, bury, halt, note)
   local head, upcoming, ring = tonumber(meta[1] or '1'), tonumber(meta[2] or '1'), tonumber(meta[3] or '0')
   local by_key = string.sub(order, 1, 3) == 'key'
   local oldest, undelivered = head, upcoming - head - tonumber(meta[8] or '0')
@@ -235,6 +236,8 @@ local function complete_in_place(order, meta, held, give_back, bury, note)
     local is_turn, waits = is_turn_of(position, hash), nil
     if redis.call('HEXISTS', KEYS[4], id) == 1 then
       waits = duplicate(id, position, hash, is_turn)
+    elseif kind == 'H' then
+      return halt(position, id, reason, attempt, open)
     else
       bury(position, id, reason, attempt)
       if is_turn then
@@ -248,8 +251,18 @@ local function complete_in_place(order, meta, held, give_back, bury, note)
     write_ring(KEYS[1], ring, position, waits or passed(position, hash, position))
   end
 
-  for hash in string.gmatch(meta[9] or '', '%x+') do
-    deliver_queue(hash, 0)
+  for hash in string.gmatch(meta[9] or '', '[^ ]+') do
+    local position = tonumber(string.match(hash, '^@(%d+)$'))
+    if not position then
+      deliver_queue(hash, 0)
+    elseif position >= head and position < upcoming then
+      local state, seq, _, ms = read_slot(read_ring(KEYS[1], ring, position, 1), 1)
+      if state == 'P' and deliver_waiting(position, whole(ms) .. '-' .. whole(seq)) then
+        mark(position, 1)
+      elseif state == 'P' then
+        stopped[#stopped + 1] = hash
+      end
+    end
   end
   local answers, at = {}, 5
   while at <= #ARGV do
@@ -277,7 +290,7 @@ local function complete_in_place(order, meta, held, give_back, bury, note)
       again = again or is_held
     else
       local id, reason, open = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-      at = at + (kind == 'M' and 3 or 2)
+      at = at + (kind == 'S' and 2 or 3)
       local is_held = first >= head and #held(first, 1, attempt, claimed) > 0
       answers[#answers + 1] = is_held and '1' or '0'
       if is_held then

@@ -20,7 +20,8 @@ pub(super) struct Keys {
     /// the latest became the active one, and `consumer`: its lock, `deadline_us|channel|owner`, the channel as in `alive`.
     /// What is not there has its initial value: 1, 1, 0. And of what stays, as `trim.lua` has it: `noted`, `gone`, `cut`,
     /// `safe`, `below`, `until`, `keep`, `trimmed`. `shape`: what the line is, where that was set;
-    /// `in_place`: how many are delivered beyond the head, and `stopped`: hashes of keys of which more is ready.
+    /// `in_place`: how many are delivered beyond the head, and `stopped`: hashes of keys of which more is ready, as
+    /// `in_place.lua` has it.
     /// And of the control `flow` (not there: running), `flow_since`, `rate`: the
     /// interval between two messages in nanoseconds, and `bucket`: its credit in nanoseconds, and when that was so. `missing`: of
     /// the base of a merged line, since when the message at the head is missing.
@@ -33,6 +34,11 @@ pub(super) struct Keys {
     pub(super) free: String,
     /// sorted set: the positions that are delayed, by when they are due, in microseconds.
     pub(super) delayed: String,
+    /// hash: of what is claimed and not done, by position, core's `partition/strikes.rs`: how many attempts do not count, and
+    /// how often it was blamed for the death of its owner. Mostly empty.
+    pub(super) strikes: String,
+    /// hash: the tombstones of the dead letters at which the line is halted, as far as they are written, by position.
+    pub(super) halted: String,
     /// sorted set, where order is by key: what is claimed and not delivered, by the hash of its key and its position.
     pub(super) keys: String,
     /// hash: the same, the hash of the key by the position.
@@ -76,6 +82,8 @@ impl Keys {
             numbers: key("numbers"),
             free: key("free"),
             delayed: key("delayed"),
+            strikes: key("strikes"),
+            halted: key("halted"),
             keys: key("keys"),
             keyed: key("keyed"),
             owners: key("owners"),
@@ -104,7 +112,7 @@ impl Keys {
     }
 
     /// Every key with its type as the command TYPE names it.
-    pub(super) fn types(&self) -> [(&str, &'static str); 20] {
+    pub(super) fn types(&self) -> [(&str, &'static str); 22] {
         [
             (&self.input, "list"),
             (&self.producers, "hash"),
@@ -114,6 +122,8 @@ impl Keys {
             (&self.numbers, "hash"),
             (&self.free, "zset"),
             (&self.delayed, "zset"),
+            (&self.strikes, "hash"),
+            (&self.halted, "hash"),
             (&self.keys, "zset"),
             (&self.keyed, "hash"),
             (&self.owners, "zset"),

@@ -97,6 +97,7 @@ end
 --   F 0, the attempt, 0                                       free to be claimed again
 --   D 0, the attempt, when it is due                          delayed
 --   P seq, 0, ms                                              processed: the entry `ms-seq` of the stream has it
+--   H seq, the attempt, ms                                    halted at: the entry `ms-seq` of the dead letters has it
 -- Only those from the head to the next unclaimed position mean anything.
 -- And where not all messages keep their order, as `in_place.lua` has it, W and X.
 local SLOT = 16
@@ -142,14 +143,34 @@ local function is_damaged(key, ring, head, upcoming)
   end
 end
 
--- Frees what the owners with the numbers in the set `gone` hold. That is rare, so a look at all that is in flight beats an
--- index of it.
-local function free_leases(flight_key, free_key, ring, head, upcoming, gone)
+-- The strikes of `count` positions from `position` on, of those that have any.
+local function strikes_of(key, position, count)
+  local positions = {}
+  for i = 1, count do
+    positions[i] = whole(position + i - 1)
+  end
+  return hmget(key, positions)
+end
+
+-- How many of a message's attempts do not count, and how often it was blamed for the death of its owner: core's
+-- `partition/strikes.rs`.
+local function read_strikes(strikes)
+  local excused, crashes = string.match(strikes or '0 0', '^(%d+) (%d+)$')
+  return tonumber(excused), tonumber(crashes)
+end
+
+local function strikes(excused, crashes)
+  return whole(excused) .. ' ' .. whole(crashes)
+end
+
+-- Frees what the owners with the numbers in the set `gone` hold; and where they `died`, blames of what each held those on
+-- which most suspicion is. That is rare, so a look at all that is in flight beats an index of it.
+local function free_leases(flight_key, free_key, strikes_key, ring, head, upcoming, gone, died)
   if head >= upcoming then
     return
   end
   local slots = read_ring(flight_key, ring, head, upcoming - head)
-  local pieces, free, kept = {}, {}, 1
+  local pieces, free, positions, owners, kept = {}, {}, {}, {}, 1
   for nth = 1, upcoming - head do
     local state, owner, attempt = read_slot(slots, nth)
     if state == 'L' and gone[owner] then
@@ -159,13 +180,26 @@ local function free_leases(flight_key, free_key, ring, head, upcoming, gone)
       kept = at + SLOT
       n = #free
       free[n + 1], free[n + 2] = whole(head + nth - 1), whole(head + nth - 1)
+      positions[#positions + 1], owners[#owners + 1] = whole(head + nth - 1), owner
     end
   end
-  if #free > 0 then
-    pieces[#pieces + 1] = string.sub(slots, kept)
-    write_ring(flight_key, ring, head, table.concat(pieces))
-    call_in_pieces('ZADD', free_key, free)
+  if #free == 0 then
+    return
   end
+  pieces[#pieces + 1] = string.sub(slots, kept)
+  write_ring(flight_key, ring, head, table.concat(pieces))
+  call_in_pieces('ZADD', free_key, free)
+  local before, most, after = hmget(strikes_key, positions), {}, {}
+  for i, owner in ipairs(owners) do
+    local _, crashes = read_strikes(before[i])
+    most[owner] = math.max(most[owner] or 0, crashes)
+  end
+  for i, owner in ipairs(owners) do
+    local excused, crashes = read_strikes(before[i])
+    local blamed = died and crashes == most[owner] and 1 or 0
+    after[2 * i - 1], after[2 * i] = positions[i], strikes(excused + 1, crashes + blamed)
+  end
+  call_in_pieces('HSET', strikes_key, after)
 end
 
 -- Sets all deadlines back where the clock was: else each would last that much longer. `told` is the time when one was

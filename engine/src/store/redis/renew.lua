@@ -1,10 +1,10 @@
 -- Renew: an owner says that it is alive, asks what it holds, or leaves.
 --
--- KEYS  1 owners  2 flight  3 free  4 in  5 meta  6 wake:in  7 alive  8 delayed  9 lock  10 numbers
+-- KEYS  1 owners  2 flight  3 free  4 in  5 meta  6 wake:in  7 alive  8 delayed  9 lock  10 numbers  11 strikes
 -- ARGV  1 time or ''  2 owner  3 lease_us, '0' to leave  4 limit of an entry's bytes  5 limit of all bytes
 --       6 the channel that the owner's process listens to as long as it lives, or ''
 --       7 '1' to compare what is held, then for each lease believed to be held: position, attempt
--- Returns { known 1 or 0, { lost position, ... }, { position, attempt, claimed, entry, ... }, { the head's position and
+-- Returns { known 1 or 0, { lost position, ... }, { position, attempt as a claim has it, claimed, entry, ... }, { the head's position and
 -- attempt } or nothing if the owner does not hold it, 1 if what stands at the head is processed or 0 }. The entry is a string, or where it is larger than its limit the
 -- number of its bytes.
 --
@@ -22,6 +22,7 @@ local head, upcoming, ring = tonumber(meta[1] or '1'), tonumber(meta[3] or '1'),
 redis.call('ZCARD', KEYS[8])
 redis.call('GET', KEYS[9])
 local number = tonumber(redis.call('HGET', KEYS[10], owner) or '0')
+local has_strikes = redis.call('HLEN', KEYS[11]) > 0
 
 local damage = is_damaged(KEYS[2], ring, head, upcoming)
 if damage then
@@ -36,7 +37,7 @@ local is_ready = (at_head == 'P' or meta[5]) and 1 or 0
 if lease_us == '0' then
   redis.call('HDEL', KEYS[7], owner)
   redis.call('HDEL', KEYS[10], owner)
-  free_leases(KEYS[2], KEYS[3], ring, head, upcoming, { [number] = true })
+  free_leases(KEYS[2], KEYS[3], KEYS[11], ring, head, upcoming, { [number] = true }, false)
   redis.call('PUBLISH', KEYS[6], '')
   return { known, {}, {}, {}, is_ready }
 end
@@ -50,6 +51,18 @@ end
 local blocking = {}
 if at_head == 'L' and held_by == number then
   blocking = { head, attempt }
+elseif has_strikes then
+  -- What is free first may wait for somebody who holds nothing: then what this one holds first is in the way.
+  local free = redis.call('ZRANGE', KEYS[3], 0, 0)[1]
+  local _, crashes = read_strikes(free and redis.call('HGET', KEYS[11], free) or nil)
+  local slots = crashes >= 3 and read_ring(KEYS[2], ring, head, upcoming - head) or ''
+  for nth = 1, #slots / SLOT do
+    local state, holder, as = read_slot(slots, nth)
+    if state == 'L' and holder == number then
+      blocking = { head + nth - 1, as }
+      break
+    end
+  end
 end
 if ARGV[7] ~= '1' then
   return { known, {}, {}, blocking, is_ready }
@@ -74,7 +87,9 @@ for nth = 1, upcoming - head do
       else
         bytes = bytes + #entry
       end
+      local struck = has_strikes and redis.call('HGET', KEYS[11], whole(position))
       local n = #found
+      attempt = struck and whole(attempt) .. ' ' .. struck or attempt
       found[n + 1], found[n + 2], found[n + 3], found[n + 4] = position, attempt, claimed, entry
     end
   end

@@ -5,7 +5,7 @@ use conga_core::message::Position;
 use conga_core::partition::{Claim, RenewRequest, Renewed};
 use conga_core::time::Micros;
 
-use super::claim::entry;
+use super::claim::{attempt_of, entry};
 use super::reply::Items;
 use super::{RedisStore, script, whole};
 use crate::store::{Delivery, Result};
@@ -25,6 +25,7 @@ impl RedisStore {
             &keys.delayed,
             &keys.lock,
             &keys.numbers,
+            &keys.strikes,
         ]);
         call.arg(self.time())
             .arg(request.owner.as_str())
@@ -53,9 +54,13 @@ impl RedisStore {
         let mut claims = reply.items()?;
         let mut found = Vec::with_capacity(claims.len() / 4);
         while !claims.is_empty() {
+            let position = Position(claims.number()?);
+            let (attempt, strikes) = attempt_of(&claims.value()?)?;
             found.push(Claim {
-                position: Position(claims.number()?),
-                attempt: Attempt(claims.number()?),
+                position,
+                attempt,
+                tries: strikes.tries(attempt),
+                crashes: strikes.crashes,
                 claimed: Micros(claims.number()?),
                 entry: entry(claims.value()?)?,
             });

@@ -1,12 +1,13 @@
 -- Status: the depths of a partition and what holds it up. Changes nothing, scans nothing but the living owners.
 --
--- KEYS  1 in  2 meta  3 flight  4 numbers  5 out  6 record  7 dead  8 owners  9 lock  10 producers  11 kept
+-- KEYS  1 in  2 meta  3 flight  4 numbers  5 out  6 record  7 dead  8 owners  9 lock  10 producers  11 kept  12 halted
 -- ARGV  1 time or ''
 -- Returns { now, in, head, next, term, processed, out, record, dead, the state of the head and its three numbers or
 -- nothing, who has it, the leader or nothing, { owner, ... }, producers,
 -- the active consumer or nothing, the latest one's term, since when, how much stays or nothing, since when the oldest
 -- record is there or nothing, the oldest dead letter, as RFC 3339 the oldest output, how many are delivered beyond the head,
--- the flow, since when, the interval of the rate or nothing, since when the head of a merged line is missing or nothing }.
+-- the flow, since when, the interval of the rate or nothing, since when the head of a merged line is missing or nothing,
+-- at how many the line is halted, { the id, reason and time of the dead letter at the head at which it is } or nothing }.
 
 local meta = redis.call('HMGET', KEYS[2], 'head', 'next', 'term', 'ring', 'processed', 'consumer_term', 'consumer_since',
   'consumer', 'keep', 'in_place', 'flow', 'flow_since', 'rate', 'missing')
@@ -25,6 +26,12 @@ if head < upcoming then
       holder = numbers[i]
     end
   end
+end
+local halted_at = {}
+if at_head[1] == 'H' then
+  local place = at_head[4] .. '-' .. at_head[2]
+  local letter = redis.call('XRANGE', KEYS[7], place, place)[1]
+  halted_at = letter and { letter[2][4], letter[2][6], letter[2][10] } or {}
 end
 local leader, deadline = string.match(redis.call('GET', KEYS[9]) or '', '^([^|]*)|(%d+)|')
 if leader and now >= tonumber(deadline) then
@@ -64,4 +71,6 @@ return {
   meta[12] or '0',
   meta[13],
   meta[14],
+  redis.call('HLEN', KEYS[12]),
+  halted_at,
 }

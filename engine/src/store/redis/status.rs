@@ -1,7 +1,7 @@
 //! Status: the call of `status.lua`.
 
 use conga_core::lease::{Attempt, OwnerId};
-use conga_core::message::Position;
+use conga_core::message::{Id, Position};
 use conga_core::partition::{Blocker, Control, Keep, Oldest, Status};
 use conga_core::term::Term;
 use conga_core::time::Micros;
@@ -25,6 +25,7 @@ impl RedisStore {
             &keys.lock,
             &keys.producers,
             &keys.kept,
+            &keys.halted,
         ]);
         call.arg(self.time());
         let mut reply = Items::of(self.run(&script::STATUS, &call).await?)?;
@@ -41,6 +42,7 @@ impl RedisStore {
             output: reply.number()?,
             recorded: reply.number()?,
             dead: reply.number()?,
+            halted: 0,
             oldest: Oldest::default(),
             keep: None,
             control: Control::default(),
@@ -76,6 +78,15 @@ impl RedisStore {
         status.in_flight = next.past(head).saturating_sub(status.processed + in_place);
         status.control = control::read(&mut reply)?;
         status.missing = micros(reply.optional_text()?);
+        status.halted = reply.number()?;
+        let mut letter = reply.items()?;
+        if !letter.is_empty() {
+            status.blocker = Some(Blocker::Halted {
+                id: Id::given(letter.text()?),
+                reason: letter.text()?,
+                died: Micros(letter.number()?),
+            });
+        }
         Ok(status)
     }
 }

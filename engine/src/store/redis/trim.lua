@@ -1,6 +1,6 @@
 -- Trim: lets go of what is over, the oldest first, as much of it as one short step can do. Part of a renewal.
 --
--- KEYS  1 meta  2 record  3 kept  4 dead  5 out
+-- KEYS  1 meta  2 record  3 kept  4 dead  5 out  6 halted
 -- ARGV  1 time or ''  2 how much stays, as it is told to others; then, each a number or '', of records
 --       3 count  4 age in microseconds, of dead letters  5 count  6 age, and of outputs  7 count  8 age
 -- Returns 1 if there is more, else 0.
@@ -33,6 +33,7 @@ redis.call('HLEN', KEYS[2])
 redis.call('LLEN', KEYS[3])
 redis.call('XLEN', KEYS[4])
 redis.call('LLEN', KEYS[5])
+local halted = redis.call('HLEN', KEYS[6])
 
 local since_last = now - tonumber(meta[10] or '0')
 if ARGV[1] == '' and meta[9] == ARGV[2] and since_last >= 0 and since_last < PAUSE then
@@ -90,7 +91,34 @@ local function trim_records(most, age)
   end
 end
 
+-- Those at which the line is halted stay: what becomes of them a person says.
+local function trim_dead_but_halted(most, age)
+  local left, count, from = MOST, redis.call('XLEN', KEYS[4]), '-'
+  while true do
+    local letters = redis.call('XRANGE', KEYS[4], from, '+', 'COUNT', PIECE)
+    for _, letter in ipairs(letters) do
+      from = '(' .. letter[1]
+      if redis.call('HEXISTS', KEYS[6], letter[2][2]) == 0 then
+        if not (most and count > most) and not is_old(tonumber(letter[2][10]), age) then
+          return false
+        end
+        if left == 0 or is_long() then
+          return true
+        end
+        redis.call('XDEL', KEYS[4], letter[1])
+        count, left = count - 1, left - 1
+      end
+    end
+    if #letters < PIECE then
+      return false
+    end
+  end
+end
+
 local function trim_dead(most, age)
+  if halted > 0 and (most or age) then
+    return trim_dead_but_halted(most, age)
+  end
   local left, count = MOST, redis.call('XLEN', KEYS[4])
   while most and count > most do
     if left == 0 or is_long() then

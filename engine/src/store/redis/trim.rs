@@ -10,7 +10,14 @@ impl RedisStore {
     /// harm: the next renewal of anybody goes on with it.
     pub(super) async fn trim(&self, keep: &Keep) -> Result<bool> {
         let keys = &self.keys;
-        let mut call = script::TRIM.call(&[&keys.meta, &keys.record, &keys.kept, &keys.dead, &keys.output]);
+        let mut call = script::TRIM.call(&[
+            &keys.meta,
+            &keys.record,
+            &keys.kept,
+            &keys.dead,
+            &keys.output,
+            &keys.halted,
+        ]);
         call.arg(self.time()).arg(keep.to_text());
         for number in keep.numbers() {
             call.arg(number.map_or_else(String::new, |number| whole(number).to_string()));

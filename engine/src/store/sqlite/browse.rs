@@ -30,6 +30,7 @@ pub(super) struct DeadLetter {
     attempts: Attempt,
     died: Micros,
     entry: Vec<u8>,
+    is_halted: bool,
 }
 
 impl<T> Sheet<T> {
@@ -102,6 +103,7 @@ pub(super) fn dead(database: &Database, from: &str) -> Result<Sheet<DeadLetter>>
                     attempts: attempt_at(row, 3)?,
                     died: micros_at(row, 4)?,
                     entry: row.get(5)?,
+                    is_halted: row.get(6)?,
                 };
                 let size = letter.entry.len();
                 Ok((letter, size))
@@ -131,6 +133,7 @@ pub(super) fn write_dead(letter: DeadLetter) -> Row {
         letter.attempts,
         letter.died,
         &letter.entry,
+        letter.is_halted,
     );
     Row {
         id: letter.id,

@@ -5,4 +5,4 @@ SELECT number, id, position, sequence, key, attempts, created, processing, proce
 FROM record WHERE line = ?1 AND id >= ?2 ORDER BY id LIMIT ?3;
 
 -- name: dead
-SELECT position, id, reason, attempts, died, entry FROM dead WHERE line = ?1 AND position >= ?2 ORDER BY position LIMIT ?3;
+SELECT position, id, reason, attempts, died, entry, open IS NOT NULL FROM dead WHERE line = ?1 AND position >= ?2 ORDER BY position LIMIT ?3;

@@ -3,15 +3,15 @@
 use bytes::Bytes;
 use conga_core::lease::{Attempt, OwnerId};
 use conga_core::message::{Entry, Position, key_of};
-use conga_core::partition::{Claim, ClaimRequest, Flow, PASS_MOST};
+use conga_core::partition::{Claim, ClaimRequest, Flow, Hands, PASS_MOST};
 use conga_core::shape::Order;
 use rusqlite::params;
 
 use super::control::save_bucket;
-use super::convert::{attempt_at, entry_at, int, micros_at, position_at};
+use super::convert::{attempt_at, entry_at, int, micros_at, position_at, strikes_at};
 use super::database::{Commit, Database};
 use super::in_place::{PARKED, first_of};
-use super::renew::{forget, free_leases, keep_alive};
+use super::renew::{Fate, forget, free_leases, has_suspects, keep_alive};
 use super::sql::sql;
 use super::step::{LineRow, Step};
 use crate::store::Result;
@@ -25,7 +25,7 @@ pub(super) fn claim(database: &mut Database, request: &ClaimRequest) -> Result<V
     database.write(Commit::Written, |step| {
         for owner in &gone {
             forget(step, owner)?;
-            free_leases(step, owner)?;
+            free_leases(step, owner, Fate::Died)?;
         }
         step.tell_time()?;
         keep_alive(step, &request.owner, request.lease_us.max(1))?;
@@ -35,12 +35,16 @@ pub(super) fn claim(database: &mut Database, request: &ClaimRequest) -> Result<V
             step,
             bytes: 0,
             taken: Vec::new(),
+            hands: hands_of(step, &request.owner)?,
+            is_barred: false,
         };
         let line = step.load()?;
         if line.control.flow != Flow::Paused {
             claims.take_free()?;
         }
-        claims.take_new(&line)?;
+        if !claims.is_barred && claims.hands.may_take(0) {
+            claims.take_new(&line)?;
+        }
         Ok(claims.taken)
     })
 }
@@ -72,11 +76,24 @@ fn free_the_expired(step: &Step<'_>) -> rusqlite::Result<()> {
         .query_map(params![step.line, int(step.now.0)], |row| row.get(0))?
         .collect::<rusqlite::Result<Vec<String>>>()?;
     for owner in gone {
-        free_leases(step, &OwnerId::new(owner))?;
+        free_leases(step, &OwnerId::new(owner), Fate::Died)?;
     }
     step.prepare(sql!("claim.sql", "free_due"))?
         .execute(params![step.line, int(step.now.0)])
         .map(drop)
+}
+
+/// What an owner holds, where it matters: what was handed out while nothing was suspect may be anything.
+fn hands_of(step: &Step<'_>, owner: &OwnerId) -> rusqlite::Result<Hands> {
+    let mut hands = Hands::default();
+    if has_suspects(step)? {
+        let mut held = step.prepare(sql!("claim.sql", "hands"))?;
+        let mut rows = held.query(params![step.line, owner.as_str()])?;
+        while let Some(row) = rows.next()? {
+            hands.take(row.get(0)?);
+        }
+    }
+    Ok(hands)
 }
 
 struct Claims<'a, 'b> {
@@ -84,6 +101,9 @@ struct Claims<'a, 'b> {
     step: &'a Step<'b>,
     bytes: u64,
     taken: Vec<Claim>,
+    hands: Hands,
+    /// What is free next may not be handed out to this owner, and nothing newer goes before it.
+    is_barred: bool,
 }
 
 impl Claims<'_, '_> {
@@ -175,6 +195,8 @@ impl Claims<'_, '_> {
             self.taken.push(Claim {
                 position,
                 attempt: Attempt(attempt),
+                tries: Attempt(attempt),
+                crashes: 0,
                 claimed: step.now,
                 entry,
             });
@@ -202,12 +224,21 @@ impl Claims<'_, '_> {
         while self.bytes < limits.total_bytes
             && let Some(row) = rows.next()?
         {
+            let strikes = strikes_at(row, 4)?;
+            if !self.hands.may_take(strikes.crashes) {
+                self.is_barred = true;
+                break;
+            }
+            self.hands.take(strikes.crashes);
             let entry = entry_at(row, 2, 3)?;
             self.bytes += entry.handed_out();
             let tried: Attempt = attempt_at(row, 1)?;
+            let attempt = tried.next();
             self.taken.push(Claim {
                 position: position_at(row, 0)?,
-                attempt: tried.next(),
+                attempt,
+                tries: strikes.tries(attempt),
+                crashes: strikes.crashes,
                 claimed: step.now,
                 entry,
             });

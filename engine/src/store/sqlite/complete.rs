@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use conga_core::lease::{Held, OwnerId};
 use conga_core::message::{Body, Position, Record, write_open};
-use conga_core::partition::{Completed, Completion};
+use conga_core::partition::{Completed, Completion, OnDead};
 use rusqlite::{CachedStatement, OptionalExtension, params};
 
 use super::convert::{self, Stored, int, sequence};
@@ -130,16 +130,14 @@ impl<'a, 'b> Ends<'a, 'b> {
             position: record.position,
             attempt: record.attempts,
         };
-        Ok(self.leases.is_held(held)?
-            && !self
-                .step
-                .prepare(sql!("effect.sql", "has_result"))?
-                .exists(params![self.step.line, record.id.as_str()])?)
+        Ok(self.leases.is_held(held)? && !has_result(self.step, record)?)
     }
 
     pub(super) fn end(&mut self, index: u64, completion: &Completion) -> rusqlite::Result<Completed> {
+        let halts = self.halts(completion)?;
         let ended = match completion {
             Completion::Retry { held, delay_us } => self.leases.give_back(*held, *delay_us)?,
+            _ if halts => self.leases.halt(completion.held())?,
             _ => self.leases.end(completion.held())?,
         };
         if !ended {
@@ -148,10 +146,25 @@ impl<'a, 'b> Ends<'a, 'b> {
         self.index = index;
         match completion {
             Completion::Done(record) => self.done(record)?,
-            Completion::Dead { tombstone, deliver } => self.dead(tombstone, *deliver)?,
+            Completion::Dead { tombstone, .. } if halts => {
+                self.ended = true;
+                self.bury(tombstone, Some(write_open(tombstone)))?;
+            }
+            Completion::Dead { tombstone, on_dead } => self.dead(tombstone, *on_dead == OnDead::Mark)?,
             Completion::Retry { .. } => {}
         }
         Ok(Completed::Accepted)
+    }
+
+    /// Whether the line halts at a message, if its lease is still held. Where its id has a result, by another position, that
+    /// stands.
+    fn halts(&self, completion: &Completion) -> rusqlite::Result<bool> {
+        match completion {
+            Completion::Dead { tombstone, on_dead } if *on_dead == OnDead::Halt => {
+                has_result(self.step, tombstone).map(|has| !has)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// A result: delivered at once if it is its turn, else it waits. What comes out is what the record holds, at the
@@ -181,7 +194,7 @@ impl<'a, 'b> Ends<'a, 'b> {
         let is_turn = self.is_turn_of(position)?;
         let recorded = self.recorded(tombstone)?;
         if recorded.is_none() {
-            self.bury(tombstone)?;
+            self.bury(tombstone, None)?;
         }
         let open = (recorded.is_none() && deliver).then(|| write_open(tombstone));
         match (recorded, open) {
@@ -232,9 +245,9 @@ impl<'a, 'b> Ends<'a, 'b> {
             .optional()
     }
 
-    fn bury(&mut self, tombstone: &Record) -> rusqlite::Result<()> {
+    fn bury(&mut self, tombstone: &Record, open: Option<String>) -> rusqlite::Result<()> {
         self.outlet.line.dead += 1;
-        bury(self.step, tombstone, self.cursor + 1 + self.index)
+        bury(self.step, tombstone, self.cursor + 1 + self.index, open)
     }
 
     fn append(&mut self, position: Position, record: Option<i64>, open: Option<&str>) -> rusqlite::Result<()> {
@@ -268,6 +281,12 @@ impl<'a, 'b> Ends<'a, 'b> {
     }
 }
 
+/// Whether the id of a message has a result.
+pub(super) fn has_result(step: &Step<'_>, record: &Record) -> rusqlite::Result<bool> {
+    step.prepare(sql!("effect.sql", "has_result"))?
+        .exists(params![step.line, record.id.as_str()])
+}
+
 /// Records a result by the statement `record`, unless its id has one. Whether it did.
 pub(super) fn insert(
     step: &Step<'_>,
@@ -294,8 +313,8 @@ pub(super) fn insert(
     Ok(inserted > 0)
 }
 
-/// Keeps a dead letter; `cursor` is its place among those.
-pub(super) fn bury(step: &Step<'_>, tombstone: &Record, cursor: u64) -> rusqlite::Result<()> {
+/// Keeps a dead letter; `cursor` is its place among those, and `open` its tombstone if the line halts at it.
+pub(super) fn bury(step: &Step<'_>, tombstone: &Record, cursor: u64, open: Option<String>) -> rusqlite::Result<()> {
     let reason = match &tombstone.body {
         Body::Dead { reason } => reason,
         Body::Result(_) => "",
@@ -310,6 +329,7 @@ pub(super) fn bury(step: &Step<'_>, tombstone: &Record, cursor: u64) -> rusqlite
             int(step.now.0),
             step.place(tombstone.position),
             int(cursor),
+            open,
         ])
         .map(drop)
 }

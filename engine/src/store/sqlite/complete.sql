@@ -14,8 +14,13 @@ DELETE FROM flight WHERE line = ?1 AND position >= ?2 AND position <= ?3;
 -- name: held
 SELECT 1 FROM flight WHERE line = ?1 AND position = ?2 AND owner = ?3 AND attempt = ?4;
 
+-- Without a due it was given back, and else its handler has failed: core's `partition/strikes.rs`.
 -- name: give_back
-UPDATE flight SET owner = NULL, due = ?3 WHERE line = ?1 AND position = ?2;
+UPDATE flight SET owner = NULL, due = ?3, excused = excused + (?3 IS NULL), crashes = iif(?3 IS NULL, crashes, 0)
+WHERE line = ?1 AND position = ?2;
+
+-- name: halt
+UPDATE flight SET owner = NULL, due = 9223372036854775806, excused = 0, crashes = 0 WHERE line = ?1 AND position = ?2;
 
 -- name: record
 INSERT INTO record (line, id, position, sequence, key, attempts, created, processing, processed, sequencing, sequenced, dead, payload)
@@ -27,8 +32,8 @@ ON CONFLICT (line, id) DO NOTHING;
 UPDATE record SET position = min(position, ?3) WHERE line = ?1 AND id = ?2 RETURNING number, position;
 
 -- name: bury
-INSERT INTO dead (line, position, id, reason, attempts, died, cursor, entry)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?8, body FROM input WHERE place = ?7;
+INSERT INTO dead (line, position, id, reason, attempts, died, cursor, open, entry)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?8, ?9, body FROM input WHERE place = ?7;
 
 -- name: append
 INSERT INTO processed (line, cursor, position, record, open, died) VALUES (?1, ?2, ?3, ?4, ?5, ?6);

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use conga_core::lease::Attempt;
 use conga_core::message::{Body, Entry, Id, Payload, Position, Record};
+use conga_core::partition::Strikes;
 use conga_core::shape::{BadShape, Shape};
 use conga_core::time::Micros;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, Type, Value, ValueRef};
@@ -34,6 +35,14 @@ pub(super) fn micros_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Micros
 
 pub(super) fn attempt_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Attempt> {
     row.get(column).map(Attempt)
+}
+
+/// Strikes, from two columns.
+pub(super) fn strikes_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Strikes> {
+    Ok(Strikes {
+        excused: row.get(column)?,
+        crashes: row.get(column + 1)?,
+    })
 }
 
 /// What the line is, where that was set.

@@ -292,6 +292,7 @@ fn warm_up(connection: &Connection) -> rusqlite::Result<()> {
         sql!("send.sql", "append"),
         sql!("send.sql", "advance"),
         sql!("claim.sql", "look"),
+        sql!("claim.sql", "has_suspects"),
         sql!("claim.sql", "bury_owners"),
         sql!("claim.sql", "free_due"),
         sql!("claim.sql", "free_again"),

@@ -1,13 +1,14 @@
 //! Complete where not all messages keep their order: what is done goes out wherever it stands. The rules are those of
 //! core's `partition/in_place.rs`.
 
-use conga_core::lease::OwnerId;
+use conga_core::lease::{Held, OwnerId};
 use conga_core::message::{Position, Record, finish, write_open};
-use conga_core::partition::{Completed, Completion};
+use conga_core::partition::{Completed, Completion, OnDead};
 use conga_core::shape::Order;
+use conga_core::time::Micros;
 use rusqlite::{OptionalExtension, params};
 
-use super::complete::{bury, insert};
+use super::complete::{bury, has_result, insert};
 use super::convert::{self, Stored, int, position_at};
 use super::leases::Leases;
 use super::sql::sql;
@@ -16,6 +17,8 @@ use super::waiting::Waiting;
 
 /// When a message is due that waits for another of its key.
 pub(super) const PARKED: i64 = i64::MAX;
+/// And when one at which the line is halted.
+pub(super) const HALTED: i64 = i64::MAX - 1;
 
 /// What came of a batch.
 pub(super) struct Ended {
@@ -42,25 +45,7 @@ pub(super) fn complete(
     owner: &OwnerId,
     completions: &[Completion],
 ) -> rusqlite::Result<Ended> {
-    let last: Option<i64> = step
-        .prepare(sql!("in_place.sql", "last_output"))?
-        .query_row([step.place(Position::FIRST), step.place(Position(u64::MAX))], |row| {
-            row.get(0)
-        })?;
-    let mut end = String::new();
-    finish(&mut end, step.now, step.now, step.now);
-    let mut ends = InPlace {
-        step,
-        order: line.shape.unwrap_or_default().order,
-        leases: Leases::read(step, owner, completions)?,
-        undelivered: line.undelivered(),
-        cursor: line.cursor,
-        next_place: last.map_or(step.place(Position::FIRST), |last| last + 1),
-        line,
-        end,
-        delivered: Vec::new(),
-        freed: false,
-    };
+    let mut ends = InPlace::open(step, line, Leases::read(step, owner, completions)?)?;
     let mut answers = Vec::with_capacity(completions.len());
     for completion in completions {
         ends.cursor += 1;
@@ -73,6 +58,20 @@ pub(super) fn complete(
         delivered,
         freed,
     })
+}
+
+/// Has a line go on past messages that a person has given up, with their tombstones or with nothing in their places. Whether
+/// anything may be claimed that was held back.
+pub(super) fn pass(
+    step: &Step<'_>,
+    line: LineRow,
+    given_up: Vec<(Position, Option<(String, Micros)>)>,
+) -> rusqlite::Result<bool> {
+    let mut ends = InPlace::open(step, line, Leases::none(step))?;
+    for (position, tombstone) in given_up {
+        ends.pass(position, tombstone)?;
+    }
+    ends.close().map(|(_, freed)| freed)
 }
 
 struct InPlace<'a, 'b> {
@@ -91,13 +90,41 @@ struct InPlace<'a, 'b> {
     freed: bool,
 }
 
-impl InPlace<'_, '_> {
+impl<'a, 'b> InPlace<'a, 'b> {
+    fn open(step: &'a Step<'b>, line: LineRow, leases: Leases<'a, 'b>) -> rusqlite::Result<Self> {
+        let last: Option<i64> = step
+            .prepare(sql!("in_place.sql", "last_output"))?
+            .query_row([step.place(Position::FIRST), step.place(Position(u64::MAX))], |row| {
+                row.get(0)
+            })?;
+        let mut end = String::new();
+        finish(&mut end, step.now, step.now, step.now);
+        Ok(Self {
+            step,
+            order: line.shape.unwrap_or_default().order,
+            leases,
+            undelivered: line.undelivered(),
+            cursor: line.cursor,
+            next_place: last.map_or(step.place(Position::FIRST), |last| last + 1),
+            line,
+            end,
+            delivered: Vec::new(),
+            freed: false,
+        })
+    }
+
     fn end(&mut self, completion: &Completion) -> rusqlite::Result<bool> {
         let held = completion.held();
         let record = match completion {
             Completion::Retry { delay_us, .. } => return self.leases.give_back(held, *delay_us),
             Completion::Done(record) | Completion::Dead { tombstone: record, .. } => record,
         };
+        if let Completion::Dead { tombstone, on_dead } = completion
+            && *on_dead == OnDead::Halt
+            && !has_result(self.step, tombstone)?
+        {
+            return self.halt(tombstone);
+        }
         let key = self.key_of(held.position)?;
         if !self.leases.end(held)? {
             return Ok(false);
@@ -110,13 +137,48 @@ impl InPlace<'_, '_> {
         }
         let key = key.as_deref();
         match completion {
-            Completion::Dead { deliver, .. } => self.dead(record, key, *deliver, is_turn)?,
+            Completion::Dead { on_dead, .. } => self.dead(record, key, *on_dead == OnDead::Mark, is_turn)?,
             _ => self.done(record, key, is_turn)?,
         }
         if let (Some(key), true) = (key, is_turn) {
             self.deliver_queue(key)?;
         }
         Ok(true)
+    }
+
+    /// The line halts at a message. What of its key stands behind it waits, for this is not done.
+    fn halt(&mut self, tombstone: &Record) -> rusqlite::Result<bool> {
+        let held = Held {
+            position: tombstone.position,
+            attempt: tombstone.attempts,
+        };
+        if !self.leases.halt(held)? {
+            return Ok(false);
+        }
+        self.line.dead += 1;
+        bury(self.step, tombstone, self.cursor, Some(write_open(tombstone)))?;
+        Ok(true)
+    }
+
+    /// A person has given up a message at which the line was halted: it has its turn, or waits for it.
+    fn pass(&mut self, position: Position, tombstone: Option<(String, Micros)>) -> rusqlite::Result<()> {
+        self.cursor += 1;
+        let key = self.key_of(position)?;
+        self.step
+            .prepare(sql!("dead.sql", "let_go"))?
+            .execute([self.step.line, int(position.0)])?;
+        let first = key.as_ref().map(|key| first_of(self.step, key)).transpose()?.flatten();
+        if first.is_some_and(|(first, _)| first < position) {
+            let (open, died) = tombstone.unzip();
+            return self.wait(position, key.as_deref(), None, open.as_deref(), died);
+        }
+        let now = self.step.now;
+        let text = tombstone.map(|(mut open, died)| {
+            finish(&mut open, died, now, now);
+            open
+        });
+        self.put(position, text.as_deref())?;
+        key.map_or(Ok(()), |key| self.deliver_queue(&key))
     }
 
     fn key_of(&self, position: Position) -> rusqlite::Result<Option<Vec<u8>>> {
@@ -136,7 +198,7 @@ impl InPlace<'_, '_> {
             let text = write_open(record) + &self.end;
             return self.put(record.position, Some(&text));
         }
-        self.wait(record.position, key, Some(self.step.inserted()), None)
+        self.wait(record.position, key, Some(self.step.inserted()), None, None)
     }
 
     /// A dead letter; but where its id has a result, by another position, that stands.
@@ -145,13 +207,14 @@ impl InPlace<'_, '_> {
             return self.duplicate(tombstone, key, is_turn);
         }
         self.line.dead += 1;
-        bury(self.step, tombstone, self.cursor)?;
+        bury(self.step, tombstone, self.cursor, None)?;
         let open = deliver.then(|| write_open(tombstone));
         if is_turn {
             let text = open.map(|open| open + &self.end);
             return self.put(tombstone.position, text.as_deref());
         }
-        self.wait(tombstone.position, key, None, open.as_deref())
+        let died = open.is_some().then_some(self.step.now);
+        self.wait(tombstone.position, key, None, open.as_deref(), died)
     }
 
     /// What the record holds goes out where it was recorded, unless that is still to come, behind this in the same queue.
@@ -172,7 +235,7 @@ impl InPlace<'_, '_> {
                 self.deliver(Waiting::recorded(position, stored))
             }
             (true, None) => self.put(position, None),
-            (false, taken) => self.wait(position, key, taken, None),
+            (false, taken) => self.wait(position, key, taken, None, None),
         }
     }
 
@@ -201,9 +264,10 @@ impl InPlace<'_, '_> {
         key: Option<&[u8]>,
         record: Option<i64>,
         open: Option<&str>,
+        died: Option<Micros>,
     ) -> rusqlite::Result<()> {
         self.line.processed += 1;
-        let died = open.is_some().then(|| int(self.step.now.0));
+        let died = died.map(|died| int(died.0));
         self.step
             .prepare(sql!("in_place.sql", "append"))?
             .execute(params![

@@ -15,7 +15,7 @@ const SPARSE: u64 = 4;
 /// What an owner holds of what it says has ended. All within one step, under the lock for writing.
 pub(super) struct Leases<'a, 'b> {
     step: &'a Step<'b>,
-    owner: &'a OwnerId,
+    owner: Option<&'a OwnerId>,
     first: Position,
     /// What it holds from `first` on, by place. Empty where the completions lie far apart: then each is asked for.
     held: Vec<Option<Attempt>>,
@@ -30,7 +30,7 @@ impl<'a, 'b> Leases<'a, 'b> {
         let last = places().max().unwrap_or(first);
         let mut leases = Self {
             step,
-            owner,
+            owner: Some(owner),
             first,
             held: Vec::new(),
             run: None,
@@ -50,11 +50,26 @@ impl<'a, 'b> Leases<'a, 'b> {
         Ok(leases)
     }
 
+    /// Those of nobody.
+    pub(super) fn none(step: &'a Step<'b>) -> Self {
+        Self {
+            step,
+            owner: None,
+            first: Position::FIRST,
+            held: Vec::new(),
+            run: None,
+        }
+    }
+
+    fn owner(&self) -> Option<&str> {
+        self.owner.map(OwnerId::as_str)
+    }
+
     /// Ends a lease; whether it was still held.
     pub(super) fn end(&mut self, held: Held) -> rusqlite::Result<bool> {
         let Held { position, attempt } = held;
         if self.held.is_empty() {
-            let (line, at, owner) = (self.step.line, int(position.0), self.owner.as_str());
+            let (line, at, owner) = (self.step.line, int(position.0), self.owner());
             let mut end = self.step.prepare(sql!("complete.sql", "end"))?;
             return end.execute(params![line, at, owner, attempt.0]).map(|ended| ended > 0);
         }
@@ -78,7 +93,7 @@ impl<'a, 'b> Leases<'a, 'b> {
         self.step.prepare(sql!("complete.sql", "held"))?.exists(params![
             self.step.line,
             int(held.position.0),
-            self.owner.as_str(),
+            self.owner(),
             held.attempt.0
         ])
     }
@@ -98,6 +113,18 @@ impl<'a, 'b> Leases<'a, 'b> {
             .prepare(sql!("complete.sql", "give_back"))?
             .execute(params![line, at, due])
             .map(|freed| freed > 0)
+    }
+
+    /// Ends a lease at which the line halts; whether it was still held.
+    pub(super) fn halt(&mut self, held: Held) -> rusqlite::Result<bool> {
+        if !self.is_held(held)? {
+            return Ok(false);
+        }
+        self.take(held);
+        self.step
+            .prepare(sql!("complete.sql", "halt"))?
+            .execute([self.step.line, int(held.position.0)])
+            .map(|halted| halted > 0)
     }
 
     /// Removes the rows of the leases that have ended: all from one place up to another, so that no other is between.

@@ -22,7 +22,7 @@ UPDATE line SET told = ?2 WHERE line = ?1;
 UPDATE owner SET deadline = max(0, deadline - ?2) WHERE line = ?1;
 
 -- name: set_back_delays
-UPDATE flight SET due = max(0, due - ?2) WHERE line = ?1 AND due < 9223372036854775807;
+UPDATE flight SET due = max(0, due - ?2) WHERE line = ?1 AND due < 9223372036854775806;
 
 -- name: set_back_lock
 UPDATE line SET lock_deadline = max(0, lock_deadline - ?2), consumer_deadline = max(0, consumer_deadline - ?2),

@@ -61,7 +61,11 @@ const UPGRADES: [&str; 9] = [
      ALTER TABLE line ADD COLUMN rate INTEGER;
      ALTER TABLE line ADD COLUMN credit INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE line ADD COLUMN credit_at INTEGER NOT NULL DEFAULT 0;",
-    "",
+    "ALTER TABLE flight ADD COLUMN excused INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE flight ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
+     CREATE INDEX flight_suspect ON flight (line, position) WHERE crashes > 1;
+     ALTER TABLE dead ADD COLUMN open TEXT;
+     CREATE INDEX dead_halted ON dead (line) WHERE open IS NOT NULL;",
     "ALTER TABLE line ADD COLUMN missing INTEGER;
      CREATE TABLE passed (line INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (line, position)) STRICT, WITHOUT ROWID;",
 ];

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use conga_core::lease::{Held, OwnerId};
 use conga_core::message::{Entry, Position};
-use conga_core::partition::{Claim, Limits, RenewRequest, Renewed};
+use conga_core::partition::{ALONE_FROM, Claim, Limits, RenewRequest, Renewed};
 use conga_core::time::Micros;
 use rusqlite::{OptionalExtension, params};
 
-use super::convert::{attempt_at, int, micros_at, position_at, uint_at};
+use super::convert::{attempt_at, int, micros_at, position_at, strikes_at, uint_at};
 use super::database::{Commit, Database};
 use super::deliver::deliver_ready;
 use super::sql::sql;
@@ -66,7 +66,7 @@ fn renew_or_leave(database: &mut Database, request: &RenewRequest) -> Result<Ren
 
 fn leave(database: &mut Database, owner: &OwnerId) -> Result<Renewed> {
     let (known, freed) = database.write(Commit::Written, |step| {
-        Ok((forget(step, owner)?, free_leases(step, owner)?))
+        Ok((forget(step, owner)?, free_leases(step, owner, Fate::Left)?))
     })?;
     database.show_gone(owner);
     if freed > 0 {
@@ -92,16 +92,30 @@ fn deadline(step: &Step<'_>, owner: &OwnerId) -> rusqlite::Result<Option<Micros>
         .optional()
 }
 
-/// The head, if the owner holds it.
+/// The head, if the owner holds it; or what it holds first, if somebody has to hold nothing.
 fn blocking(step: &Step<'_>, owner: &OwnerId) -> rusqlite::Result<Option<Held>> {
-    step.prepare(sql!("renew.sql", "blocking"))?
-        .query_row(params![step.line, owner.as_str()], |row| {
-            Ok(Held {
-                position: position_at(row, 0)?,
-                attempt: attempt_at(row, 1)?,
-            })
+    let held_at = |row: &rusqlite::Row<'_>| {
+        Ok(Held {
+            position: position_at(row, 0)?,
+            attempt: attempt_at(row, 1)?,
         })
+    };
+    let head = step
+        .prepare(sql!("renew.sql", "blocking"))?
+        .query_row(params![step.line, owner.as_str()], held_at)
+        .optional()?;
+    if head.is_some() || !has_suspects(step)? {
+        return Ok(head);
+    }
+    step.prepare(sql!("renew.sql", "in_the_way"))?
+        .query_row(params![step.line, owner.as_str(), ALONE_FROM], held_at)
         .optional()
+}
+
+/// Whether any message is to be handed out in small numbers, or alone.
+pub(super) fn has_suspects(step: &Step<'_>) -> rusqlite::Result<bool> {
+    step.prepare(sql!("claim.sql", "has_suspects"))?
+        .query_row([step.line], |row| row.get(0))
 }
 
 /// Takes an owner to be alive for so long from now on.
@@ -112,10 +126,23 @@ pub(super) fn keep_alive(step: &Step<'_>, owner: &OwnerId, lease_us: u64) -> rus
         .map(drop)
 }
 
-/// Frees what an owner holds; answers how many that were.
-pub(super) fn free_leases(step: &Step<'_>, owner: &OwnerId) -> rusqlite::Result<usize> {
+/// How it comes that an owner holds nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Left,
+    Died,
+}
+
+/// Frees what an owner holds, and blames what most suspicion is on, if it died; answers how many that were.
+pub(super) fn free_leases(step: &Step<'_>, owner: &OwnerId, fate: Fate) -> rusqlite::Result<usize> {
+    let blamed: Option<i64> = match fate {
+        Fate::Left => None,
+        Fate::Died => step
+            .prepare(sql!("renew.sql", "most_blamed"))?
+            .query_row(params![step.line, owner.as_str()], |row| row.get(0))?,
+    };
     step.prepare(sql!("renew.sql", "free_leases"))?
-        .execute(params![step.line, owner.as_str()])
+        .execute(params![step.line, owner.as_str(), blamed.unwrap_or(-1)])
 }
 
 /// What the owner does not hold of what it believes to, and what it holds besides.
@@ -147,9 +174,12 @@ fn compare(
             bytes += size;
             Entry::Whole(body(step, held.position)?.into())
         };
+        let strikes = strikes_at(row, 4)?;
         found.push(Claim {
             position: held.position,
             attempt: held.attempt,
+            tries: strikes.tries(held.attempt),
+            crashes: strikes.crashes,
             claimed: micros_at(row, 2)?,
             entry,
         });

@@ -72,14 +72,18 @@ CREATE TABLE flight (
     attempt INTEGER NOT NULL,
     owner TEXT,
     claimed INTEGER NOT NULL,
-    due INTEGER,                          -- 2^63 - 1: as soon as the one before it with the same key is done
+    due INTEGER,                          -- 2^63 - 1: as soon as the one before it with the same key is done;
+                                          -- 2^63 - 2: the line is halted at it
     key BLOB,                             -- where order is by key
+    excused INTEGER NOT NULL DEFAULT 0,   -- core's `partition/strikes.rs`
+    crashes INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (line, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX flight_key ON flight (line, key, position) WHERE key IS NOT NULL;
 -- Both are empty as long as all goes well, so they cost a claim nothing.
 CREATE INDEX flight_free ON flight (line, position) WHERE owner IS NULL AND due IS NULL;
 CREATE INDEX flight_due ON flight (line, due) WHERE due IS NOT NULL;
+CREATE INDEX flight_suspect ON flight (line, position) WHERE crashes > 1;
 
 -- The system of record. `number` is only where the row is; the identity is (line, id).
 CREATE TABLE record (
@@ -133,8 +137,10 @@ CREATE TABLE dead (
     died INTEGER NOT NULL,
     cursor INTEGER NOT NULL DEFAULT 0,
     entry BLOB NOT NULL,
+    open TEXT,                            -- the tombstone as far as it is written, while the line is halted at it
     PRIMARY KEY (line, position)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX dead_halted ON dead (line) WHERE open IS NOT NULL;
 CREATE INDEX dead_cursor ON dead (line, cursor);
 
 -- The places that the base of a merged line has passed without a result.

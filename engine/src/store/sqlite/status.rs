@@ -1,13 +1,14 @@
 //! Status: the depths of a line and what holds it up.
 
 use conga_core::lease::OwnerId;
-use conga_core::message::Position;
+use conga_core::message::{Id, Position};
 use conga_core::partition::{Blocker, Status};
 use conga_core::time::Micros;
 use rusqlite::{OptionalExtension, params};
 
 use super::convert::{attempt_at, int, micros_at, uint, uint_at};
 use super::database::Database;
+use super::in_place::HALTED;
 use super::sql::sql;
 use super::step::Step;
 use super::{merge, trim};
@@ -25,6 +26,9 @@ pub(super) fn status(database: &Database) -> Result<Status> {
         let producers = step
             .prepare(sql!("status.sql", "producers"))?
             .query_row([step.line], |row| uint_at(row, 0))?;
+        let halted = step
+            .prepare(sql!("status.sql", "count_halted"))?
+            .query_row([step.line], |row| uint_at(row, 0))?;
         let (keep, oldest) = trim::kept(step)?;
         Ok(Status {
             now: step.now,
@@ -35,6 +39,7 @@ pub(super) fn status(database: &Database) -> Result<Status> {
             output: line.output,
             recorded: line.recorded,
             dead: line.dead,
+            halted,
             oldest,
             keep,
             control: line.control,
@@ -64,6 +69,16 @@ fn blocker(step: &Step<'_>, head: Position) -> rusqlite::Result<Option<Blocker>>
                     attempt: attempt_at(row, 0)?,
                     since: micros_at(row, 2)?,
                 },
+                (None, Some(HALTED)) => {
+                    step.prepare(sql!("status.sql", "halted"))?
+                        .query_row(params![step.line, int(head.0)], |row| {
+                            Ok(Blocker::Halted {
+                                id: Id::given(row.get::<_, String>(0)?),
+                                reason: row.get(1)?,
+                                died: micros_at(row, 2)?,
+                            })
+                        })?
+                }
                 (None, Some(due)) => Blocker::Delayed { due: Micros(uint(due)) },
                 (None, None) => Blocker::Free,
             })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use conga_core::lease::{Attempt, Held};
 use conga_core::message::{Body, Entry, Id, Payload, Position, Record};
-use conga_core::partition::{Limits, Processed, Ready};
+use conga_core::partition::{Limits, OnDead, Processed, Ready};
 use conga_core::term::{Role, Term};
 use conga_core::time::Micros;
 use rusqlite::Connection;
@@ -318,7 +318,7 @@ async fn an_entry_over_the_limit_is_not_read_but_kept_whole_when_it_dies() {
     };
     let dead = Completion::Dead {
         tombstone,
-        deliver: true,
+        on_dead: OnDead::Mark,
     };
     store.complete(&owner("p"), &[dead]).await.unwrap();
     deliver(&store).await;

@@ -19,9 +19,9 @@ SELECT number, position, coalesce(sequenced, processed) FROM record WHERE line =
 -- name: forget_record
 DELETE FROM record WHERE number = ?1;
 
--- In the order in which they died.
+-- In the order in which they died, but those at which the line is halted.
 -- name: dead
-SELECT position, died FROM dead WHERE line = ?1 ORDER BY cursor, position LIMIT ?2;
+SELECT position, died FROM dead WHERE line = ?1 AND open IS NULL ORDER BY cursor, position LIMIT ?2;
 
 -- name: forget_dead
 DELETE FROM dead WHERE line = ?1 AND position = ?2;

@@ -80,6 +80,9 @@ impl Judge {
                     });
                     self.take_away(at, position, request.verdict);
                 }
+                Judged::Passed => self.expect(false, || {
+                    format!("position {position} is called passed, and nobody skips")
+                }),
                 Judged::Early => self.expect(is_there && !is_past, || format!("position {position} is called early")),
                 Judged::Missing => {
                     // Where its id had a result no letter was kept.

@@ -40,7 +40,8 @@ async fn another_programs_database_and_a_newer_one_are_left_untouched() {
 /// What each version of the schema has beyond the one before it, taken back: from the latest to the first.
 const DOWNGRADES: [&str; 9] = [
     "DROP TABLE passed; ALTER TABLE line DROP COLUMN missing;",
-    "",
+    "DROP INDEX flight_suspect; DROP INDEX dead_halted; ALTER TABLE flight DROP COLUMN excused;
+     ALTER TABLE flight DROP COLUMN crashes; ALTER TABLE dead DROP COLUMN open;",
     "ALTER TABLE line DROP COLUMN flow; ALTER TABLE line DROP COLUMN flow_since; ALTER TABLE line DROP COLUMN rate;
      ALTER TABLE line DROP COLUMN credit; ALTER TABLE line DROP COLUMN credit_at;",
     "DROP INDEX flight_key; DROP INDEX processed_key; ALTER TABLE flight DROP COLUMN key;
