@@ -1,4 +1,4 @@
-//! A handler for `http://`: a CloudEvent comes in, the body of the answer is the result. HTTP/1.1, and HTTP/2 for `--http2`.
+//! A handler for `http://`: a `CloudEvent` comes in, the body of the answer is the result. HTTP/1.1, and HTTP/2 for `--http2`.
 //!
 //! `cargo run --release --example http_server -- [PORT] [MILLISECONDS]`: waits so long over each message. Prints its port.
 
