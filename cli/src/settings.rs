@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use conga::core::message::Format;
-use conga::core::partition::{ALONE_FROM, Keep, Limits};
+use conga::core::partition::{self, ALONE_FROM, Keep, Limits};
 use conga::core::shape::{Order, Shape};
 use conga::ledger::LedgerUrl;
 use conga::line::Line;
@@ -258,8 +258,8 @@ impl Settings {
 
     /// Makes the line what the service was told that it is, if it is new.
     pub(crate) async fn settle(&self, store: &SharedStore, service: &ServiceSettings) -> anyhow::Result<()> {
-        if service.order.is_none() && store.shape(None).await?.unwrap_or_default().order == Order::None {
-            refuse_to_halt(service.processor.on_dead)?;
+        if service.order.is_none() {
+            refuse_to_halt(service.processor.on_dead, store.shape(None).await?.unwrap_or_default())?;
         }
         let Some(order) = service.order else { return Ok(()) };
         let partitions = match service.partitions {
@@ -325,10 +325,11 @@ impl Settings {
                 "--delivery leader is for --order total: with another order the store delivers as soon as it may",
             ));
         }
-        if order == Some(Order::None) {
-            refuse_to_halt(processor.on_dead)?;
-        }
         let partitions = given.partitions.or(file.partitions);
+        if let Some(order) = order {
+            let partitions = partitions.unwrap_or(NonZeroU16::MIN);
+            refuse_to_halt(processor.on_dead, Shape { order, partitions })?;
+        }
         if partitions.is_some_and(|partitions| partitions.get() > 1) && order.is_none() {
             return Err(wrong(
                 "--partitions needs --order: with key or none messages go by their key or identity, with total by their sequence",
@@ -411,14 +412,21 @@ impl Settings {
     }
 }
 
-/// A line without order has nothing that waits for what failed.
-fn refuse_to_halt(on_dead: conga::core::partition::OnDead) -> anyhow::Result<()> {
-    if on_dead == conga::core::partition::OnDead::Halt {
-        return Err(wrong(
-            "--on-dead halt is for --order total or key: without order nothing waits for a message that failed; say mark or skip",
-        ));
+/// A line without order has nothing that waits for what failed; and where partitions are merged, they must not stand.
+fn refuse_to_halt(on_dead: partition::OnDead, shape: Shape) -> anyhow::Result<()> {
+    if on_dead != partition::OnDead::Halt {
+        return Ok(());
     }
-    Ok(())
+    match shape.order {
+        Order::None => Err(wrong(
+            "--on-dead halt is for --order total or key: without order nothing waits for a message that failed; say mark or skip",
+        )),
+        Order::Total if shape.partitions.get() > 1 => Err(wrong(
+            "--on-dead halt is for a line of one partition, or --order key: what merges partitions waits for none of them; say mark \
+             or skip",
+        )),
+        Order::Total | Order::Key { .. } => Ok(()),
+    }
 }
 
 fn read(path: &Path) -> anyhow::Result<File> {
