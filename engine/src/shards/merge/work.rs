@@ -1,0 +1,472 @@
+//! One merger at work: it carries out the actions of [`conga_core::merge`], and tells it what came of them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use conga_core::merge::{Action, Event, Merge};
+use conga_core::message::Position;
+use conga_core::partition::{GiveUp, Keep, Limit, Limits, MergeRequest, Merged, RenewRequest};
+use conga_core::time::Micros;
+use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::gap::Gap;
+use super::lane::{Heard, Lane};
+use super::{Merger, MergerOptions, OnGap, text};
+use crate::lead::{Change, Elector};
+use crate::persist::answer;
+use crate::sequence::Sequencing;
+use crate::shards::Shards;
+use crate::store::Result;
+use crate::wake::Topic;
+
+/// How long a sequencer that ends waits for the store.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// A merge that has no answer is followed by the next after so long, times the number of them, up to the limit.
+const PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// A merge ends with the output by which its bytes reach this.
+const BATCH_BYTES: usize = 8 << 20;
+/// No more is read of a partition of which so many bytes are in hand.
+const HELD_BYTES: usize = 64 << 20;
+/// So many outputs are read at once.
+const READ_MOST: usize = 1_000;
+/// Behind so many outputs of a partition a number that is missing is looked for.
+const SOUGHT_WITHIN: usize = 1_000_000;
+/// How often what is over goes.
+const TRIM: Duration = Duration::from_secs(1);
+
+/// A call to a partition, with who asks.
+type Call = BoxFuture<'static, (usize, Lane, Result<Heard>)>;
+
+/// What is known of a partition.
+#[derive(Debug, Clone, Copy, Default)]
+struct Hand {
+    /// The bytes in hand, about: of what was read since nothing was.
+    bytes: usize,
+    /// What was asked for last: acknowledged, and how many at most.
+    acknowledging: Option<Position>,
+    max: usize,
+    /// How many of them may be kept.
+    room: usize,
+}
+
+/// A merger at work.
+pub(super) struct Work {
+    machine: Merge<Bytes>,
+    shards: Shards,
+    elector: Elector,
+    options: MergerOptions,
+    hands: Vec<Hand>,
+    /// One for each partition, while it leads.
+    calls: FuturesUnordered<Call>,
+    /// Ends with the reign.
+    reign: CancellationToken,
+    merging: Option<BoxFuture<'static, Result<Merged>>>,
+    /// How many merges in a row had no answer, or changed nothing.
+    refusals: u32,
+    /// Whether the merge on its way gives up numbers.
+    gives_up: bool,
+    gap: Gap,
+    trim_at: Instant,
+    trimming: Option<BoxFuture<'static, Result<bool>>>,
+    pub(super) sequencing: Sequencing,
+}
+
+impl Work {
+    pub(super) fn of(merger: Merger) -> Self {
+        let count = merger.shards.partitions().len();
+        let mut options = merger.options;
+        options.window = options.window.max(1);
+        Self {
+            machine: Merge::new(count, options.batch),
+            hands: Vec::new(),
+            calls: FuturesUnordered::new(),
+            reign: CancellationToken::new(),
+            merging: None,
+            refusals: 0,
+            gives_up: false,
+            gap: Gap::new(count, options.gap_timeout),
+            trim_at: Instant::now(),
+            trimming: None,
+            sequencing: Sequencing::default(),
+            elector: merger.elector,
+            shards: merger.shards,
+            options,
+        }
+    }
+
+    /// Hands the leadership over.
+    pub(super) async fn end(&mut self) {
+        self.retire().await;
+        self.leave().await;
+        // Not only as a leader: a call for the leadership that is on its way may still win it.
+        if timeout(GOODBYE, self.elector.resign()).await.is_err() {
+            tracing::debug!("could not hand over in time; the lock expires");
+        }
+    }
+
+    pub(super) async fn run(&mut self, shutdown: &CancellationToken) -> Result<()> {
+        let mut lock = self.shards.base().wakes().listen(&[Topic::Lock]);
+        let mut asking: Option<BoxFuture<'static, _>> = None;
+        loop {
+            let trims = self.trimming.is_none() && self.elector.leads();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return self.settle().await,
+                () = self.elector.outlived() => {
+                    let change = self.elector.depose("could not renew the lock in time");
+                    self.change(change).await;
+                }
+                () = sleep_until(self.elector.ask_at()), if asking.is_none() => {
+                    asking = Some(Box::pin(self.elector.ask()));
+                }
+                (asked, campaign) = answer(&mut asking) => {
+                    let change = self.elector.heard(asked, campaign)?;
+                    self.change(change).await;
+                }
+                merged = answer(&mut self.merging) => self.merged(merged).await?,
+                Some((partition, lane, heard)) = self.calls.next() => self.heard(partition, lane, heard?)?,
+                proof = self.gap.next() => {
+                    if self.gap.proof(proof?) {
+                        self.prove();
+                    }
+                }
+                () = sleep_until(self.trim_at), if trims => self.trimming = Some(self.trim()),
+                trimmed = answer(&mut self.trimming) => {
+                    let more = trimmed.unwrap_or_else(|error| {
+                        tracing::debug!(%error, "could not let go of what is over");
+                        false
+                    });
+                    self.trim_at = Instant::now() + if more { PAUSE } else { TRIM };
+                }
+                () = lock.hinted(), if !self.elector.leads() => self.elector.hurry(),
+            }
+        }
+    }
+
+    /// Ends the merge that is on its way, so that it is not left to chance.
+    async fn settle(&mut self) -> Result<()> {
+        if self.merging.is_some()
+            && let Ok(merged) = timeout(GOODBYE, answer(&mut self.merging)).await
+        {
+            self.merged(merged).await?;
+        }
+        Ok(())
+    }
+
+    async fn change(&mut self, change: Option<Change>) {
+        match change {
+            Some(Change::Elected(term)) => {
+                self.retire().await;
+                self.sequencing.reigns += 1;
+                self.reign = CancellationToken::new();
+                self.hands = vec![Hand::default(); self.shards.partitions().len()];
+                self.step(Event::Elected { term });
+                for (partition, store) in self.shards.partitions().to_vec().into_iter().enumerate() {
+                    let lane = Lane::new(store, self.elector.owner().clone());
+                    // The seat first, and what is there.
+                    self.read(partition, lane);
+                }
+            }
+            Some(Change::Deposed) => {
+                self.step(Event::Deposed);
+                self.retire().await;
+            }
+            None => {}
+        }
+    }
+
+    /// Lets others read the partitions.
+    async fn retire(&mut self) {
+        self.merging = None;
+        self.gap.reset();
+        self.reign.cancel();
+        let mut leaving = Vec::new();
+        while let Some((_, lane, _)) = self.calls.next().await {
+            leaving.push(lane.leave());
+        }
+        join_all(leaving).await;
+    }
+
+    /// Reads a partition's next outputs, as far as there is room for them, and acknowledges what is merged.
+    fn read(&mut self, partition: usize, mut lane: Lane) {
+        let (held, done) = (self.machine.held(partition), self.machine.acknowledge(partition));
+        // What has its turn and was not kept is read anew, after what is merged is acknowledged.
+        let again = self.machine.again() == Some(partition);
+        if again && done.is_none() {
+            self.lost(partition);
+            return self.read(partition, lane);
+        }
+        let is_sought = self.machine.is_sought_in(partition) && held < SOUGHT_WITHIN;
+        let hand = &mut self.hands[partition];
+        if held == 0 {
+            hand.bytes = 0;
+        }
+        hand.room = if hand.bytes < HELD_BYTES {
+            self.options.window.saturating_sub(held)
+        } else {
+            0
+        };
+        hand.max = match (again, is_sought) {
+            (true, _) => 0,
+            (false, true) => READ_MOST,
+            (false, false) => hand.room.min(READ_MOST),
+        };
+        hand.acknowledging = done.map(|(position, _)| position);
+        let (acknowledge, max, stop) = (hand.acknowledging, hand.max, self.reign.clone());
+        let skip = held - done.map_or(0, |(_, count)| count);
+        if max == 0 && acknowledge.is_none() {
+            return self.wait(partition, lane);
+        }
+        self.calls.push(Box::pin(async move {
+            let heard = lane.read(acknowledge, skip, max, &stop).await;
+            (partition, lane, heard)
+        }));
+    }
+
+    fn wait(&mut self, partition: usize, mut lane: Lane) {
+        let stop = self.reign.clone();
+        self.calls.push(Box::pin(async move {
+            let heard = lane.wait(&stop).await;
+            (partition, lane, Ok(heard))
+        }));
+    }
+
+    fn heard(&mut self, partition: usize, lane: Lane, heard: Heard) -> Result<()> {
+        match heard {
+            Heard::Hint => self.read(partition, lane),
+            // Only a reign that ends stops it, and then nobody listens any more.
+            Heard::Stopped => {}
+            Heard::Lost => {
+                self.lost(partition);
+                self.read(partition, lane);
+            }
+            Heard::Outputs { outputs, asked } => {
+                let hand = self.hands[partition];
+                if let Some(position) = hand.acknowledging {
+                    self.step(Event::Acknowledged { partition, position });
+                }
+                let (count, router) = (outputs.len(), self.shards.router());
+                let bytes: usize = outputs.iter().map(Bytes::len).sum();
+                let outputs: Vec<_> = outputs
+                    .into_iter()
+                    .map(|output| text::found(router, partition, output))
+                    .collect::<Result<_>>()?;
+                let before = self.machine.last(partition);
+                let positions = before.into_iter().chain(outputs.iter().map(|found| found.position));
+                if !positions.is_sorted_by(|a, b| a < b) {
+                    tracing::warn!(
+                        partition,
+                        "a partition has come back older than it was; reading it anew"
+                    );
+                    self.lost(partition);
+                    self.read(partition, lane);
+                    return Ok(());
+                }
+                let room = hand.room;
+                if room > 0 {
+                    self.hands[partition].bytes += bytes;
+                }
+                self.step(Event::Read {
+                    partition,
+                    outputs,
+                    room,
+                });
+                if count < hand.max && self.gap.was_read(partition, asked) {
+                    self.prove();
+                }
+                let again = self.machine.again() == Some(partition);
+                if again || (count > 0 && count == hand.max) {
+                    self.read(partition, lane);
+                } else {
+                    self.wait(partition, lane);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, partition: usize) {
+        self.hands[partition].bytes = 0;
+        self.gap.lost(partition);
+        self.step(Event::Lost { partition });
+    }
+
+    /// Takes the answer to a merge.
+    async fn merged(&mut self, merged: Result<Merged>) -> Result<()> {
+        match merged {
+            Ok(Merged::Advanced { head, missing, .. }) => {
+                // A base whose clock says that it is not time yet is not asked again at once.
+                let waits = self.gives_up && head == self.machine.head();
+                self.refusals = if waits { self.refusals.saturating_add(1) } else { 0 };
+                self.sequencing.emitted += head.past(self.machine.head());
+                self.step(Event::Merged { head });
+                self.watch(missing);
+            }
+            Ok(Merged::Moved { head }) => {
+                tracing::debug!(%head, "the base is elsewhere");
+                self.refusals = 0;
+                self.sequencing.refused += u64::from(head != Position::FIRST);
+                self.step(Event::Moved { head });
+                self.gap.reset();
+            }
+            Ok(Merged::Fenced { term }) => {
+                tracing::info!(%term, "a merge was fenced off");
+                self.sequencing.refused += 1;
+                let change = self.elector.depose("another term has begun");
+                self.change(change).await;
+            }
+            // Nobody knows whether it counted. What is asked next tells.
+            Err(error) if error.is_passing() => {
+                if self.refusals == 0 {
+                    tracing::warn!(%error, "a merge has no answer; asking where the line is until there is one");
+                }
+                self.refusals = self.refusals.saturating_add(1);
+                self.sequencing.refused += 1;
+                self.gap.reset();
+                self.step(Event::Unknown);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Sees to a number that is missing.
+    fn watch(&mut self, missing: Option<Micros>) {
+        let Some((head, since)) = self.machine.missing().zip(missing) else {
+            // While another merge is on its way it may be missing all the same.
+            if missing.is_none() {
+                self.gap.reset();
+            }
+            return;
+        };
+        self.gap.open(head, since);
+        self.prove();
+    }
+
+    /// Tells the rules what is proved, and has proved what is not.
+    fn prove(&mut self) {
+        let Some(head) = self.gap.overdue().filter(|head| self.machine.missing() == Some(*head)) else {
+            return;
+        };
+        if self.gap.is_alarming() {
+            let what = match self.options.on_gap {
+                OnGap::Hold => "the line waits for it",
+                OnGap::GiveUp => "it is given up as soon as it is sure that it has not come",
+            };
+            tracing::warn!(sequence = head.0, timeout = ?self.options.gap_timeout, "a number is missing for too long; {what}");
+        }
+        if self.options.on_gap == OnGap::Hold {
+            return;
+        }
+        for partition in self.machine.doubts() {
+            if self.gap.is_proved(partition) {
+                self.step(Event::Proved { partition, head });
+            } else {
+                self.gap.doubt(partition, &self.shards.partitions()[partition]);
+            }
+        }
+    }
+
+    /// Hands an event to the rules and does what they say.
+    fn step(&mut self, event: Event<Bytes>) {
+        if let Action::Merge {
+            term,
+            head,
+            count,
+            late,
+            is_missing,
+            give_up,
+        } = self.machine.step(event)
+        {
+            self.gives_up = give_up > 0;
+            let request = self.request(count, late, give_up).map(|request| MergeRequest {
+                is_missing: is_missing && request.pieces.len() == count,
+                term,
+                head,
+                ..request
+            });
+            let (base, pause) = (self.shards.base().clone(), (PAUSE * self.refusals).min(LONGEST_PAUSE));
+            self.merging = Some(Box::pin(async move {
+                let request = request?;
+                sleep(pause).await;
+                base.merge(&request).await
+            }));
+        }
+    }
+
+    /// What is to be merged: the pieces end where they are too large for one step.
+    fn request(&self, count: usize, late: usize, give_up: usize) -> Result<MergeRequest> {
+        let mut bytes = 0;
+        let fitting = self.machine.ready(count).take_while(|(.., output)| {
+            let fits = bytes < BATCH_BYTES;
+            bytes += output.len();
+            fits
+        });
+        let pieces: Result<_> = fitting
+            .map(|(place, is_dead, output)| text::piece(place, is_dead, self.options.mark_dead, output))
+            .collect();
+        let head = self.machine.head();
+        let since = self.gap.since().unwrap_or_default();
+        let reason = format!("did not come within {:?}", self.options.gap_timeout);
+        let tombstones = (0..give_up as u64).map(|nth| {
+            if self.options.mark_dead {
+                text::given_up(head.plus(nth), since, &reason)
+            } else {
+                String::new()
+            }
+        });
+        Ok(MergeRequest {
+            term: conga_core::term::Term::default(),
+            head,
+            late: self
+                .machine
+                .late(late)
+                .map(|(place, output)| text::late(place, output))
+                .collect(),
+            pieces: pieces?,
+            is_missing: false,
+            give_up: (give_up > 0).then(|| GiveUp {
+                after_us: u64::try_from(self.options.gap_timeout.as_micros()).unwrap_or(u64::MAX),
+                tombstones: tombstones.collect(),
+            }),
+        })
+    }
+
+    /// Lets go of outputs that are over, and of what came too late. Whether there is more.
+    fn trim(&self) -> BoxFuture<'static, Result<bool>> {
+        let base = self.shards.base().clone();
+        let keep = self.options.keep.unwrap_or_else(|| base.keeps());
+        let request = RenewRequest {
+            owner: self.elector.owner().clone(),
+            lease_us: 3_000_000,
+            held: None,
+            limits: Limits::default(),
+            keep: Some(Keep {
+                records: Limit::NONE,
+                ..keep
+            }),
+        };
+        Box::pin(async move { Ok(base.renew(&request).await?.is_overfull) })
+    }
+
+    /// Says good-bye to the base.
+    async fn leave(&mut self) {
+        self.trimming = None;
+        let request = RenewRequest {
+            owner: self.elector.owner().clone(),
+            lease_us: 0,
+            held: None,
+            limits: Limits::default(),
+            keep: None,
+        };
+        let left = timeout(GOODBYE, self.shards.base().renew(&request)).await;
+        if !matches!(left, Ok(Ok(_))) {
+            tracing::debug!("could not say good-bye to the base");
+        }
+    }
+}
