@@ -19,7 +19,9 @@ pub(crate) use dead::{Dead, Purge, Retry, Skip};
 pub(crate) use flow::{Drain, Limited};
 pub(crate) use handle::{Handling, HttpMode, limit};
 pub(crate) use keep::Stays;
-pub(crate) use measure::{Ground, Latency, Limit, Part, PartRole, Scale, Series, ServeRedis, Services, Throughput};
+pub(crate) use measure::{
+    Ground, Latency, Limit, Part, PartRole, Scale, Series, ServeRedis, Services, Spread, Throughput,
+};
 pub(crate) use order::{OrderName, Ordering, Orders, PerKey};
 
 /// Messages processed in parallel across processes, delivered in total order, each exactly once.
@@ -371,6 +373,8 @@ pub(crate) enum Bench {
     Latency(Latency),
     /// More services, a longer backlog, a wider window, larger payloads, an older line
     Scale(Scale),
+    /// What a message costs the servers and the processors, with more primaries of a cluster and more partitions
+    Shards(Spread),
     /// A process of a measurement
     #[command(hide = true)]
     Part(Part),

@@ -140,3 +140,55 @@ fn each_series_of_scale_is_measured() {
         figure(age, "ratio");
     }
 }
+
+#[test]
+fn what_shards_cost_is_measured() {
+    let place = Place::sqlite();
+    let small = [
+        ("--messages", "2000"),
+        ("--runs", "1"),
+        ("--idle", "200ms"),
+        ("--primaries", "2"),
+        ("--partitions", "4"),
+        ("--counts", "1,3"),
+        ("--report", "shards.html"),
+    ];
+    let small: Vec<&str> = small.iter().flat_map(|(name, value)| [*name, *value]).collect();
+    let output = place
+        .conga(&[&["bench", "shards", "--json"], &small[..]].concat())
+        .env_remove("CONGA_STORE")
+        .output()
+        .expect("conga starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let report = parse(&output.stdout);
+    assert_eq!(report["passed"], true, "{report}");
+    let points = |series: &str| report[series].as_array().cloned().unwrap_or_default();
+    assert_eq!((points("primaries").len(), points("partitions").len()), (1, 2));
+    for (point, nodes) in points("partitions")
+        .iter()
+        .map(|point| (point, 1))
+        .chain([(&points("primaries")[0], 2)])
+    {
+        for name in ["server_us", "processor_us", "steps", "idle_server_ms"] {
+            figure(point, name);
+        }
+        let run = &point["runs"][0];
+        verified(&run["ran"], 2_000);
+        let each = run["nodes"].as_array().expect("nodes");
+        assert_eq!(each.len(), nodes);
+        let messages: Vec<f64> = each.iter().map(|node| figure(node, "messages")).collect();
+        assert!((messages.iter().sum::<f64>() - 2_000.0).abs() < 1e-9, "{messages:?}");
+        // The servers' costs, by their share, are that of a message.
+        let cost: f64 = each
+            .iter()
+            .map(|node| figure(node, "cpu_us") * figure(node, "messages"))
+            .sum();
+        assert!((cost / 2_000.0 - figure(point, "server_us")).abs() < 1e-6, "{run}");
+    }
+    assert!(
+        std::fs::read_to_string(place.path().join("shards.html"))
+            .expect("a page")
+            .contains("<svg")
+    );
+}

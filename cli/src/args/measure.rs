@@ -1,5 +1,6 @@
 //! The arguments of what measures speed, and of the processes that it starts.
 
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -203,6 +204,54 @@ producer adds what is delivered, so that as many wait all the while; measured on
 the producer has ended. `age`: the same with 50,000, the first part of the messages compared with the last. \
 `memory`: what Redis says that it uses (INFO used_memory) before the messages are there, with them there, and with all \
 of them in flight. Processor time is the server's and the services', not the producer's nor the consumer's.";
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = SPREAD_HELP)]
+pub(crate) struct Spread {
+    /// On how many primaries the partitions are spread
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,3", value_parser = at_least_one)]
+    pub(crate) primaries: Vec<usize>,
+    /// In how many partitions the line is there
+    #[arg(long, value_name = "P", default_value = "6")]
+    pub(crate) partitions: NonZeroU16,
+    /// The numbers of partitions on one primary
+    #[arg(long, value_name = "P,…", value_delimiter = ',', default_value = "1,2,4,8,16,32")]
+    pub(crate) counts: Vec<NonZeroU16>,
+    /// How many messages
+    #[arg(long, value_name = "N", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) messages: u64,
+    /// How many keys they have
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keys: u64,
+    /// The size of a payload in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 200)]
+    pub(crate) size: usize,
+    /// How many may be sent and not delivered
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) bound: u64,
+    /// How often; the median counts
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    pub(crate) runs: usize,
+    /// How long it is measured what they take with nothing to do
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub(crate) idle: Duration,
+    /// How many processors, each a process of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub(crate) processors: usize,
+    /// How many messages each processes at once
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_one)]
+    pub(crate) concurrency: usize,
+    /// Write a page with the figures and plots
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+const SPREAD_HELP: &str = "\
+Starts clusters of its own, without replicas and persistence, and a line with --order key whose partitions lie evenly on \
+the primaries. One process sends and receives, --processors process; all outputs are verified. Processor time is what \
+INFO says of each server, and the system of the processors, between the first send and the last output; it says what a \
+server has to do for a message, and nothing about how many messages go through on a machine that all of them share. \
+Before each run all wait for --idle with nothing to do.";
 
 /// A process of a measurement.
 #[derive(Debug, Clone, clap::Args)]

@@ -1,4 +1,4 @@
-//! A cluster of primaries, each with a replica, on the loopback. It ends when the value is dropped.
+//! A cluster of primaries, each with a replica or without, on the loopback. It ends when the value is dropped.
 //!
 //! As `redis_server.rs`, which it builds on: the standard library only, blocking, taken by all tests through `#[path]`.
 
@@ -13,7 +13,7 @@ use super::redis_server::RedisServer;
 const PATIENCE: Duration = Duration::from_secs(30);
 const SLOTS: usize = 16_384;
 
-/// A cluster: the first nodes are the primaries, at first, and as many that follow their replicas.
+/// A cluster: the first nodes are the primaries, at first, and those that follow their replicas.
 #[derive(Debug)]
 pub(crate) struct RedisCluster {
     nodes: Vec<Node>,
@@ -35,8 +35,20 @@ impl RedisCluster {
     /// # Errors
     /// If `redis-server` is not installed, or the cluster does not come together.
     pub(crate) fn start(primaries: usize, timeout: Duration, arguments: &[&str]) -> io::Result<Self> {
+        Self::of(primaries, 2 * primaries, timeout, arguments)
+    }
+
+    /// The same without replicas.
+    ///
+    /// # Errors
+    /// As [`RedisCluster::start`].
+    pub(crate) fn alone(primaries: usize, timeout: Duration, arguments: &[&str]) -> io::Result<Self> {
+        Self::of(primaries, primaries, timeout, arguments)
+    }
+
+    fn of(primaries: usize, count: usize, timeout: Duration, arguments: &[&str]) -> io::Result<Self> {
         let mut nodes = Vec::new();
-        for _ in 0..2 * primaries {
+        for _ in 0..count {
             nodes.push(Node::start(timeout, arguments)?);
         }
         let cluster = Self { nodes };
@@ -51,7 +63,7 @@ impl RedisCluster {
         }
         for node in &cluster.nodes {
             wait_until("a node knows the others", PATIENCE, || {
-                node.known().is_some_and(|known| known == 2 * primaries)
+                node.known().is_some_and(|known| known == count)
             })?;
         }
         for (index, node) in cluster.nodes.iter().enumerate().skip(primaries) {

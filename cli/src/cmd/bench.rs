@@ -29,6 +29,7 @@ mod limit;
 mod part;
 mod scale;
 mod setup;
+mod shards;
 mod throughput;
 
 pub(crate) async fn run(settings: &Settings, bench: Bench) -> anyhow::Result<bool> {
@@ -40,6 +41,7 @@ pub(crate) async fn run(settings: &Settings, bench: Bench) -> anyhow::Result<boo
         Bench::Throughput(throughput) => throughput::throughput(settings, &throughput).await,
         Bench::Latency(latency) => latency::latency(settings, &latency).await,
         Bench::Scale(scale) => scale::scale(settings, &scale).await,
+        Bench::Shards(spread) => shards::shards(settings, &spread).await,
         Bench::Part(part) => part::part(settings, &part).await,
     }
 }

@@ -23,11 +23,12 @@ use crate::args::{Chaos, Fault, Serve};
 use crate::bench::broken::{Break, Broken};
 use crate::bench::collect::Collector;
 use crate::bench::fleet::{Fleet, Work};
-use crate::bench::judge::{Came, Digest, judge_came};
+use crate::bench::judge::judge_came;
 use crate::bench::load::{Load, Until};
 use crate::bench::network::Network;
 use crate::bench::place::Place;
 use crate::bench::recorder::Recorder;
+use crate::bench::trail::Trail;
 use crate::settings::{Settings, wrong};
 use crate::text;
 
@@ -286,7 +287,7 @@ impl Campaign {
         let partitions = stage.shards.partitions();
         let verdict = judge_came(partitions, &stage.ledger, ids, &trail.came, &trail.digest).await?;
         findings.records(&verdict, ids);
-        trail.altered(load, &mut findings);
+        altered(&trail, load, &mut findings);
         for what in &trail.strange {
             findings.add(what.clone());
         }
@@ -372,43 +373,12 @@ struct Stage {
     json: bool,
 }
 
-/// What came out, as far as it has to be kept.
-#[derive(Default)]
-struct Trail {
-    digest: Digest,
-    came: Vec<Came>,
-    arrivals: Vec<Instant>,
-    strange: Vec<String>,
-}
-
-impl Trail {
-    fn take(&mut self, partition: usize, lines: &[Bytes]) {
-        self.arrivals.push(Instant::now());
-        let partition = u32::try_from(partition).unwrap_or(u32::MAX);
-        for line in lines {
-            match self.digest.came(line) {
-                Ok(came) => self.came.push(came.placed(partition)),
-                Err(error) => self.strange.push(error.to_string()),
-            }
-        }
-    }
-
-    fn longest_gap(&self) -> Duration {
-        let gaps = self.arrivals.windows(2).map(|pair| pair[1] - pair[0]);
-        gaps.max().unwrap_or_default()
-    }
-
-    /// The handlers here answer what they were given.
-    fn altered(&self, load: &Load, findings: &mut Findings) {
-        let altered = self.came.iter().filter(|came| {
-            load.payload(came.id.as_str())
-                .is_none_or(|payload| !self.digest.is_payload(came, &payload))
-        });
-        for came in altered.take(TOLD) {
-            findings.add(format!(
-                "position {}: id {}: the output is not what was sent",
-                came.position, came.id
-            ));
-        }
+/// The handlers here answer what they were given.
+fn altered(trail: &Trail, load: &Load, findings: &mut Findings) {
+    for came in trail.altered(load).take(TOLD) {
+        findings.add(format!(
+            "position {}: id {}: the output is not what was sent",
+            came.position, came.id
+        ));
     }
 }
