@@ -212,7 +212,7 @@ pub(crate) struct Spread {
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,3", value_parser = at_least_one)]
     pub(crate) primaries: Vec<usize>,
     /// In how many partitions the line is there
-    #[arg(long, value_name = "P", default_value = "6")]
+    #[arg(long, value_name = "P", default_value = "12")]
     pub(crate) partitions: NonZeroU16,
     /// The numbers of partitions on one primary
     #[arg(long, value_name = "P,…", value_delimiter = ',', default_value = "1,2,4,8,16,32")]
@@ -247,8 +247,8 @@ pub(crate) struct Spread {
 }
 
 const SPREAD_HELP: &str = "\
-Starts clusters of its own, without replicas and persistence, and a line with --order key whose partitions lie evenly on \
-the primaries. One process sends and receives, --processors process; all outputs are verified. Processor time is what \
+Starts clusters of its own, without replicas and persistence, and a line with --order key whose partitions lie as evenly on \
+the primaries as they can. One process sends and receives, --processors process; all outputs are verified. Processor time is what \
 INFO says of each server, and the system of the processors, between the first send and the last output; it says what a \
 server has to do for a message, and nothing about how many messages go through on a machine that all of them share. \
 Before each run all wait for --idle with nothing to do.";
