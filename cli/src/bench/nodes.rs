@@ -79,7 +79,7 @@ impl Nodes {
         if lines.is_empty() {
             lines.push(line.clone());
         }
-        lines.iter().map(|part| self.cluster.primary_of(part.name())).collect()
+        lines.iter().map(|part| self.cluster.primary_of(&part.tag())).collect()
     }
 
     /// What each has done so far.
