@@ -193,7 +193,7 @@ impl Report {
             passed: self.passed,
             sections: vec![
                 section("more primaries", "primaries", &self.primaries, |point| {
-                    point.primaries as f64
+                    f64::from(u32::try_from(point.primaries).unwrap_or(u32::MAX))
                 }),
                 section(
                     "more partitions on one primary",

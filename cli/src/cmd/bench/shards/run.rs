@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::args::Spread;
 use crate::bench::collect::Collector;
-use crate::bench::fleet::{Fleet, Work};
+use crate::bench::fleet::{Fleet, Member, Work};
 use crate::bench::judge::{PLACES, TOLD, Verdict, judge_came};
 use crate::bench::load::{Load, Until};
 use crate::bench::nodes::{Done, Nodes};
@@ -26,7 +26,7 @@ use crate::bench::usage::Usage;
 /// How long all may take to come to rest.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Nothing for so long under load is stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Nothing for so long, and nothing comes besides.
 const QUIET: Duration = Duration::from_millis(300);
 /// How far claims may run ahead of the head of each partition.
@@ -66,7 +66,7 @@ struct Look {
 
 impl Look {
     fn at(nodes: &Nodes, fleet: &Fleet) -> anyhow::Result<Self> {
-        let pids = fleet.members.iter().filter_map(|member| member.pid());
+        let pids = fleet.members.iter().filter_map(Member::pid);
         Ok(Self {
             at: Instant::now(),
             nodes: nodes.look()?,
@@ -186,15 +186,15 @@ impl Run {
                 .count();
             Node {
                 messages: own as u64,
-                cpu_us: (after.cpu - before.cpu).as_secs_f64() * 1e6 / own.max(1) as f64,
+                cpu_us: after.cpu.saturating_sub(before.cpu).as_secs_f64() * 1e6 / own.max(1) as f64,
             }
         });
         Self {
-            server_us: (after.cpu() - before.cpu()).as_secs_f64() * 1e6 / messages,
-            processor_us: (after.processors - before.processors).as_secs_f64() * 1e6 / messages,
+            server_us: after.cpu().saturating_sub(before.cpu()).as_secs_f64() * 1e6 / messages,
+            processor_us: after.processors.saturating_sub(before.processors).as_secs_f64() * 1e6 / messages,
             steps: (after.steps() - before.steps()) / messages,
-            idle_server_ms: (before.cpu() - rest.cpu()).as_secs_f64() * 1e3 / idle,
-            idle_processor_ms: (before.processors - rest.processors).as_secs_f64() * 1e3 / idle,
+            idle_server_ms: before.cpu().saturating_sub(rest.cpu()).as_secs_f64() * 1e3 / idle,
+            idle_processor_ms: before.processors.saturating_sub(rest.processors).as_secs_f64() * 1e3 / idle,
             idle_steps: (before.steps() - rest.steps()) / idle,
             connections: after.nodes.iter().map(|node| node.connections).sum(),
             nodes: nodes.collect(),
