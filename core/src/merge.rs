@@ -146,6 +146,8 @@ pub struct Merge<T> {
     batch: usize,
     term: Option<Term>,
     is_merging: bool,
+    /// Whether the merge on its way gives up numbers.
+    gives_up: bool,
     /// The head that the base was told is missing.
     told: Option<Position>,
     /// Of which partitions it is proved, since the head was last not missing.
@@ -173,6 +175,7 @@ impl<T> Merge<T> {
             batch: batch.max(1),
             term: None,
             is_merging: false,
+            gives_up: false,
             told: None,
             proved: vec![false; partitions.max(1)],
         }
@@ -317,6 +320,7 @@ impl<T> Merge<T> {
             return Action::Wait;
         }
         self.is_merging = true;
+        self.gives_up = give_up > 0;
         if is_missing {
             self.told = Some(next);
         }
@@ -425,21 +429,19 @@ impl<T> Merge<T> {
 
     fn advance(&mut self, head: Position) {
         let by = head.past(self.head);
-        let passed: Vec<Position> = self.early.range(..head).map(|(place, _)| *place).collect();
-        // Numbers that were given up: what is proved of the others stays so.
-        let gave_up = by > 0 && passed.is_empty();
-        for place in passed {
-            self.early.remove(&place);
-        }
         self.head = self.head.max(head);
+        if by > 0 && self.gives_up {
+            // What is proved of the others stays so, and the base's time goes on for them. What came meanwhile came too late.
+            self.told = Some(self.head);
+            self.pass();
+            return;
+        }
+        self.early = self.early.split_off(&self.head);
         self.skimmed = self.skimmed.split_off(&self.head);
-        if by > 0 && !gave_up {
+        if by > 0 {
             self.proved.fill(false);
         }
-        if gave_up {
-            // The base's time goes on for those that are missing still.
-            self.told = Some(self.head);
-        } else if self.told != Some(self.head) {
+        if self.told != Some(self.head) {
             self.told = None;
         }
     }
@@ -456,10 +458,15 @@ impl<T> Merge<T> {
             }
         }
         self.head = head;
-        let unkept: Vec<usize> = self.skimmed.range(..head).map(|place| self.home(*place)).collect();
-        unkept.into_iter().for_each(|partition| self.lose(partition));
         // Another has merged these, or a merge of this one without an answer has; or they were given up.
-        let later = self.early.split_off(&head);
+        self.pass();
+    }
+
+    /// What is in hand and below the head was not merged by this one: it has to be told of.
+    fn pass(&mut self) {
+        let unkept: Vec<usize> = self.skimmed.range(..self.head).map(|place| self.home(*place)).collect();
+        unkept.into_iter().for_each(|partition| self.lose(partition));
+        let later = self.early.split_off(&self.head);
         for (place, passed) in std::mem::replace(&mut self.early, later) {
             let home = self.home(place);
             let hand = &mut self.hands[home];
@@ -586,6 +593,32 @@ mod tests {
         assert_eq!(merge.step(read(1, &[(1, 3)])), asks(1, 0, true));
         assert_eq!(merge.step(Event::Unknown), asks(1, 0, false));
         assert_eq!(merge.step(merged(1)), asks(1, 0, true));
+    }
+
+    /// Its tombstone is in the output then, and nothing else says that it came.
+    #[test]
+    fn what_comes_while_it_is_given_up_is_told_of() {
+        let mut merge = leader();
+        assert_eq!(merge.step(read(1, &[(1, 3)])), asks(1, 0, true));
+        assert_eq!(merge.step(merged(1)), Action::Wait);
+        assert_eq!(merge.step(proved(1, 1)), gives_up(1, 1));
+        assert_eq!(merge.step(read(1, &[(2, 1)])), Action::Wait);
+        let Action::Merge { late, .. } = merge.step(merged(2)) else {
+            panic!("it has to be told of");
+        };
+        assert_eq!(late, 1);
+        assert_eq!(merge.late(2).map(|(place, _)| place.0).collect::<Vec<_>>(), [1]);
+        assert_eq!(merge.acknowledge(1), None, "before it is told of");
+    }
+
+    /// Else the base never hears that the next is missing, and nobody ever looks for it.
+    #[test]
+    fn a_merge_whose_partition_was_lost_meanwhile_gives_up_nothing() {
+        let mut merge = leader();
+        assert_eq!(merge.step(read(1, &[(1, 1)])), asks(1, 1, false));
+        assert_eq!(merge.step(Event::Lost { partition: 1 }), Action::Wait);
+        assert_eq!(merge.step(merged(2)), Action::Wait);
+        assert_eq!(merge.step(read(1, &[(2, 3)])), asks(2, 0, true));
     }
 
     #[test]
