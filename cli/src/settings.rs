@@ -258,10 +258,13 @@ impl Settings {
 
     /// Makes the line what the service was told that it is, if it is new.
     pub(crate) async fn settle(&self, store: &SharedStore, service: &ServiceSettings) -> anyhow::Result<()> {
-        if service.order.is_none() {
-            refuse_to_halt(service.processor.on_dead, store.shape(None).await?.unwrap_or_default())?;
-        }
-        let Some(order) = service.order else { return Ok(()) };
+        let Some(order) = service.order else {
+            let on_dead = service.processor.on_dead;
+            if on_dead == partition::OnDead::Halt {
+                refuse_to_halt(on_dead, store.shape(None).await?.unwrap_or_default())?;
+            }
+            return Ok(());
+        };
         let partitions = match service.partitions {
             Some(partitions) => partitions,
             // As many as it has.
@@ -278,11 +281,12 @@ impl Settings {
         let file = &self.file;
         let defaults = ProcessorOptions::default();
         let handler = given.handler.as_ref().or(file.handler.as_ref());
-        let drain = match (&given.drain, &file.drain) {
-            (Some(drain), _) => *drain,
-            (None, Some(text)) => parse_duration(text).with_context(|| "`drain` in the settings file")?,
-            (None, None) => defaults.drain,
+        let time = |name: &str, given: Option<Duration>, written: &Option<String>, default| match (given, written) {
+            (Some(given), _) => Ok(given),
+            (None, Some(text)) => parse_duration(text).with_context(|| format!("`{name}` in the settings file")),
+            (None, None) => Ok(default),
         };
+        let drain = time("drain", given.drain, &file.drain, defaults.drain)?;
         let window = given.window.or(file.window).unwrap_or(defaults.claim.window);
         let concurrency = given.concurrency.or(file.concurrency).unwrap_or(defaults.concurrency);
         let max_attempts = given
@@ -335,21 +339,17 @@ impl Settings {
                 "--partitions needs --order: with key or none messages go by their key or identity, with total by their sequence",
             ));
         }
-        let gap_timeout = match (given.gap_timeout, &file.gap_timeout) {
-            (Some(timeout), _) => timeout,
-            (None, Some(text)) => parse_duration(text).with_context(|| "`gap-timeout` in the settings file")?,
-            (None, None) => MergerOptions::default().gap_timeout,
-        };
+        let merged = MergerOptions::default();
         let merger = MergerOptions {
             window: usize::try_from(window).unwrap_or(usize::MAX),
-            mark_dead: processor.on_dead != conga::core::partition::OnDead::Skip,
-            gap_timeout,
+            mark_dead: processor.on_dead != partition::OnDead::Skip,
+            gap_timeout: time("gap-timeout", given.gap_timeout, &file.gap_timeout, merged.gap_timeout)?,
             on_gap: match given.on_gap.or(file.on_gap) {
                 Some(OnGap::Tombstone) => conga::shards::OnGap::GiveUp,
                 Some(OnGap::Hold) | None => conga::shards::OnGap::Hold,
             },
             keep: processor.keep,
-            ..MergerOptions::default()
+            ..merged
         };
         Ok(ServiceSettings {
             order,

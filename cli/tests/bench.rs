@@ -60,18 +60,26 @@ fn the_limit_is_measured_and_conga_against_it() {
     }
 }
 
-#[test]
-fn a_server_of_its_own_is_measured() {
-    let place = Place::sqlite();
-    let args = ["bench", "throughput", "--json", "--messages", "1000", "--runs", "1"];
+/// The report of what brings servers of its own.
+fn without_a_store(place: &Place, args: &[&str]) -> Value {
     let output = place
-        .conga(&[&args[..], &["--serve", "redis", "--fsync", "always"]].concat())
+        .conga(args)
         .env_remove("CONGA_STORE")
         .output()
         .expect("conga starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
-    let report = parse(&output.stdout);
+    parse(&output.stdout)
+}
+
+#[test]
+fn a_server_of_its_own_is_measured() {
+    let place = Place::sqlite();
+    let args = ["bench", "throughput", "--json", "--messages", "1000", "--runs", "1"];
+    let report = without_a_store(
+        &place,
+        &[&args[..], &["--serve", "redis", "--fsync", "always"]].concat(),
+    );
     assert_eq!(report["store"], "redis, appendfsync always");
     figure(&report, "throughput");
     verified(&report["runs"][0], 1_000);
@@ -154,14 +162,7 @@ fn what_shards_cost_is_measured() {
         ("--report", "shards.html"),
     ];
     let small: Vec<&str> = small.iter().flat_map(|(name, value)| [*name, *value]).collect();
-    let output = place
-        .conga(&[&["bench", "shards", "--json"], &small[..]].concat())
-        .env_remove("CONGA_STORE")
-        .output()
-        .expect("conga starts");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    let report = parse(&output.stdout);
+    let report = without_a_store(&place, &[&["bench", "shards", "--json"], &small[..]].concat());
     assert_eq!(report["passed"], true, "{report}");
     let points = |series: &str| report[series].as_array().cloned().unwrap_or_default();
     assert_eq!((points("primaries").len(), points("partitions").len()), (1, 2));

@@ -9,9 +9,6 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 use support::{Place, RedisServer, wait_for};
 
-#[path = "../src/bench/redis_ask.rs"]
-mod redis_ask;
-
 /// Waits until the status says so.
 fn until(place: &Place, what: &str, is_so: impl Fn(&serde_json::Value) -> bool) {
     wait_for(what, || is_so(&place.json(&["status", "--json"])));
@@ -137,7 +134,7 @@ fn a_drain_that_is_interrupted_leaves_the_line_draining() {
 
 /// How many scripts the server at this port has run.
 fn scripts(port: u16) -> u64 {
-    let stats = redis_ask::ask(port, &["INFO", "commandstats"])
+    let stats = support::redis_ask::ask(port, &["INFO", "commandstats"])
         .expect("statistics")
         .text();
     let calls = stats
@@ -177,10 +174,10 @@ fn a_line_stays_paused_when_its_server_is_killed_and_started_again() {
 fn a_line_is_controlled_while_its_server_has_no_memory() {
     let place = Place::redis();
     let port = place.server.as_ref().expect("a server").port();
-    let limit = |bytes| redis_ask::ask(port, &["CONFIG", "SET", "maxmemory", bytes]).expect("set");
+    let limit = |bytes| support::redis_ask::ask(port, &["CONFIG", "SET", "maxmemory", bytes]).expect("set");
     place.done(&["send", "--count", "5"]);
     limit("1");
-    let refused = redis_ask::ask(port, &["SET", "anything", "new"]);
+    let refused = support::redis_ask::ask(port, &["SET", "anything", "new"]);
     assert!(refused.is_err(), "there is no memory");
     assert_eq!(place.json(&["pause", "--json"])["flow"], "paused");
     assert_eq!(place.json(&["rate", "10", "--json"])["rate_per_second"], 10.0);

@@ -6,19 +6,9 @@
 
 mod support;
 
-#[path = "../src/bench/redis_ask.rs"]
-#[allow(dead_code, reason = "a part of it is used")]
-mod redis_ask;
-#[path = "../src/bench/redis_cluster.rs"]
-#[allow(dead_code, reason = "a part of it is used")]
-mod redis_cluster;
-mod redis_server {
-    pub(crate) use crate::support::RedisServer;
-}
-
 use std::time::Duration;
 
-use redis_cluster::RedisCluster;
+use support::redis_cluster::RedisCluster;
 use support::{Place, RedisServer};
 
 const SEEDS: u64 = 20;

@@ -3,35 +3,15 @@
 
 mod support;
 
-#[path = "../src/bench/redis_ask.rs"]
-#[allow(dead_code, reason = "a part of it is used")]
-mod redis_ask;
-#[path = "../src/bench/redis_cluster.rs"]
-#[allow(dead_code, reason = "a part of it is used")]
-mod redis_cluster;
-mod redis_server {
-    pub(crate) use crate::support::RedisServer;
-}
-
-use std::io::Write as _;
-use std::process::Stdio;
 use std::time::Duration;
 
-use redis_cluster::RedisCluster;
 use serde_json::Value;
-use support::{Place, RedisServer, parse, wait_for};
+use support::redis_cluster::RedisCluster;
+use support::{Place, RedisServer, number, parse, wait_for};
 
 const LINES: u64 = 2_000;
 const KILLS: u64 = 12;
 const SHAPE: [&str; 5] = ["process", "--order", "total", "--partitions", "3"];
-
-fn status(place: &Place) -> Value {
-    place.json(&["status", "--json"])
-}
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().expect("a number")
-}
 
 /// Numbers by chance, the same ones for a seed.
 struct Dice(u64);
@@ -57,33 +37,15 @@ fn survive(place: &Place, seed: u64) {
     let text: String = (1..=LINES)
         .map(|number| format!("{{\"payload\":{number}}}\n"))
         .collect();
-    std::fs::write(place.path().join("in.txt"), &text).expect("written");
     let send = ["send", "--json", "--producer", "nightly", "--first-sequence", "1"];
-    let mut child = place
-        .conga(&send)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("conga starts");
-    let mut pipe = child.stdin.take().expect("standard input");
     let part = usize::try_from(dice.next(text.len() as u64)).expect("small");
-    pipe.write_all(&text.as_bytes()[..part.max(1_000)]).expect("taken");
-    wait_for("some to be sent", || number(&status(place)["next"]) > 1);
-    child.kill().expect("killed");
-    child.wait().expect("gone");
-    drop(pipe);
-
-    let mut sender = place
-        .conga(&[&send[..], &["in.txt"]].concat())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("conga starts");
+    let mut sender = place.send_again(&send, &text, part.max(1_000));
     let mut amid = 0;
     for _ in 0..KILLS {
-        let before = number(&status(place)["head"]);
+        let before = number(&place.status()["head"]);
         let mut head = before;
         wait_for("the line to go on", || {
-            head = number(&status(place)["head"]);
+            head = number(&place.status()["head"]);
             head > before + 20 || head > LINES
         });
         amid += u64::from(head <= LINES);
@@ -122,10 +84,10 @@ fn survive(place: &Place, seed: u64) {
     assert_eq!(count, LINES);
     assert!(place.done(&["receive"]).is_empty(), "nothing comes twice");
     wait_for("all to be acknowledged in the partitions", || {
-        let now = status(place);
+        let now = place.status();
         number(&now["processed"]) == 0
     });
-    let now = status(place);
+    let now = place.status();
     assert_eq!(now["order"], "total/3");
     assert_eq!(
         (number(&now["head"]), number(&now["dead"]), &now["missing"]),
@@ -171,9 +133,9 @@ fn a_number_that_is_missing_is_told_of_and_given_up_where_that_is_asked_for() {
         let send = |text: &str| assert!(place.fed(&["send"], text.as_bytes()).status.success());
         send("{\"sequence\":1,\"payload\":\"a\"}\n{\"sequence\":3,\"payload\":\"c\"}\n");
         wait_for("the alarm", || {
-            number_or_none(&status(&place)["missing"]["age_ms"]) > 300.0
+            number_or_none(&place.status()["missing"]["age_ms"]) > 300.0
         });
-        let now = status(&place);
+        let now = place.status();
         assert_eq!(
             (number(&now["missing"]["sequence"]), number(&now["head"])),
             (2, 2),
@@ -197,13 +159,13 @@ fn a_number_that_is_missing_is_told_of_and_given_up_where_that_is_asked_for() {
         send("{\"sequence\":2,\"payload\":\"b\"}\n{\"sequence\":4,\"payload\":\"d\"}\n");
         let last = place.json(&["receive", "--count", "1"]);
         assert_eq!(last["payload"], "d");
-        wait_for("it to be buried", || number(&status(&place)["dead"]) == 1);
+        wait_for("it to be buried", || number(&place.status()["dead"]) == 1);
         let letters = String::from_utf8(place.done(&["dead", "list", "--json"])).expect("text");
         assert!(letters.contains("sequence 2 came when its place"), "{letters}");
         let refused = place.run(&["dead", "retry", "2"]);
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");
         place.done(&["dead", "purge", "2"]);
-        assert_eq!(number(&status(&place)["dead"]), 0);
+        assert_eq!(number(&place.status()["dead"]), 0);
     }
 }
 

@@ -3,24 +3,12 @@
 
 mod support;
 
-#[path = "../src/bench/redis_ask.rs"]
-#[allow(dead_code, reason = "a part of it is used")]
-mod redis_ask;
-#[path = "../src/bench/redis_cluster.rs"]
-#[allow(dead_code, reason = "a part of it is used")]
-mod redis_cluster;
-mod redis_server {
-    pub(crate) use crate::support::RedisServer;
-}
-
 use std::collections::{BTreeSet, HashMap};
-use std::io::Write as _;
-use std::process::Stdio;
 use std::time::Duration;
 
-use redis_cluster::RedisCluster;
 use serde_json::Value;
-use support::{Place, RedisServer, parse, wait_for};
+use support::redis_cluster::RedisCluster;
+use support::{Place, RedisServer, number, parse, wait_for};
 
 const LINES: u64 = 3_000;
 const KEYS: u64 = 37;
@@ -33,14 +21,6 @@ fn line(number: u64) -> String {
     } else {
         format!("{{\"key\":\"k{}\",\"payload\":{number}}}\n", number % KEYS)
     }
-}
-
-fn status(place: &Place) -> Value {
-    place.json(&["status", "--json"])
-}
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().expect("a number")
 }
 
 fn survive(place: &Place, order: &str) {
@@ -57,30 +37,12 @@ fn survive(place: &Place, order: &str) {
 
     // Half of the input, and then the producer is gone, whatever it had on its way.
     let text: String = (1..=LINES).map(line).collect();
-    std::fs::write(place.path().join("in.txt"), &text).expect("written");
     let send = ["send", "--json", "--producer", "nightly"];
-    let mut child = place
-        .conga(&send)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("conga starts");
-    let mut pipe = child.stdin.take().expect("standard input");
-    pipe.write_all(&text.as_bytes()[..text.len() / 2]).expect("taken");
-    wait_for("some to be sent", || number(&status(place)["next"]) > 1);
-    child.kill().expect("killed");
-    child.wait().expect("gone");
-    drop(pipe);
-
-    let mut sender = place
-        .conga(&[&send[..], &["in.txt"]].concat())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("conga starts");
+    let mut sender = place.send_again(&send, &text, text.len() / 2);
     for kill in 0..KILLS {
-        let before = number(&status(place)["head"]);
+        let before = number(&place.status()["head"]);
         wait_for("some to go on", || {
-            let now = status(place);
+            let now = place.status();
             number(&now["head"]) > before || number(&now["head"]) > LINES
         });
         // Killed, not told to end.
@@ -124,7 +86,7 @@ fn survive(place: &Place, order: &str) {
             );
         }
     }
-    let now = status(place);
+    let now = place.status();
     let parts = now["partitions"].as_array().expect("partitions");
     assert_eq!(now["order"], format!("{order}/3"));
     assert_eq!(number(&now["head"]), LINES + 1);
@@ -185,13 +147,13 @@ fn all_partitions_are_paused_and_drained_together() {
     let text: String = (1..=60).map(line).collect();
     std::fs::write(place.path().join("in.txt"), text).expect("written");
     place.done(&["send", "in.txt"]);
-    let now = status(&place);
+    let now = place.status();
     assert_eq!((number(&now["waiting"]), number(&now["in_flight"])), (60, 0), "{now}");
     place.done(&["resume"]);
-    wait_for("some to begin", || number(&status(&place)["in_flight"]) > 0);
+    wait_for("some to begin", || number(&place.status()["in_flight"]) > 0);
     let drained = place.json(&["drain", "--json"]);
     assert_eq!(drained["drained"], true, "{drained}");
-    let now = status(&place);
+    let now = place.status();
     assert_eq!((number(&now["in_flight"]), number(&now["processed"])), (0, 0), "{now}");
     let waiting = number(&now["waiting"]);
     assert!(waiting > 0 && waiting < 60, "{now}");

@@ -146,7 +146,7 @@ pub struct Merge<T> {
     batch: usize,
     term: Option<Term>,
     is_merging: bool,
-    /// Whether the merge on its way gives up numbers.
+    /// Whether the last merge that was asked for gives up numbers.
     gives_up: bool,
     /// The head that the base was told is missing.
     told: Option<Position>,
@@ -249,6 +249,11 @@ impl<T> Merge<T> {
     /// The next number that is expected, as far as this one knows.
     pub fn head(&self) -> Position {
         self.head
+    }
+
+    /// Whether the last merge that was asked for gives up numbers.
+    pub fn gives_up(&self) -> bool {
+        self.gives_up
     }
 
     /// Of the head that is missing, if it is and the base was told.

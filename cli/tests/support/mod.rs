@@ -6,6 +6,11 @@ pub(crate) mod letters;
 #[path = "../../src/bench/redis_server.rs"]
 mod redis_server;
 
+#[path = "../../src/bench/redis_ask.rs"]
+pub(crate) mod redis_ask;
+#[path = "../../src/bench/redis_cluster.rs"]
+pub(crate) mod redis_cluster;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -83,6 +88,33 @@ impl Place {
     }
 
     /// Runs the program with `input` on its standard input.
+    /// What is known of the line.
+    pub(crate) fn status(&self) -> Value {
+        self.json(&["status", "--json"])
+    }
+
+    /// Has a producer send the first `part` bytes of `text`, kills it, whatever it had on its way, and starts another that sends all
+    /// of it, from the file `in.txt`.
+    pub(crate) fn send_again(&self, send: &[&str], text: &str, part: usize) -> Child {
+        std::fs::write(self.path().join("in.txt"), text).expect("written");
+        let mut child = self
+            .conga(send)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("conga starts");
+        let mut pipe = child.stdin.take().expect("standard input");
+        pipe.write_all(&text.as_bytes()[..part]).expect("taken");
+        wait_for("some to be sent", || number(&self.status()["next"]) > 1);
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+        drop(pipe);
+        self.conga(&[send, &["in.txt"]].concat())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("conga starts")
+    }
+
     pub(crate) fn fed(&self, args: &[&str], input: &[u8]) -> Output {
         let mut child = self
             .conga(args)
@@ -117,6 +149,10 @@ impl Place {
         assert_eq!(parse(line.as_bytes())["event"], "ready", "conga {args:?}");
         Service { child, reader }
     }
+}
+
+pub(crate) fn number(value: &Value) -> u64 {
+    value.as_u64().expect("a number")
 }
 
 pub(crate) fn parse(json: &[u8]) -> Value {

@@ -68,8 +68,6 @@ pub(super) struct Work {
     merging: Option<BoxFuture<'static, Result<Merged>>>,
     /// How many merges in a row had no answer, or changed nothing.
     refusals: u32,
-    /// Whether the merge on its way gives up numbers.
-    gives_up: bool,
     gap: Gap,
     trim_at: Instant,
     trimming: Option<BoxFuture<'static, Result<bool>>>,
@@ -88,7 +86,6 @@ impl Work {
             reign: CancellationToken::new(),
             merging: None,
             refusals: 0,
-            gives_up: false,
             gap: Gap::new(count, options.gap_timeout),
             trim_at: Instant::now(),
             trimming: None,
@@ -301,7 +298,7 @@ impl Work {
         match merged {
             Ok(Merged::Advanced { head, missing, .. }) => {
                 // A base whose clock says that it is not time yet is not asked again at once.
-                let waits = self.gives_up && head == self.machine.head();
+                let waits = self.machine.gives_up() && head == self.machine.head();
                 self.refusals = if waits { self.refusals.saturating_add(1) } else { 0 };
                 self.sequencing.emitted += head.past(self.machine.head());
                 self.step(Event::Merged { head });
@@ -383,7 +380,6 @@ impl Work {
             give_up,
         } = self.machine.step(event)
         {
-            self.gives_up = give_up > 0;
             let request = self.request(count, late, give_up).map(|request| MergeRequest {
                 is_missing: is_missing && request.pieces.len() == count,
                 term,
