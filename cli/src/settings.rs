@@ -261,7 +261,7 @@ impl Settings {
         let Some(order) = service.order else {
             let on_dead = service.processor.on_dead;
             if on_dead == partition::OnDead::Halt {
-                refuse_to_halt(on_dead, store.shape(None).await?.unwrap_or_default())?;
+                refuse_to_halt(on_dead, store.shape(None).await?.unwrap_or_default().order)?;
             }
             return Ok(());
         };
@@ -331,8 +331,7 @@ impl Settings {
         }
         let partitions = given.partitions.or(file.partitions);
         if let Some(order) = order {
-            let partitions = partitions.unwrap_or(NonZeroU16::MIN);
-            refuse_to_halt(processor.on_dead, Shape { order, partitions })?;
+            refuse_to_halt(processor.on_dead, order)?;
         }
         if partitions.is_some_and(|partitions| partitions.get() > 1) && order.is_none() {
             return Err(wrong(
@@ -412,21 +411,14 @@ impl Settings {
     }
 }
 
-/// A line without order has nothing that waits for what failed; and where partitions are merged, they must not stand.
-fn refuse_to_halt(on_dead: partition::OnDead, shape: Shape) -> anyhow::Result<()> {
-    if on_dead != partition::OnDead::Halt {
-        return Ok(());
-    }
-    match shape.order {
-        Order::None => Err(wrong(
+/// A line without order has nothing that waits for what failed.
+fn refuse_to_halt(on_dead: partition::OnDead, order: Order) -> anyhow::Result<()> {
+    if on_dead == partition::OnDead::Halt && order == Order::None {
+        return Err(wrong(
             "--on-dead halt is for --order total or key: without order nothing waits for a message that failed; say mark or skip",
-        )),
-        Order::Total if shape.partitions.get() > 1 => Err(wrong(
-            "--on-dead halt is for a line of one partition, or --order key: what merges partitions waits for none of them; say mark \
-             or skip",
-        )),
-        Order::Total | Order::Key { .. } => Ok(()),
+        ));
     }
+    Ok(())
 }
 
 fn read(path: &Path) -> anyhow::Result<File> {

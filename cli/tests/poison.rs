@@ -228,7 +228,7 @@ fn halted(place: &Place) {
     assert_eq!(told["blocker"]["id"], format!("m{}", POISONS[0]));
     let page = String::from_utf8(place.done(&["status", "--line", line])).expect("text");
     assert!(
-        page.contains("HALTED") && page.contains("conga dead retry POSITION"),
+        page.contains("HALTED") && page.contains(&format!("conga dead retry {}", POISONS[0])),
         "{page}"
     );
 
@@ -300,6 +300,110 @@ fn in_one_of_three_partitions(place: &Place) {
         "{status}"
     );
     assert_deaths(watched.end(), "three partitions");
+}
+
+/// A line whose partitions are merged halts where one of them does, and what is decided there is that message's, in its place.
+fn halted_in_a_merged_line(place: &Place) {
+    const COUNT: u64 = 120;
+    // Each in a partition of its own, and in it at 17 and 14.
+    const POISONS: [u64; 2] = [50, 40];
+    fs::write(place.path().join("poison.sh"), HANDLER).expect("a file");
+    let message = |number: u64| {
+        let what = if POISONS.contains(&number) { "poison" } else { "good" };
+        format!("{{\"sequence\":{number},\"payload\":{{\"{what}\":{number}}}}}\n")
+    };
+    let messages: String = (1..=COUNT).map(message).collect();
+    let line = ["--line", "merged"];
+    let with = |args: &[&'static str]| [args, &line[..]].concat();
+    let shape = with(&["process", "--order", "total", "--partitions", "3"]);
+    let service = place.service(&shape);
+    service.end();
+    assert!(place.fed(&with(&["send"]), messages.as_bytes()).status.success());
+    let sequencer = place.service(&with(&["sequence", "--gap-timeout", "100ms", "--on-gap", "tombstone"]));
+    let mut watched = Watched::of(place, "merged", "halt", 2);
+    let status = || place.json(&with(&["status", "--json"]));
+    wait_for("the line to halt, and all else to be done", || {
+        watched.look();
+        let status = status();
+        status["halted"] == 2 && status["in_flight"] == 2 && status["waiting"] == 0
+    });
+    assert_deaths(watched.end(), "merged");
+    wait_for("all before it to be out", || status()["head"] == 40);
+    let told = status();
+    let blocker = &told["blocker"];
+    assert_eq!(
+        [
+            &blocker["state"],
+            &blocker["id"],
+            &blocker["partition"],
+            &blocker["position"]
+        ],
+        [&Value::from("halted"), &"40".into(), &1.into(), &14.into()],
+        "{told}"
+    );
+    assert!(told["missing"].is_null(), "it is not missing, but halted at: {told}");
+    let page = String::from_utf8(place.done(&with(&["status"]))).expect("text");
+    assert!(page.contains("conga dead skip 14 --partition 1 --mark"), "{page}");
+    let listed = String::from_utf8(place.done(&with(&["dead", "list", "--json"]))).expect("text");
+    let mut places: Vec<_> = listed
+        .lines()
+        .map(|letter| {
+            let letter = parse(letter.as_bytes());
+            assert_eq!(letter["halted"], true);
+            (letter["partition"].as_u64(), letter["position"].as_u64())
+        })
+        .collect();
+    places.sort_unstable();
+    assert_eq!(places, [(Some(1), Some(14)), (Some(2), Some(17))]);
+    for wrong in [
+        &["dead", "skip", "14", "--partition", "1"][..],
+        &["dead", "skip", "14", "--mark"],
+    ] {
+        let refused = place.run(&with(wrong));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(2) && said.contains("--mark"), "{said}");
+    }
+
+    place.done(&with(&["dead", "skip", "14", "--partition", "1", "--mark"]));
+    wait_for("the line to halt at the next", || status()["head"] == 50);
+    place.done(&with(&["dead", "retry", "17", "--partition", "2"]));
+    let processor = place.service(&with(&["process", "--on-dead", "halt"]));
+    let outputs = place.done(&with(&["receive", "--count", "120"]));
+    drop((processor, sequencer));
+    let outputs: Vec<Value> = outputs
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(parse)
+        .collect();
+    assert_eq!(outputs.len(), 120);
+    for (output, number) in outputs.iter().zip(1..) {
+        assert_eq!(
+            [&output["position"], &output["sequence"]],
+            [&Value::from(number); 2],
+            "{output}"
+        );
+        match number {
+            40 => assert!(
+                output["dead"]["reason"]
+                    .as_str()
+                    .is_some_and(|why| why.contains("died")),
+                "{output}"
+            ),
+            50 => assert_eq!(output["payload"]["poison"], 50, "{output}"),
+            _ => assert_eq!(output["payload"]["good"], number, "{output}"),
+        }
+    }
+    assert_eq!((&status()["halted"], &status()["dead"]), (&0.into(), &1.into()));
+}
+
+#[test]
+fn halted_in_a_merged_line_on_sqlite() {
+    halted_in_a_merged_line(&Place::sqlite());
+}
+
+#[test]
+fn halted_in_a_merged_line_on_redis() {
+    halted_in_a_merged_line(&Place::redis());
 }
 
 #[test]

@@ -160,7 +160,8 @@ fn all_partitions_are_paused_and_drained_together() {
     place.done(&["resume"]);
     place.done(&["receive", "--count", "60"]);
     drop(service);
-    let refused = place.run(&["dead", "list"]);
+    place.done(&["dead", "list"]);
+    let refused = place.run(&["dead", "show", "1"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
         refused.status.code() == Some(2) && said.contains("--partition P"),

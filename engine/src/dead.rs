@@ -121,6 +121,8 @@ impl DeadLetters {
     /// are to be `marked`. They stay as dead letters. Otherwise as [`DeadLetters::retry`]; what an earlier call has done is
     /// [`Judged::Passed`] then.
     ///
+    /// In a partition of a merged line they have to be marked: who merges waits for each number.
+    ///
     /// # Errors
     /// Only what no repetition can help.
     ///

@@ -3,47 +3,35 @@
 use conga::core::message::Position;
 use conga::core::partition::Judged;
 use conga::dead::{DeadLetter, DeadLetters};
-use serde_json::{Value, json};
+use conga::shards::Shards;
+use conga::store::SharedStore;
+use serde_json::json;
+
+use self::page::{Listed, lines, page, table};
 
 use crate::args::{Dead, Purge, Retry, Skip};
 use crate::settings::{Settings, wrong};
-use crate::text::{self, count};
+use crate::text::count;
+
+mod page;
+
+pub(super) use page::one_line;
 
 pub(crate) async fn run(settings: &Settings, partition: Option<usize>, dead: Dead) -> anyhow::Result<bool> {
     let shards = settings.open_shards().await?;
-    let parts = shards.partitions();
-    let of_the_base = partition.is_none() && shards.are_merged();
-    if of_the_base && matches!(dead, Dead::Retry(_)) {
-        return Err(wrong(
-            "what came too late has no place in the order any more: look at it and `conga dead purge` it, or say which partition's \
-             dead letters by --partition P",
-        ));
-    }
-    let store = match partition {
-        None if of_the_base => shards.base(),
-        None if shards.are_several() => {
-            return Err(wrong(format!(
-                "this line has {} partitions, each with positions of its own: say which by --partition P, from 0 on",
-                parts.len()
-            )));
-        }
-        which => parts.get(which.unwrap_or(0)).ok_or_else(|| {
-            wrong(format!(
-                "there is no such partition: this line has {}, from 0 on",
-                parts.len()
-            ))
-        })?,
+    let letters = || {
+        let store = place(&shards, partition)?;
+        anyhow::Ok(DeadLetters::new(store.clone()))
     };
-    let letters = DeadLetters::new(store.clone());
     match dead {
         Dead::List { limit } => {
-            let mut listed = letters.list().await?;
+            let mut listed = listed(&shards, partition).await?;
             listed.truncate(limit.unwrap_or(usize::MAX));
             print!("{}", if settings.json { lines(&listed) } else { table(&listed) });
             Ok(true)
         }
         Dead::Show { position } => {
-            let Some(row) = letters.find(Position(position)).await? else {
+            let Some(row) = letters()?.find(Position(position)).await? else {
                 eprintln!("{}", missing(position));
                 return Ok(false);
             };
@@ -51,20 +39,31 @@ pub(crate) async fn run(settings: &Settings, partition: Option<usize>, dead: Dea
             println!("{}", if settings.json { json.into_owned() } else { page(&json)? });
             Ok(true)
         }
+        Dead::Retry(_) if partition.is_none() && shards.are_merged() => Err(wrong(
+            "what came too late has no place in the order any more: look at it and `conga dead purge` it, or say which partition's \
+             dead letters by --partition P",
+        )),
         Dead::Retry(Retry { positions, all }) => {
+            let letters = letters()?;
             let chosen = Chosen::of(positions, all.then_some(letters.list().await?));
             let answers = letters.retry(&chosen.positions).await?;
             Ok(chosen.tell(&answers, "retried", settings.json))
         }
+        Dead::Skip(Skip { mark, .. }) if shards.are_merged() && (partition.is_none() || !mark) => Err(wrong(
+            "this line's partitions are merged, and who merges waits for each number: say --partition P (conga status tells where \
+             the line is halted) and --mark, so that a tombstone stands in its place; `--on-dead skip` of the sequencer keeps those \
+             out of the line's output",
+        )),
         Dead::Skip(Skip { positions, mark }) => {
             let chosen = Chosen::of(positions, None);
-            let answers = letters.skip(&chosen.positions, mark).await?;
+            let answers = letters()?.skip(&chosen.positions, mark).await?;
             Ok(chosen.tell(&answers, if mark { "marked" } else { "skipped" }, settings.json))
         }
         Dead::Purge(Purge { positions, all, older }) => {
+            let letters = letters()?;
             let mut among = None;
             if all || older.is_some() {
-                let now = store.status().await?.now;
+                let now = place(&shards, partition)?.status().await?.now;
                 let least = older.map_or(0, |age| u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
                 let mut listed = letters.list().await?;
                 listed.retain(|letter| all || now.since(letter.died) > least);
@@ -75,6 +74,43 @@ pub(crate) async fn run(settings: &Settings, partition: Option<usize>, dead: Dea
             Ok(chosen.tell(&answers, "purged", settings.json))
         }
     }
+}
+
+/// Where the dead letters are that are meant: of a merged line, without a partition, those that came too late.
+fn place(shards: &Shards, partition: Option<usize>) -> anyhow::Result<&SharedStore> {
+    let parts = shards.partitions();
+    match partition {
+        None if shards.are_merged() => Ok(shards.base()),
+        None if shards.are_several() => Err(wrong(format!(
+            "this line has {} partitions, each with positions of its own: say which by --partition P, from 0 on",
+            parts.len()
+        ))),
+        which => parts.get(which.unwrap_or(0)).ok_or_else(|| {
+            wrong(format!(
+                "there is no such partition: this line has {}, from 0 on",
+                parts.len()
+            ))
+        }),
+    }
+}
+
+/// Those of a partition, or of all and of what merges them; the oldest first.
+async fn listed(shards: &Shards, partition: Option<usize>) -> anyhow::Result<Vec<Listed>> {
+    let mut places = Vec::new();
+    if partition.is_some() || !shards.are_several() || shards.are_merged() {
+        places.push((partition, place(shards, partition)?));
+    }
+    if partition.is_none() && shards.are_several() {
+        let parts = shards.partitions().iter().enumerate();
+        places.extend(parts.map(|(partition, store)| (Some(partition), store)));
+    }
+    let mut listed = Vec::new();
+    for (partition, store) in places {
+        let letters = DeadLetters::new(store.clone()).list().await?;
+        listed.extend(letters.into_iter().map(|letter| (partition, letter)));
+    }
+    listed.sort_by_key(|(_, letter)| letter.died);
+    Ok(listed)
 }
 
 /// Which of them it is about.
@@ -138,107 +174,4 @@ impl Chosen {
 
 fn missing(position: u64) -> String {
     format!("conga: no dead letter at {position}: it was retried or purged before, or never was one (conga dead list)")
-}
-
-fn lines(letters: &[DeadLetter]) -> String {
-    let line = |letter: &DeadLetter| {
-        let object = json!({
-            "position": letter.position.0,
-            "id": letter.id.as_str(),
-            "reason": letter.reason,
-            "attempts": letter.attempts.0,
-            "died": letter.died.to_string(),
-            "halted": letter.is_halted,
-        });
-        format!("{object}\n")
-    };
-    letters.iter().map(line).collect()
-}
-
-/// A line each; on a terminal no wider than that.
-fn table(letters: &[DeadLetter]) -> String {
-    if letters.is_empty() {
-        return "no dead letters\n".to_owned();
-    }
-    let ids: Vec<_> = letters.iter().map(|letter| one_line(letter.id.as_str())).collect();
-    let wide = ids.iter().map(|id| id.chars().count()).max().unwrap_or(0).clamp(2, 40);
-    let width = text::width();
-    let row = |position: &str, id: &str, attempts: &str, died: &str, reason: &str| {
-        let line = format!("{position:>10}  {id:wide$}  {attempts:>8}  {died:27}  {reason}");
-        cut(line.trim_end(), width) + "\n"
-    };
-    let mut table = row("position", "id", "attempts", "died", "reason");
-    for (letter, id) in letters.iter().zip(&ids) {
-        let (position, attempts) = (letter.position.to_string(), letter.attempts.to_string());
-        let halted = if letter.is_halted { "HALTED: " } else { "" };
-        let reason = format!("{halted}{}", one_line(&letter.reason));
-        table += &row(&position, &cut(id, 40), &attempts, &letter.died.to_string(), &reason);
-    }
-    table
-}
-
-/// Without anything that a terminal would do something at.
-pub(super) fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|char| if char.is_control() { ' ' } else { char })
-        .collect()
-}
-
-fn cut(line: &str, width: usize) -> String {
-    if line.chars().count() <= width {
-        return line.to_owned();
-    }
-    let mut short: String = line.chars().take(width.saturating_sub(1)).collect();
-    short.push('…');
-    short
-}
-
-/// Everything about one of them, for people.
-fn page(json: &str) -> anyhow::Result<String> {
-    let letter: Value = serde_json::from_str(json)?;
-    let text = |field: &str| letter[field].as_str().unwrap_or_default();
-    let entry = match letter["entry"].as_str() {
-        None => format!("in base64, for it is no text:\n{}", text("entry_base64")),
-        Some(entry) => match serde_json::from_str::<Value>(entry) {
-            Ok(value) => format!("as it came in:\n{}", serde_json::to_string_pretty(&value)?),
-            Err(_) => format!("as it came in:\n{entry}"),
-        },
-    };
-    let halted = if letter["halted"] == true {
-        "halted   the line waits here: conga dead retry, or conga dead skip\n"
-    } else {
-        ""
-    };
-    Ok(format!(
-        "position {}\nid       {}\nattempts {}\ndied     {}\nreason   {}\n{halted}message  {entry}",
-        letter["position"],
-        text("id"),
-        letter["attempts"],
-        text("died"),
-        text("reason"),
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_cut_by_its_characters() {
-        assert_eq!(cut("äöü", 3), "äöü");
-        assert_eq!(cut("äöüß", 3), "äö…");
-        assert_eq!(one_line("a\u{1b}[31m\nb"), "a [31m b");
-    }
-
-    #[test]
-    fn a_page_has_the_message_as_a_person_reads_it() {
-        let page = |entry: &str| {
-            let json =
-                format!("{{\"position\":2,\"id\":\"b\",\"reason\":\"no\",\"attempts\":5,\"died\":\"t\",{entry}}}");
-            super::page(&json).expect("a page")
-        };
-        assert!(page(r#""entry":"{\"id\":1}""#).ends_with("as it came in:\n{\n  \"id\": 1\n}"));
-        assert!(page(r#""entry":"plain""#).ends_with("as it came in:\nplain"));
-        assert!(page(r#""entry_base64":"/w==""#).ends_with("no text:\n/w=="));
-    }
 }

@@ -3,20 +3,22 @@
 use std::fmt;
 use std::time::Duration;
 
-use conga::core::partition::{Blocker, Control, Limit, Status};
+use conga::core::partition::{Control, Limit, Status};
 use conga::core::shape::Shape;
 use conga::core::time::Micros;
+use conga::line::Line;
 use conga::shards::parts;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use self::blocking::Blocking;
 use super::control;
-use super::dead::one_line;
 use crate::args::{self, Stays};
 use crate::settings::Settings;
 use crate::signal;
 use crate::text::count;
 
+mod blocking;
 mod several;
 
 pub(crate) async fn run(settings: &Settings, given: args::Status) -> anyhow::Result<bool> {
@@ -29,21 +31,32 @@ pub(crate) async fn run(settings: &Settings, given: args::Status) -> anyhow::Res
         let Some(mut status) = several::sum(&each) else {
             return Ok(true);
         };
+        let mut blocked = several::blocked(&each);
         if shards.are_merged() {
-            status = several::merged(status, shards.base().status().await?);
+            let base = shards.base().status().await?;
+            let next = several::home(&each, base.head);
+            status = several::merged(status, base, &each[next]);
+            blocked = Some(next);
         }
+        let blocking = blocked.and_then(|partition| {
+            let which = shards.are_several().then_some(partition);
+            Blocking::of(&each[partition], which)
+        });
         let shape = shards.base().shape(None).await?;
         let rates = before.as_ref().map(|before| Rates::between(before, &status));
         if settings.json {
-            let mut value = to_json(line.name(), &status, rates.as_ref());
+            let mut value = to_json(line.name(), &status, blocking.as_ref(), rates.as_ref());
             value["order"] = shape.map(|shape| shape.to_string()).into();
             if shards.are_several() {
                 let parts = parts(&line, shape.unwrap_or_default()).zip(&each);
-                value["partitions"] = parts.map(|(part, status)| to_json(&part.tag(), status, None)).collect();
+                let part = |(part, status): (Line, &Status)| {
+                    to_json(&part.tag(), status, Blocking::of(status, None).as_ref(), None)
+                };
+                value["partitions"] = parts.map(part).collect();
             }
             println!("{value}");
         } else {
-            print!("{}", to_text(line.name(), &status, rates.as_ref()));
+            print!("{}", to_text(line.name(), &status, blocking.as_ref(), rates.as_ref()));
             if let Some(shape) = shape.filter(|shape| *shape != Shape::TOTAL) {
                 println!("  order       {shape}");
             }
@@ -132,7 +145,7 @@ impl fmt::Display for Stay {
     }
 }
 
-fn to_json(line: &str, status: &Status, rates: Option<&Rates>) -> Value {
+fn to_json(line: &str, status: &Status, blocking: Option<&Blocking<'_>>, rates: Option<&Rates>) -> Value {
     let mut value = json!({
         "line": line,
         "now": status.now.to_string(),
@@ -161,25 +174,7 @@ fn to_json(line: &str, status: &Status, rates: Option<&Rates>) -> Value {
             "age_ms": millis(status.now.since(since)),
         })),
         "processors": status.processors.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "blocker": status.blocker.as_ref().map(|blocker| match blocker {
-            Blocker::Leased { owner, attempt, since } => json!({
-                "state": "leased",
-                "owner": owner.to_string(),
-                "attempt": attempt.0,
-                "since": since.to_string(),
-                "age_ms": millis(status.now.since(*since)),
-            }),
-            Blocker::Free => json!({ "state": "free" }),
-            Blocker::Delayed { due } => json!({ "state": "delayed", "due": due.to_string() }),
-            Blocker::Halted { id, reason, died } => json!({
-                "state": "halted",
-                "position": status.head.0,
-                "id": id.as_str(),
-                "reason": reason,
-                "since": died.to_string(),
-                "age_ms": millis(status.now.since(*died)),
-            }),
-        }),
+        "blocker": blocking.map(|blocking| blocking.to_json(status.now)),
     });
     for (kind, stays) in Stay::all(status) {
         value["keep"][kind] = json!({
@@ -197,7 +192,7 @@ fn to_json(line: &str, status: &Status, rates: Option<&Rates>) -> Value {
     value
 }
 
-fn to_text(line: &str, status: &Status, rates: Option<&Rates>) -> String {
+fn to_text(line: &str, status: &Status, blocking: Option<&Blocking<'_>>, rates: Option<&Rates>) -> String {
     use std::fmt::Write as _;
     let mut text = format!(
         "line {line} at {}\n  waiting {}  in flight {}  processed {}  output {}  recorded {}  dead {}\n",
@@ -215,32 +210,19 @@ fn to_text(line: &str, status: &Status, rates: Option<&Rates>) -> String {
             status.head
         );
     }
-    let head = match &status.blocker {
-        Some(Blocker::Leased { owner, attempt, since }) => format!(
-            "being processed by {owner} for {:.1} ms, attempt {attempt}",
-            millis(status.now.since(*since))
-        ),
-        Some(Blocker::Free) => "free to be claimed again".to_owned(),
-        Some(Blocker::Delayed { due }) => {
-            format!("failed, to be tried again in {:.1} ms", millis(due.since(status.now)))
-        }
-        Some(Blocker::Halted { id, reason, died }) => format!(
-            "HALTED for {:.1} s: `{}` failed for good: {}",
-            millis(status.now.since(*died)) / 1e3,
-            one_line(id.as_str()),
-            one_line(reason)
-        ),
+    let head = match blocking {
+        Some(blocking) => blocking.to_text(status.now),
         None if status.waiting + status.in_flight + status.processed == 0 => "nothing to do".to_owned(),
         None if status.processed > 0 => "waits for a leader to deliver it".to_owned(),
         None => "waits to be claimed".to_owned(),
     };
     let _ = writeln!(text, "  head {}: {head}", status.head);
     if status.halted > 0 {
-        let _ = writeln!(
-            text,
-            "  ALARM: halted at {}. Try again, conga dead retry POSITION; or go on, conga dead skip POSITION (conga dead list)",
-            count(status.halted, "dead letter"),
-        );
+        let at = count(status.halted, "dead letter");
+        let _ = match blocking.and_then(Blocking::advice) {
+            Some(advice) => writeln!(text, "  ALARM: halted at {at}; the first: {advice} (conga dead list)"),
+            None => writeln!(text, "  ALARM: halted at {at}: conga dead list has them"),
+        };
     }
     let leader = status.leader.as_ref().map_or("nobody", |leader| leader.as_str());
     let _ = writeln!(

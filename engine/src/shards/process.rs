@@ -42,10 +42,10 @@ impl<H: Handler> Processors<H> {
             options.place = Some(place);
             if shards.are_merged() {
                 // Who merges has to hear of each, and of all: what goes out of the line, and how much of it stays, is said there.
-                if options.on_dead == OnDead::Halt {
-                    tracing::warn!("a merged line does not halt: what fails for good is marked");
+                // What halts a partition halts the line, for its number does not come.
+                if options.on_dead == OnDead::Skip {
+                    options.on_dead = OnDead::Mark;
                 }
-                options.on_dead = OnDead::Mark;
                 options.keep = options.keep.map(|keep| Keep {
                     outputs: Limit::NONE,
                     ..keep

@@ -3,20 +3,44 @@
 use conga::core::message::Position;
 use conga::core::partition::{Blocker, Keep, Oldest, Rate, Status};
 
-/// All partitions in one; each of which there is at least one.
+/// All partitions in one; each of which there is at least one. What blocks it is said apart, for it is somewhere: [`blocked`].
 pub(super) fn sum(each: &[Status]) -> Option<Status> {
     let (first, others) = each.split_first()?;
     Some(others.iter().fold(first.clone(), add))
 }
 
+/// Which of the partitions has what blocks the line, so that it says more than that of another: one that waits for a person does.
+pub(super) fn blocked(each: &[Status]) -> Option<usize> {
+    let halted = each.iter().position(is_halted);
+    halted.or_else(|| each.iter().position(|status| status.blocker.is_some()))
+}
+
+/// Whether it waits for a person.
+pub(super) fn is_halted(status: &Status) -> bool {
+    matches!(status.blocker, Some(Blocker::Halted { .. }))
+}
+
+/// Out of which partition the message of this sequence comes, where the line goes by them.
+pub(super) fn home(each: &[Status], sequence: Position) -> usize {
+    // Less than their count.
+    usize::try_from(sequence.0 % each.len().max(1) as u64).unwrap_or(0)
+}
+
+/// Whether it waits for a person because of this number.
+fn is_halted_at(status: &Status, sequence: Position) -> bool {
+    matches!(&status.blocker, Some(Blocker::Halted { id, .. }) if id.as_str() == sequence.to_string())
+}
+
 /// The line as a whole, where what comes out of the partitions is merged in the base: what waits there for its turn is processed.
-pub(super) fn merged(all: Status, base: Status) -> Status {
+/// It is blocked by the partition, if by any, out of which what is next has to come.
+pub(super) fn merged(all: Status, base: Status, next: &Status) -> Status {
     Status {
         processed: all.processed + all.output,
         output: base.output,
         dead: all.dead + base.dead,
         head: base.head,
-        missing: base.missing,
+        // One that a person has to decide about has come.
+        missing: base.missing.filter(|_| !is_halted_at(next, base.head)),
         term: base.term,
         leader: base.leader,
         consumer: base.consumer,
@@ -52,11 +76,6 @@ fn add(mut all: Status, one: &Status) -> Status {
     // The heads say how many have gone past them, and so does their sum.
     all.head = all.head.plus(one.head.past(Position::FIRST));
     all.next = all.next.plus(one.next.past(Position::FIRST));
-    // One that waits for a person says more than one that does not. Its position is another than the sum of the heads.
-    let is_halted = |status: &Status| matches!(status.blocker, Some(Blocker::Halted { .. }));
-    if all.blocker.is_none() || (is_halted(one) && !is_halted(&all)) {
-        all.blocker = one.blocker.clone().or(all.blocker);
-    }
     // Each has its part of the line's.
     all.control.rate = (all.control.rate.zip(one.control.rate))
         .and_then(|(all, one)| Rate::per_second(all.messages_per_second() + one.messages_per_second()));
