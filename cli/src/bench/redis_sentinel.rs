@@ -194,7 +194,7 @@ impl Sentinel {
             folder.path().display()
         );
         std::fs::write(&file, text)?;
-        let child = Command::new("redis-server")
+        let child = Command::new(super::redis_server::program())
             .arg(&file)
             .arg("--sentinel")
             .stdin(Stdio::null())

@@ -3,6 +3,7 @@
 //!
 //! The standard library only, and blocking: the tests of all crates take this same file through `#[path]`.
 
+use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -101,7 +102,7 @@ impl RedisServer {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        let what = format!("redis-server {:?} did not answer in {PATIENCE:?}", self.arguments);
+        let what = format!("the server with {:?} did not answer in {PATIENCE:?}", self.arguments);
         Err(io::Error::new(io::ErrorKind::TimedOut, what))
     }
 
@@ -123,8 +124,15 @@ impl RedisServer {
     }
 }
 
+/// The server's program: `redis-server`, or what the environment says, as `CONGA_REDIS_SERVER=valkey-server`.
+pub(crate) fn program() -> OsString {
+    std::env::var_os("CONGA_REDIS_SERVER")
+        .filter(|program| !program.is_empty())
+        .unwrap_or_else(|| "redis-server".into())
+}
+
 fn spawn(port: u16, folder: &tempfile::TempDir, arguments: &[String]) -> io::Result<Child> {
-    Command::new("redis-server")
+    Command::new(program())
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no", "--dir"])
         .arg(folder.path())
@@ -135,8 +143,9 @@ fn spawn(port: u16, folder: &tempfile::TempDir, arguments: &[String]) -> io::Res
         .spawn()
         .map_err(|error| {
             let what = format!(
-                "can't start redis-server ({error}): `apt install redis-server` (Debian, Ubuntu), `brew install redis` \
-                 (macOS), `dnf install redis` (Fedora)"
+                "can't start {} ({error}): `apt install redis-server` (Debian, Ubuntu), `brew install redis` (macOS), \
+                 `dnf install redis` (Fedora); another one, as Valkey's, is named by CONGA_REDIS_SERVER",
+                program().display()
             );
             io::Error::new(error.kind(), what)
         })
