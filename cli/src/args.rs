@@ -280,8 +280,9 @@ pub(crate) struct Send {
         requires = "max_waiting"
     )]
     pub(crate) if_full: IfFull,
-    /// Give the lines the sequences N, N + 1 …: a line in total order over several partitions goes by them, from 1 on
-    #[arg(long, value_name = "N", conflicts_with = "count", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Give the lines, or the generated messages, the sequences N, N + 1 …: a line in total order over several partitions
+    /// goes by them, from 1 on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) first_sequence: Option<u64>,
 }
 

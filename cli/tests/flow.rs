@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -193,4 +194,45 @@ fn a_line_is_controlled_while_its_server_has_no_memory() {
     let service = place.service(&["run", "--handler", "echo"]);
     place.done(&["receive", "--count", "5"]);
     assert_eq!(service.end()["done"], 5);
+}
+
+/// A drain of a line that is halted says where and what to do about it, and ends when somebody has decided.
+#[test]
+fn a_drain_says_where_the_line_is_halted() {
+    const FAILS: &str = "while IFS= read -r line; do printf '{\"error\":\"no\",\"permanent\":true}\\n'; done\n";
+    for place in [Place::sqlite(), Place::redis()] {
+        std::fs::write(place.path().join("fails.sh"), FAILS).expect("written");
+        let service = place.service(&["run", "--on-dead", "halt", "--handler", "exec:exec sh fails.sh"]);
+        place.fed(&["send"], b"a\nb\n");
+        until(&place, "the line to halt", |status| status["halted"] == 2);
+        let output = place.run(&["drain", "--timeout", "1ms"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        for part in [
+            "decides about position 1: HALTED",
+            "failed for good: no",
+            "conga dead retry 1",
+            "conga dead skip 1",
+        ] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+        // It says so while it waits, too.
+        let mut drain = (place
+            .conga(&["drain", "--json"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null()))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("conga starts");
+        let lines = BufReader::new(drain.stderr.take().expect("standard error")).lines();
+        let mut advice = lines.map_while(Result::ok).filter(|line| line.contains("dead skip"));
+        assert!(advice.next().is_some_and(|line| line.contains("dead skip 1 ")));
+        place.done(&["dead", "skip", "1"]);
+        assert!(advice.any(|line| line.contains("dead skip 2 ")));
+        place.done(&["dead", "skip", "2"]);
+        // To its end, so that it can say what it likes.
+        assert_eq!(advice.filter(|line| line.contains("dead skip 3")).count(), 0);
+        assert!(drain.wait().expect("it ends").success());
+        service.end();
+    }
 }

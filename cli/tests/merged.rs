@@ -211,3 +211,45 @@ fn what_has_no_place_in_the_order_is_not_sent() {
     let out = place.done(&["receive", "--count", "2", "--payload"]);
     assert_eq!(out, b"one\ntwo\n");
 }
+
+/// Generated messages are numbered from where they are told to be; else it is wrong usage, which says what to do.
+#[test]
+fn generated_messages_have_sequences() {
+    for place in [Place::sqlite(), Place::redis()] {
+        let processor = place.service(&[&SHAPE[..], &["--handler", "echo"]].concat());
+        let sequencer = place.service(&["sequence"]);
+        let refused = place.run(&["send", "--count", "5"]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains("give --first-sequence N too, 1 if nothing was sent before"),
+            "{said}"
+        );
+        let beyond = place.run(&["send", "--count", "5", "--first-sequence", &u64::MAX.to_string()]);
+        assert_eq!(beyond.status.code(), Some(2));
+        let send =
+            |count: &str, first: &str| place.json(&["send", "--json", "--count", count, "--first-sequence", first]);
+        assert_eq!(number(&send("7", "1")["sent"]), 7);
+        // What was sent before counts once; and what is held back by the limit goes on.
+        assert_eq!(number(&send("20", "1")["sent"]), 20);
+        let limited = ["send", "--count", "10", "--first-sequence", "21", "--max-waiting", "2"];
+        place.done(&limited);
+        let out = place.done(&["receive", "--count", "30"]);
+        let outputs: Vec<_> = out
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(parse)
+            .collect();
+        for (output, expected) in outputs.iter().zip(1..) {
+            assert_eq!(
+                ["position", "sequence"].map(|field| number(&output[field])),
+                [expected; 2],
+                "{output}"
+            );
+        }
+        assert_eq!(outputs.len(), 30);
+        assert_eq!(number(&place.status()["head"]), 31);
+        processor.end();
+        sequencer.end();
+    }
+}

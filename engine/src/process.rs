@@ -18,6 +18,7 @@ use crate::store::{Result, SharedStore};
 
 mod apart;
 mod attempt;
+mod away;
 mod effects;
 pub mod exec;
 mod handler;
@@ -167,7 +168,9 @@ impl<H: Handler> Processor<H> {
         &self.claimer.owner
     }
 
-    /// Works until `shutdown`, then drains: claims nothing more, ends what it has begun, and leaves.
+    /// Works until `shutdown`, then drains: claims nothing more, ends what it has begun, and leaves. A system of record that is
+    /// away then is waited for no longer than a second, or the handlers: what it could not record is given back too, and
+    /// processed again.
     ///
     /// # Errors
     /// Only what no repetition can help; while the store is away it goes on trying.

@@ -44,6 +44,8 @@ pub(crate) struct Load {
     bound: Option<(u64, Arc<AtomicU64>)>,
     /// How many keys, and how many percent of the messages have the first of them besides its share.
     keys: (u64, u8),
+    /// The sequence of the first message, where they have sequences, which then are their ids too.
+    first_sequence: Option<u64>,
 }
 
 impl Load {
@@ -56,6 +58,7 @@ impl Load {
             payloads: Vec::new(),
             bound: None,
             keys: (0, 0),
+            first_sequence: None,
         }
     }
 
@@ -83,6 +86,11 @@ impl Load {
     /// With so many keys, and a first one that so many percent of the messages have besides.
     pub(crate) fn keyed(self, keys: (u64, u8)) -> Self {
         Self { keys, ..self }
+    }
+
+    /// With sequences from this one on.
+    pub(crate) fn numbered(self, first_sequence: Option<u64>) -> Self {
+        Self { first_sequence, ..self }
     }
 
     /// The key of the message of this number: the same in every run.
@@ -136,8 +144,9 @@ impl Load {
                 .map(|number| self.message(number, self.created(number, began, now)))
                 .collect();
             producer.insist(&batch).await?;
+            let before = sent;
             sent += batch.len() as u64;
-            let ids: Vec<String> = batch.into_iter().filter_map(|message| message.id).collect();
+            let ids: Vec<String> = (before + 1..=sent).map(|number| self.id(number)).collect();
             accepted(&ids);
         }
     }
@@ -156,6 +165,9 @@ impl Load {
 
     /// The number of the message with this id; none, if that is none of this load's.
     pub(crate) fn number(&self, id: &str) -> Option<u64> {
+        if let Some(first) = self.first_sequence {
+            return id.parse::<u64>().ok()?.checked_sub(first).map(|before| before + 1);
+        }
         id.strip_prefix(&self.run)?.strip_prefix('-')?.parse().ok()
     }
 
@@ -187,13 +199,22 @@ impl Load {
 
     /// The id of the message of this number.
     pub(crate) fn id(&self, number: u64) -> String {
-        format!("{}-{number}", self.run)
+        match self.sequence(number) {
+            Some(sequence) => sequence.to_string(),
+            None => format!("{}-{number}", self.run),
+        }
+    }
+
+    fn sequence(&self, number: u64) -> Option<u64> {
+        self.first_sequence.map(|first| first + (number - 1))
     }
 
     /// The message of this number.
     pub(crate) fn message(&self, number: u64, created: Micros) -> Outgoing {
+        let sequence = self.sequence(number);
         Outgoing {
-            id: Some(self.id(number)),
+            id: sequence.is_none().then(|| self.id(number)),
+            sequence,
             created: Some(created),
             key: self.key(number),
             ..Outgoing::new(self.payload_of(number))

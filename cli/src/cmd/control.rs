@@ -8,6 +8,7 @@ use conga::store::SharedStore;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::status::blocking::Blocking;
 use crate::args::{Drain, Limited};
 use crate::settings::Settings;
 use crate::signal;
@@ -77,12 +78,14 @@ pub(crate) async fn drain(settings: &Settings, given: Drain) -> anyhow::Result<b
             Flow::Draining => {}
         }
         if end.is_some_and(|end| Instant::now() >= end) {
+            say_halts(shards.partitions()).await?;
             let waits = waits_for(&status);
             break (status, Some(format!("not drained in time: {waits}; {how_to_go_on}")));
         }
         if said.elapsed() >= SAY {
             said = Instant::now();
             eprintln!("conga: draining: {}", waits_for(&status));
+            say_halts(shards.partitions()).await?;
         }
         tokio::select! {
             () = shutdown.cancelled() => break (status, Some(how_to_go_on)),
@@ -119,6 +122,24 @@ async fn settle(partitions: &[SharedStore]) -> anyhow::Result<Status> {
         }
     }
     standing.context("a line has at least one partition")
+}
+
+/// Says where the line is halted, and what to do: a drain does not end before somebody has decided.
+async fn say_halts(partitions: &[SharedStore]) -> anyhow::Result<()> {
+    for (partition, store) in partitions.iter().enumerate() {
+        let status = store.status().await?;
+        let of_several = (partitions.len() > 1).then_some(partition);
+        if let Some(blocking) = Blocking::of(&status, of_several)
+            && let Some(advice) = blocking.advice()
+        {
+            eprintln!(
+                "conga: the line does not drain before somebody decides about position {}: {}; {advice}",
+                status.head,
+                blocking.to_text(status.now)
+            );
+        }
+    }
+    Ok(())
 }
 
 fn waits_for(status: &Status) -> String {

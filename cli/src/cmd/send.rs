@@ -43,10 +43,8 @@ pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool>
         (file, None) => Some(open(file.as_deref()).await?),
     };
     let shards = settings.open_shards().await?;
-    if shards.are_merged() && send.count.is_some() {
-        return Err(wrong(
-            "generated messages have no sequence, and this line goes by it: send lines, with --first-sequence N to number them",
-        ));
+    if let Some(count) = send.count {
+        check_sequences(send.first_sequence, count, shards.are_merged())?;
     }
     let started = Instant::now();
     let bar = text::progress("sending", send.count, settings.json);
@@ -68,7 +66,7 @@ pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool>
         };
         send_lines(lines, &mut producer, send.first_sequence, again, |count| bar.inc(count)).await?
     } else {
-        let load = Load::new(Until::Count(send.count.unwrap_or(0)), send.rate, send.size);
+        let load = Load::new(Until::Count(send.count.unwrap_or(0)), send.rate, send.size).numbered(send.first_sequence);
         let progress = |ids: &[String]| bar.inc(ids.len() as u64);
         // Only who numbers its messages can be told that there is no room, and send again what has no answer.
         let lines = match send.max_waiting {
@@ -97,6 +95,20 @@ pub(crate) async fn run(settings: &Settings, send: Send) -> anyhow::Result<bool>
         );
     }
     Ok(true)
+}
+
+/// Whether so many generated messages can have their sequences, if they have to have any.
+fn check_sequences(first: Option<u64>, count: u64, are_needed: bool) -> anyhow::Result<()> {
+    match first {
+        None if are_needed => Err(wrong(
+            "this line puts its messages in order by their sequences, and generated ones have none: give --first-sequence N too, \
+             1 if nothing was sent before, else the number after the last one that was sent",
+        )),
+        Some(first) if first.checked_add(count).is_none() => {
+            Err(wrong(format!("there are no {count} sequences from {first} on")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A file, or standard input.

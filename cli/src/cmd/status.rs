@@ -18,7 +18,7 @@ use crate::settings::Settings;
 use crate::signal;
 use crate::text::count;
 
-mod blocking;
+pub(super) mod blocking;
 mod several;
 
 pub(crate) async fn run(settings: &Settings, given: args::Status) -> anyhow::Result<bool> {

@@ -70,9 +70,10 @@ impl Partition {
         let mut hands = self.hands_of(&request.owner);
         while claims.len() < request.max && bytes < request.limits.total_bytes {
             let again = self.free_again();
-            let is_new = again.is_none();
+            let is_first = again.is_none_or(|(_, attempt)| attempt == Attempt(1));
+            let is_held_up = again.is_none() && self.control.flow != Flow::Running;
             let suspected = again.map_or(0, |(position, _)| self.strikes_of(position).crashes);
-            if (is_new && fresh == allowed) || !hands.may_take(suspected) {
+            if is_held_up || (is_first && fresh == allowed) || !hands.may_take(suspected) {
                 break;
             }
             let Some((position, attempt)) = again.or_else(|| self.take_next(request.window, &mut passed)) else {
@@ -82,7 +83,7 @@ impl Partition {
                 break;
             };
             bytes += entry.handed_out();
-            fresh += u64::from(is_new);
+            fresh += u64::from(is_first);
             hands.take(suspected);
             let strikes = self.strikes_of(position);
             self.put(

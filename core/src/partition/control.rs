@@ -5,8 +5,11 @@
 //! A token bucket, as the "continuous-state leaky bucket" of ITU-T I.371, annex A (the generic cell rate algorithm), in
 //! integers: credit in nanoseconds, of which a message that is handed out for the first time takes one interval. It fills
 //! with the store's time and holds one interval and [`BURST_US`]. So in any time t at most 1 + rate × (t + burst) messages
-//! are handed out for the first time. What is handed out again takes nothing and waits for nothing: what stands behind it
-//! waits for it.
+//! are handed out for the first time. What is handed out again takes nothing and waits for nothing but what stands before it:
+//! what stands behind it waits for it.
+//!
+//! What was passed over for an earlier one of its key is handed out for the first time when its turn has come, and counts
+//! then. It stands before all that is new, so where nothing is left of the rate it is waited for.
 
 use super::Partition;
 use crate::time::Micros;
@@ -152,13 +155,9 @@ impl Bucket {
         }
     }
 
-    /// How many messages may be handed out for the first time under `control`.
-    pub fn allows(self, control: &Control, now: Micros) -> u64 {
-        match (control.flow, control.rate) {
-            (Flow::Paused | Flow::Draining, _) => 0,
-            (Flow::Running, None) => u64::MAX,
-            (Flow::Running, Some(rate)) => self.filled(rate, now).credit_ns / rate.interval_ns,
-        }
+    /// How many messages may be handed out for the first time at this rate.
+    pub fn allows(self, rate: Option<Rate>, now: Micros) -> u64 {
+        rate.map_or(u64::MAX, |rate| self.filled(rate, now).credit_ns / rate.interval_ns)
     }
 
     /// After so many were, of those that it allows.
@@ -202,9 +201,9 @@ impl Partition {
         }
     }
 
-    /// How many messages a claim may hand out for the first time.
+    /// How many messages a claim may hand out for the first time, as far as the rate says.
     pub(super) fn allowance(&self, now: Micros) -> u64 {
-        self.bucket.allows(&self.control, now)
+        self.bucket.allows(self.control.rate, now)
     }
 
     /// So many were.

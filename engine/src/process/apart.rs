@@ -9,6 +9,7 @@ use conga_core::partition::{Claim, Completion};
 use sha2::{Digest as _, Sha256};
 
 use super::attempt::Ended;
+use super::away::Away;
 use crate::ledger::{Kept, SharedLedger};
 use crate::persist::persist;
 use crate::random::Random;
@@ -33,12 +34,21 @@ pub(super) fn identify(input: &mut Input, claim: &Claim) {
 }
 
 /// What another attempt has recorded, and did not live to tell the store of. Not asked for at a first attempt.
-pub(super) async fn recall(ledger: &SharedLedger, random: &Random, claim: &Claim, id: &Id) -> Option<Payload> {
+pub(super) async fn recall(
+    ledger: &SharedLedger,
+    away: &Away,
+    random: &Random,
+    claim: &Claim,
+    id: &Id,
+) -> Option<Payload> {
     if claim.attempt <= Attempt(1) || !ledger.is_apart() {
         return None;
     }
     let ids = [id.clone()];
-    match persist("look", random, || ledger.look(&ids), |_| ()).await {
+    let _looking = away.look();
+    let held = persist("look", random, || ledger.look(&ids), |_| away.gives_trouble()).await;
+    away.answers();
+    match held {
         Ok(held) => match held.into_iter().flatten().next()?.body {
             Body::Result(payload) => Some(payload),
             Body::Dead { .. } => None,
@@ -52,16 +62,22 @@ pub(super) async fn recall(ledger: &SharedLedger, random: &Random, claim: &Claim
 }
 
 /// Records the results of a batch, and puts in their place what the ledger holds. Repeated until it answers.
-pub(super) async fn record(ledger: &SharedLedger, random: &Random, mut batch: Vec<Ended>) -> Result<Vec<Completion>> {
+pub(super) async fn record(
+    ledger: &SharedLedger,
+    away: &Away,
+    random: &Random,
+    mut batch: Vec<Ended>,
+) -> Result<Vec<Completion>> {
     if ledger.is_apart() {
-        spare(ledger, random, &mut batch).await?;
+        spare(ledger, away, random, &mut batch).await?;
         let results: Vec<Record> = batch
             .iter_mut()
             .filter_map(unrecorded)
             .map(|record| record.clone())
             .collect();
         if !results.is_empty() {
-            let kept = persist("record", random, || ledger.record(&results), |_| ()).await?;
+            let kept = persist("record", random, || ledger.record(&results), |_| away.gives_trouble()).await?;
+            away.answers();
             for (record, kept) in batch.iter_mut().filter_map(unrecorded).zip(kept) {
                 if let Kept::Other(held) = kept {
                     suspect(record, &held);
@@ -75,7 +91,7 @@ pub(super) async fn record(ledger: &SharedLedger, random: &Random, mut batch: Ve
 
 /// A message that failed for good may have a result: of an earlier attempt, recorded meanwhile; of another message with its id; or
 /// from before its store came back older than it was, and then this is a first attempt. That stands. Dead letters are rare.
-async fn spare(ledger: &SharedLedger, random: &Random, batch: &mut [Ended]) -> Result<()> {
+async fn spare(ledger: &SharedLedger, away: &Away, random: &Random, batch: &mut [Ended]) -> Result<()> {
     let completions = batch.iter_mut().map(|ended| &mut ended.completion);
     let doubtful: Vec<&mut Completion> = completions
         .filter(|completion| matches!(completion, Completion::Dead { .. }))
@@ -88,7 +104,8 @@ async fn spare(ledger: &SharedLedger, random: &Random, batch: &mut [Ended]) -> R
     if ids.is_empty() {
         return Ok(());
     }
-    let held = persist("look", random, || ledger.look(&ids), |_| ()).await?;
+    let held = persist("look", random, || ledger.look(&ids), |_| away.gives_trouble()).await?;
+    away.answers();
     for (completion, held) in doubtful.into_iter().zip(held) {
         if let (Completion::Dead { tombstone, .. }, Some(held)) = (&*completion, held) {
             *completion = Completion::Done(at(tombstone, held));

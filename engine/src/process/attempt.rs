@@ -9,6 +9,7 @@ use conga_core::partition::{Claim, Completion, OnDead};
 use conga_core::retry::Backoff;
 use tokio::time::Instant;
 
+use super::away::Away;
 use super::{BATCH_BYTES, Handled, Handler, HandlerError, Message, apart};
 use crate::ledger::SharedLedger;
 use crate::random::Random;
@@ -78,10 +79,10 @@ pub(super) async fn handle<H: Handler>(
     claim: Claim,
     input: Input,
     policy: Policy,
-    before: SharedLedger,
+    (before, away): (SharedLedger, Away),
 ) -> Ended {
     let mut record = record_of(&claim, &input);
-    if let Some(payload) = apart::recall(&before, &policy.random, &claim, &record.id).await {
+    if let Some(payload) = apart::recall(&before, &away, &policy.random, &claim, &record.id).await {
         record.body = Body::Result(payload);
         return Completion::Done(record).into();
     }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Ended, Policy, Tried, at_once, fail, handle, held, record_of, unreadable};
+use super::away::Away;
 use super::notice::Notice;
 use super::{
     BATCH_BYTES, GOODBYE, Handler, HandlerError, Processing, Processor, ProcessorOptions, Share, SharedEffects, apart,
@@ -79,6 +80,7 @@ pub(super) struct Work<H> {
     concurrency: usize,
     claimer: Claimer,
     ledger: SharedLedger,
+    away: Away,
     effects: Option<SharedEffects>,
     handler: H,
     options: ProcessorOptions,
@@ -111,6 +113,7 @@ impl<H: Handler> Work<H> {
             concurrency: processor.options.concurrency.max(1),
             claimer: processor.claimer,
             ledger: processor.ledger,
+            away: Away::default(),
             effects: processor.effects,
             handler: processor.handler,
             options: processor.options,
@@ -188,6 +191,11 @@ impl<H: Handler> Work<H> {
                 }
                 // What it may have claimed is free when this process leaves.
                 () = sleep_until(give_up), if self.draining && claiming.is_some() => claiming = None,
+                // What is given back is processed again, by who looks into the system of record first (law 8).
+                () = sleep_until(give_up), if claiming.is_none() && self.waits_for_ledger() => {
+                    self.give_up_recording();
+                    return Ok(());
+                }
                 _ = renewal.tick(), if renewing.is_none() => {
                     renewing = Some(Box::pin(self.claimer.clone().renew(None)));
                 }
@@ -237,6 +245,21 @@ impl<H: Handler> Work<H> {
                 self.end(ended);
             }
         }
+    }
+
+    /// Whether nothing else keeps this process from its end than a system of record that is away.
+    fn waits_for_ledger(&self) -> bool {
+        let handlers = self.running.len() - self.away.looking().min(self.running.len());
+        self.draining && self.away.is_so() && self.upcoming.is_empty() && handlers == 0
+    }
+
+    /// What is given back then is processed again, by who looks into the system of record first (law 8).
+    fn give_up_recording(&self) {
+        let held = self.holdings.len();
+        tracing::warn!(
+            held,
+            "the system of record is away; giving back what is not recorded, to be processed again"
+        );
     }
 
     /// How many messages to ask for. Results that the store has not taken yet count too, so that a store that is slow
@@ -340,7 +363,7 @@ impl<H: Handler> Work<H> {
             match self.read(&claim) {
                 Ok(input) => {
                     let handler = self.handler.clone();
-                    let before = self.ledger.clone();
+                    let before = (self.ledger.clone(), self.away.clone());
                     let work = Box::pin(handle(handler, claim.clone(), input, self.policy(), before));
                     match at_once(work, until) {
                         Tried::Done(ended) => self.finish(ended),
@@ -461,7 +484,7 @@ impl<H: Handler> Work<H> {
         let rest = self.results.split_off(batch_of(&self.results));
         let batch = std::mem::replace(&mut self.results, rest);
         let claimer = self.claimer.clone();
-        let ledger = self.ledger.clone();
+        let (ledger, away) = (self.ledger.clone(), self.away.clone());
         let effects = self.effects.clone().map(|effects| (effects, self.policy()));
         let (told, hears) = oneshot::channel();
         let before = self.before.replace(hears);
@@ -471,7 +494,7 @@ impl<H: Handler> Work<H> {
             if let Some((effects, policy)) = effects {
                 return effects::complete(&effects, policy, &claimer, batch).await;
             }
-            let batch = apart::record(&ledger, &claimer.random, batch).await?;
+            let batch = apart::record(&ledger, &away, &claimer.random, batch).await?;
             if let Some(before) = before.filter(|_| ledger.is_apart()) {
                 let _ = timeout(TURN, before).await;
             }

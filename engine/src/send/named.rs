@@ -1,21 +1,21 @@
 //! A producer that numbers what it sends: it can be killed and run again, and what has no answer can be sent again.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use conga_core::partition::{Numbered, ProducerId, Sent, Session};
-use tokio::time::timeout;
+use conga_core::partition::{ProducerId, Sent, Session};
 
 use super::{Outgoing, Producer};
-use crate::persist::persist;
 use crate::random::Random;
 use crate::store::{Result, SharedStore, StoreError};
 
 mod room;
+mod session;
+mod tail;
 
 pub use room::WhenFull;
+use session::{Doubt, Open};
+use tail::Tail;
 
 /// Puts messages into a line, each once, although they need no identity: they are numbered 1, 2, 3 … under the producer's
 /// name, and the line knows the last number of each name. So whatever had no answer is sent again without harm, and who
@@ -34,6 +34,7 @@ pub struct NamedProducer {
     open: Option<Open>,
     /// The last session that was opened.
     before: Option<Session>,
+    doubt: Doubt,
     /// Another process has opened a later one.
     is_replaced: bool,
     /// What comes after `last`: given, and not known to be in the line; each with its mark, if that was given too.
@@ -42,15 +43,6 @@ pub struct NamedProducer {
     tail: Tail,
     /// How many messages may wait in the line after a send, and what to do where more would.
     most: Option<(u64, WhenFull)>,
-}
-
-/// A session, and what was sent up to now under the producer's name.
-#[derive(Debug, Clone, Copy)]
-struct Open {
-    session: Session,
-    /// The last number that is in the line, and its mark.
-    last: u64,
-    mark: u64,
 }
 
 impl Producer {
@@ -63,6 +55,7 @@ impl Producer {
             name: ProducerId::new(name),
             open: None,
             before: None,
+            doubt: Doubt::default(),
             is_replaced: false,
             pending: Vec::new(),
             tail: Tail::default(),
@@ -148,99 +141,26 @@ impl NamedProducer {
         self.flush().await
     }
 
-    /// Opens a session, if there is none, and is told what there is. From then on nothing counts that an earlier one still
-    /// has on its way.
-    async fn ask(&mut self) -> Result<Open> {
-        if self.is_replaced {
-            return Err(self.another());
-        }
-        if let Some(open) = self.open {
-            return Ok(open);
-        }
-        let (mut number, process) = match self.before {
-            Some(before) => (before.number.saturating_add(1), before.process),
-            None => (1, self.random.draw()),
-        };
-        let open = loop {
-            let session = Session { number, process };
-            match self.ask_store(&[], &self.numbered(session, 1, 0)).await? {
-                Sent::Accepted { last, mark } => break Open { session, last, mark },
-                Sent::Missing { from } => {
-                    let last = from.saturating_sub(1);
-                    break Open { session, last, mark: 0 };
-                }
-                // Not for a send of nothing.
-                Sent::Full { last, .. } => break Open { session, last, mark: 0 },
-                // It knows nothing yet of those who were there before it.
-                Sent::Replaced { session } if self.before.is_none() => number = session.number.saturating_add(1),
-                Sent::Replaced { .. } => return Err(self.replaced()),
-            }
-        };
-        (self.open, self.before) = (Some(open), Some(open.session));
-        Ok(open)
-    }
-
-    fn numbered(&self, session: Session, first: u64, mark: u64) -> Numbered {
-        Numbered {
-            producer: self.name.clone(),
-            session,
-            first,
-            mark,
-            max_waiting: self.most.map(|(most, _)| most),
-        }
-    }
-
-    /// Goes on until there is an answer, or patience is over.
-    async fn ask_store(&self, entries: &[Bytes], numbered: &Numbered) -> Result<Sent> {
-        let in_doubt = AtomicBool::new(false);
-        let mut trouble = None;
-        let ask = || async {
-            let doubted = in_doubt.swap(true, Ordering::Relaxed);
-            let sent = self.store.send(entries, Some(numbered)).await;
-            let unknown = matches!(sent, Err(StoreError::Unknown(_)));
-            in_doubt.store(doubted || unknown, Ordering::Relaxed);
-            sent
-        };
-        let asked = persist("send", &self.random, ask, |error| trouble = Some(error.clone()));
-        let Some(patience) = self.patience else {
-            return asked.await;
-        };
-        if let Ok(sent) = timeout(patience, asked).await {
-            return sent;
-        }
-        let why = match trouble {
-            Some(StoreError::Unknown(why) | StoreError::Unavailable(why)) => why,
-            Some(error) => error.to_string(),
-            None => "there was no answer".to_owned(),
-        };
-        Err(if in_doubt.load(Ordering::Relaxed) && !entries.is_empty() {
-            StoreError::Unknown(why)
-        } else {
-            StoreError::Unavailable(why)
-        })
-    }
-
     /// Sends what is pending.
     async fn flush(&mut self) -> Result<()> {
         // Without a limit all goes at once.
-        let mut room = self.most.map_or(u64::MAX, |(most, _)| most);
+        let most = self.most.map_or(u64::MAX, |(most, _)| most);
+        let mut room = most;
         while !self.pending.is_empty() {
-            let flushed = self.try_flush(room).await;
-            if let Ok(Some(waiting)) = flushed {
-                room = self.wait_for_room(waiting).await;
-                continue;
-            }
-            if let Err(error) = flushed {
-                if matches!(error, StoreError::Full { .. }) {
+            match self.try_flush(room).await {
+                // There may be more by now than there was.
+                Ok(None) => room = room.saturating_mul(2).min(most),
+                Ok(Some(waiting)) => room = self.wait_for_room(waiting).await,
+                Err(error) => {
                     self.pending.clear();
+                    if !matches!(error, StoreError::Full { .. }) {
+                        // Whoever hears of it decides what becomes of these; what is there has to be asked, in a new session,
+                        // for a part of these may still be on its way.
+                        self.tail = Tail::default();
+                        self.open = None;
+                    }
                     return Err(error);
                 }
-                // Whoever hears of it decides what becomes of these; what is there has to be asked.
-                self.pending.clear();
-                self.tail = Tail::default();
-                // And that in a new session, for a part of these may still be on its way.
-                self.open = None;
-                return Err(error);
             }
         }
         Ok(())
@@ -248,33 +168,33 @@ impl NamedProducer {
 
     /// Sends what is pending, the first `room` of them. How many wait in the line, where that was too much.
     async fn try_flush(&mut self, room: u64) -> Result<Option<u64>> {
-        let Open { session, last, mark } = self.ask().await?;
-        let (mut entries, mut marks) = self.marked(mark);
-        let room = usize::try_from(room).unwrap_or(usize::MAX);
-        entries.truncate(room);
-        marks.truncate(room);
+        let open = self.ask().await?;
+        let (entries, marks) = self.marked(open.mark, room);
         let end = Open {
-            session,
-            last: last + entries.len() as u64,
-            mark: marks.last().copied().unwrap_or(mark),
+            last: open.last + entries.len() as u64,
+            mark: marks.last().copied().unwrap_or(open.mark),
+            ..open
         };
-        let numbered = self.numbered(session, last + 1, end.mark);
+        if self.doubt.highest() > end.last {
+            self.settle(open).await?;
+            return Ok(None);
+        }
+        let numbered = self.numbered(open.session, open.last + 1, end.mark);
         match self.ask_store(&entries, &numbered).await? {
             Sent::Accepted { last, mark } if (last, mark) == (end.last, end.mark) => {
                 self.done(end, entries, marks);
                 Ok(None)
             }
-            Sent::Full { waiting, last: there } => {
-                // A part of them may be there since an attempt that was given up.
-                let count = there.checked_sub(last).and_then(|count| usize::try_from(count).ok());
-                let Some(count) = count.filter(|count| *count <= entries.len()) else {
-                    return Err(self.another());
-                };
-                entries.truncate(count);
-                marks.truncate(count);
-                let mark = marks.last().copied().unwrap_or(mark);
-                let last = there;
-                self.done(Open { session, last, mark }, entries, marks);
+            Sent::Full { waiting, last } => {
+                // A part of them may be there since an attempt that was given up, or come in late.
+                if self.doubt.highest() > last {
+                    self.settle(open).await?;
+                } else {
+                    self.found(last, None)?;
+                }
+                if self.open.is_some_and(|open| open.last >= end.last) {
+                    return Ok(None);
+                }
                 match self.most {
                     Some((most, WhenFull::Refuse)) => Err(StoreError::Full { waiting, most }),
                     _ => Ok(Some(waiting)),
@@ -283,28 +203,43 @@ impl NamedProducer {
             // In a session only its own process sends.
             Sent::Accepted { .. } => Err(self.another()),
             Sent::Replaced { .. } => Err(self.replaced()),
-            Sent::Missing { from } => {
-                let lost = last + 1 - from.min(last + 1);
-                let Some(again) = self.tail.take(lost) else {
-                    return Err(StoreError::Broken(format!(
-                        "the store has come back older than it was: of what `{}` has sent it lacks the messages from \
-                         number {from} on, which are not at hand here any more; send them again from there",
-                        self.name
-                    )));
-                };
-                tracing::warn!(producer = %self.name, from, last, "the store has come back older than it was; sending again");
-                self.pending
-                    .splice(..0, again.into_iter().map(|(entry, mark)| (entry, Some(mark))));
-                // The mark before these is not known here, and of no use where each has its own.
-                let last = from.saturating_sub(1);
-                self.open = Some(Open { session, last, mark: 0 });
-                Ok(None)
-            }
+            Sent::Missing { from } => self.lost(from).map(|()| None),
         }
     }
-}
 
-impl NamedProducer {
+    /// What is pending is in the line up to this number, the last of which has this mark, if that is known.
+    fn found(&mut self, last: u64, mark: Option<u64>) -> Result<()> {
+        let open = self.open.ok_or_else(|| self.another())?;
+        let count = last.checked_sub(open.last).ok_or_else(|| self.another())?;
+        let (entries, marks) = self.marked(open.mark, count);
+        let is_same = marks.last().is_none_or(|own| mark.is_none_or(|mark| mark == *own));
+        if entries.len() as u64 != count || !is_same {
+            return Err(self.another());
+        }
+        let mark = marks.last().copied().unwrap_or(open.mark);
+        self.done(Open { last, mark, ..open }, entries, marks);
+        Ok(())
+    }
+
+    /// The store has come back older than it was, and lacks what there was from this number on: it is sent again.
+    fn lost(&mut self, from: u64) -> Result<()> {
+        let open = self.open.ok_or_else(|| self.another())?;
+        let lost = open.last + 1 - from.min(open.last + 1);
+        let Some(again) = self.tail.take(lost) else {
+            return Err(StoreError::Broken(format!(
+                "the store has come back older than it was: of what `{}` has sent it lacks the messages from number {from} on,                  which are not at hand here any more; send them again from there",
+                self.name
+            )));
+        };
+        tracing::warn!(producer = %self.name, from, last = open.last, "the store has come back older than it was; sending again");
+        let again = again.into_iter().map(|(entry, mark)| (entry, Some(mark)));
+        self.pending.splice(..0, again);
+        // The mark before these is not known here, and of no use where each has its own.
+        let last = from.saturating_sub(1);
+        self.open = Some(Open { last, mark: 0, ..open });
+        Ok(())
+    }
+
     /// The first of what is pending are in the line.
     fn done(&mut self, end: Open, entries: Vec<Bytes>, marks: Vec<u64>) {
         self.open = Some(end);
@@ -312,28 +247,15 @@ impl NamedProducer {
         self.tail.add(entries.into_iter().zip(marks));
     }
 
-    /// What is pending, and the mark of each.
-    fn marked(&self, before: u64) -> (Vec<Bytes>, Vec<u64>) {
+    /// The first of what is pending, at most so many, and the mark of each.
+    fn marked(&self, before: u64, most: u64) -> (Vec<Bytes>, Vec<u64>) {
         let mut mark = before;
-        let marked = self.pending.iter().map(|(entry, given)| {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let marked = self.pending.iter().take(most).map(|(entry, given)| {
             mark = given.unwrap_or_else(|| checksum(mark, entry));
             (entry.clone(), mark)
         });
         marked.unzip()
-    }
-
-    /// Another process is there for good.
-    fn replaced(&mut self) -> StoreError {
-        self.is_replaced = true;
-        self.another()
-    }
-
-    fn another(&self) -> StoreError {
-        StoreError::Broken(format!(
-            "another process sends under the name `{}`, so this one must not go on: what it was given last is not in the line, \
-             unless an attempt without an answer was done before; give each process a name of its own",
-            self.name
-        ))
     }
 }
 
@@ -346,41 +268,6 @@ pub fn checksum(before: u64, entry: &[u8]) -> u64 {
     bytes.fold(start, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
-}
-
-/// What was accepted lately. A failover takes back the last moments, and then this may be all there is of them.
-#[derive(Debug, Default)]
-struct Tail {
-    /// Each with its mark.
-    entries: VecDeque<(Bytes, u64)>,
-    bytes: usize,
-}
-
-/// So much of it is kept.
-const KEPT: usize = 10_000;
-const KEPT_BYTES: usize = 8 << 20;
-
-impl Tail {
-    fn add(&mut self, entries: impl Iterator<Item = (Bytes, u64)>) {
-        for (entry, mark) in entries {
-            self.bytes += entry.len();
-            self.entries.push_back((entry, mark));
-        }
-        while (self.entries.len() > KEPT || self.bytes > KEPT_BYTES)
-            && let Some((oldest, _)) = self.entries.pop_front()
-        {
-            self.bytes -= oldest.len();
-        }
-    }
-
-    /// The newest `count`, if there are so many.
-    fn take(&mut self, count: u64) -> Option<Vec<(Bytes, u64)>> {
-        let count = usize::try_from(count).ok()?;
-        let from = self.entries.len().checked_sub(count)?;
-        let taken: Vec<_> = self.entries.split_off(from).into();
-        self.bytes -= taken.iter().map(|(entry, _)| entry.len()).sum::<usize>();
-        Some(taken)
-    }
 }
 
 #[cfg(test)]
@@ -488,7 +375,7 @@ mod tests {
             producer.send_entries(&entries(1..2)).await.unwrap();
             producer.pending = entries(2..4).into_iter().map(|entry| (entry, None)).collect();
             if done {
-                let (batch, marks) = producer.marked(producer.open.unwrap().mark);
+                let (batch, marks) = producer.marked(producer.open.unwrap().mark, u64::MAX);
                 let numbered = producer.numbered(producer.open.unwrap().session, 2, marks[1]);
                 store.send(&batch, Some(&numbered)).await.unwrap();
             }
@@ -514,16 +401,22 @@ mod tests {
         assert_eq!(producer.last().await, Ok(0), "and asks");
     }
 
-    #[test]
-    fn the_tail_is_bounded() {
-        let mut tail = Tail::default();
-        let marked = |numbers| entries(numbers).into_iter().zip(0..);
-        tail.add(marked(0..20_000));
-        assert_eq!(tail.entries.len(), KEPT);
-        assert!(tail.take(KEPT as u64 + 1).is_none());
-        let newest: Vec<Bytes> = tail.take(2).unwrap().into_iter().map(|(entry, _)| entry).collect();
-        assert_eq!(newest, entries(19_998..20_000));
-        tail.add([(Bytes::from(vec![0; KEPT_BYTES + 1]), 0)].into_iter());
-        assert!(tail.entries.is_empty() && tail.bytes == 0);
+    /// What may be done late is longer than what is sent next: it could be done in between.
+    #[tokio::test]
+    async fn what_is_in_doubt_is_kept_out_before_less_is_sent() {
+        let store = Arc::new(MemoryStore::default());
+        let mut producer = Producer::named(store.clone(), "a").with_max_waiting(3, WhenFull::Wait);
+        assert_eq!(producer.last().await, Ok(0));
+        let late = producer.numbered(producer.open.unwrap().session, 1, 0);
+        producer.pending = entries(1..4).into_iter().map(|entry| (entry, None)).collect();
+        // Given up without an answer.
+        producer.doubt.set(3);
+        while producer.pending.len() == 3 {
+            assert_eq!(producer.try_flush(1).await, Ok(None));
+        }
+        let replaced = store.send(&entries(1..4), Some(&late)).await;
+        assert!(matches!(replaced, Ok(Sent::Replaced { .. })), "{replaced:?}");
+        assert_eq!(producer.pending.len(), 2);
+        assert!(!producer.is_in_doubt());
     }
 }

@@ -91,6 +91,9 @@ macro_rules! contract_suite {
                 a_rate_holds_over_all_processors,
                 a_slow_rate_is_exact,
                 a_clock_set_back_neither_stops_a_rate_nor_adds,
+                what_was_passed_over_counts_when_it_goes_out,
+                what_is_free_again_waits_only_for_what_stands_before_it,
+                a_line_that_drains_hands_out_what_was_passed_over,
             }
             contract_suite! { @file $fixture, renew:
                 a_zombie_learns_what_it_has_lost,

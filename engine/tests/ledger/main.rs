@@ -10,6 +10,7 @@ mod desk;
 mod flow;
 mod ill;
 mod kept;
+mod leave;
 mod limit;
 mod payload;
 #[path = "../../../cli/src/bench/postgres_server.rs"]

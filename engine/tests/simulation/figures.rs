@@ -10,7 +10,7 @@ use conga::core::term::{Campaign, Role};
 use crate::history::{Ending, Happened, History, Moved, Outcome};
 
 /// What has to happen at all in so many seeds as are usual, else it is not tested.
-pub(crate) const KINDS: [&str; 56] = [
+pub(crate) const KINDS: [&str; 58] = [
     "calls crawling",
     "calls cutoff",
     "calls cutshort",
@@ -52,6 +52,7 @@ pub(crate) const KINDS: [&str; 56] = [
     "lines in order total",
     "messages accepted",
     "messages accepted again",
+    "messages refused and left out",
     "messages claimed again",
     "messages dead",
     "lines paused",
@@ -65,6 +66,7 @@ pub(crate) const KINDS: [&str; 56] = [
     "owners that were taken for dead",
     "pauses",
     "results that counted",
+    "sends refused by a full line",
     "terms that delivered",
     "tombstones received",
 ];
@@ -152,7 +154,11 @@ pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
     for (_, _, what) in &history.happened {
         of_people(what).into_iter().for_each(|kind| count(kind, 1));
         match what {
-            Happened::Sent { producer, entries: new } => {
+            Happened::Full => count("sends refused by a full line", 1),
+            Happened::LeftOut { places, .. } => count("messages refused and left out", places.len()),
+            Happened::Sent {
+                producer, entries: new, ..
+            } => {
                 count("messages with a number", if producer.is_some() { new.len() } else { 0 });
                 count("messages accepted", new.len());
                 let again = new.iter().filter(|entry| !entries.insert((*entry).clone()));

@@ -67,6 +67,10 @@ pub(crate) enum Flaw {
     RenewsWithoutDelivering,
     /// What has a number and is sent again is appended again.
     AppendsAgain,
+    /// Appends what is too much.
+    IgnoresTheRoom,
+    /// Appends what is too much, and says that it does not.
+    AppendsWhatItRefuses,
     /// What a producer's process had on its way counts, though another has begun.
     AcceptsAnOlderSession,
     /// Whoever asks is handed out what there is, and may acknowledge it.
@@ -90,7 +94,7 @@ pub(crate) enum Flaw {
 }
 
 impl Flaw {
-    pub(crate) const ALL: [Self; 36] = [
+    pub(crate) const ALL: [Self; 38] = [
         Self::LosesAnEntry,
         Self::LosesAClaim,
         Self::LeasesTwice,
@@ -115,6 +119,8 @@ impl Flaw {
         Self::NeverDelivers,
         Self::RenewsWithoutDelivering,
         Self::AppendsAgain,
+        Self::IgnoresTheRoom,
+        Self::AppendsWhatItRefuses,
         Self::AcceptsAnOlderSession,
         Self::IgnoresTheReign,
         Self::TrimsWhatWaits,
@@ -224,6 +230,18 @@ impl Store for Flawed {
                 ..numbered.clone()
             };
             return self.inner.send(entries, Some(&numbered)).await;
+        }
+        if let Some(numbered) = numbered.filter(|_| self.has(Flaw::IgnoresTheRoom)) {
+            let mut numbered = numbered.clone();
+            numbered.max_waiting = None;
+            return self.inner.send(entries, Some(&numbered)).await;
+        }
+        if self.has(Flaw::AppendsWhatItRefuses) {
+            let sent = self.inner.send(entries, numbered).await?;
+            if matches!(sent, Sent::Full { .. }) {
+                self.inner.send(entries, None).await?;
+            }
+            return Ok(sent);
         }
         match entries {
             [rest @ .., _] if self.has(Flaw::LosesAnEntry) && !rest.is_empty() => self.inner.send(rest, numbered).await,

@@ -73,6 +73,15 @@ pub(crate) enum Happened {
         /// Who numbers them, in which session, if they are.
         producer: Option<(ProducerId, Session)>,
         entries: Vec<Bytes>,
+        /// How many wait to be claimed then.
+        waiting: u64,
+    },
+    /// A send was refused, for too many messages would wait.
+    Full,
+    /// A producer, by its number, was refused messages, and does not send them again: by their places in what it has to send.
+    LeftOut {
+        producer: usize,
+        places: Vec<usize>,
     },
     /// A send of an earlier session was refused; of how many messages, and which is the latest.
     Replaced {

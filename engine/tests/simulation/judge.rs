@@ -12,7 +12,7 @@ use conga::core::term::{Campaign, Reign, Role as Seat, Term};
 use conga::core::time::Micros;
 
 use crate::history::{Ending, Happened, History, Moved, Who};
-use crate::plan::Plan;
+use crate::plan::{Plan, name_of};
 
 mod account;
 mod control;
@@ -50,6 +50,7 @@ pub(crate) fn judge(seed: u64, history: &History) -> Vec<String> {
         acknowledged: None,
         active: None,
         numbered: BTreeMap::new(),
+        left_out: BTreeMap::new(),
         sessions: BTreeMap::new(),
         written: BTreeMap::new(),
         results: BTreeMap::new(),
@@ -133,6 +134,8 @@ struct Judge {
     active: Option<Reign>,
     /// What was accepted from each producer that numbers.
     numbered: BTreeMap<ProducerId, Vec<Bytes>>,
+    /// What each of them was refused and has left out, by the places in what it had to send.
+    left_out: BTreeMap<usize, BTreeSet<usize>>,
     /// The latest session of each of them.
     sessions: BTreeMap<ProducerId, Session>,
     /// What consumers have written down.
@@ -166,7 +169,14 @@ impl Judge {
 
     fn see(&mut self, at: Micros, what: &Happened) {
         match what {
-            Happened::Sent { producer, entries } => self.sent(at, producer.as_ref(), entries),
+            Happened::Sent {
+                producer,
+                entries,
+                waiting,
+            } => self.sent(at, producer.as_ref(), entries, *waiting),
+            Happened::LeftOut { producer, places } => {
+                self.left_out.entry(*producer).or_default().extend(places.clone());
+            }
             Happened::Replaced { .. } => self.replaced(what),
             Happened::Claimed {
                 owner,
@@ -281,7 +291,7 @@ impl Judge {
     }
 
     /// Law 4: nothing counts in a session that is not the latest.
-    fn sent(&mut self, at: Micros, producer: Option<&(ProducerId, Session)>, entries: &[Bytes]) {
+    fn sent(&mut self, at: Micros, producer: Option<&(ProducerId, Session)>, entries: &[Bytes], waiting: u64) {
         if let Some((producer, session)) = producer {
             let before = self.sessions.insert(producer.clone(), *session);
             let is_right = before.is_none_or(|before| *session == before || session.number > before.number);
@@ -290,6 +300,13 @@ impl Judge {
             });
             let numbered = self.numbered.entry(producer.clone()).or_default();
             numbered.extend(entries.iter().cloned());
+            let limits = self.plan.limits.iter().enumerate();
+            let its_own = limits.filter(|(number, _)| name_of(*number) == *producer);
+            let most = its_own.filter_map(|(_, limit)| *limit).map(|(most, _)| most).next();
+            let is_within = entries.is_empty() || most.is_none_or(|most| waiting <= most);
+            self.expect(is_within, || {
+                format!("{producer} has sent so that {waiting} wait, and no more than {most:?} may")
+            });
         }
         entries.iter().for_each(|entry| self.accept(at, entry));
     }

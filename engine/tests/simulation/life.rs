@@ -208,19 +208,22 @@ async fn produce(world: Arc<World>, store: SharedStore, number: usize, stop: Can
     Ok(())
 }
 
-/// Started again, it begins again with its first message, and goes on where the store says.
+/// Started again, it begins again with its first message, and goes on where the store says. What is refused it sends again
+/// later, or leaves out.
 async fn produce_numbered(world: Arc<World>, store: SharedStore, number: usize, stop: CancellationToken) -> Result<()> {
     let mut producer = Producer::named(store, name_of(number).as_str()).with_random(world.random());
-    let mut mark = 0;
-    let messages: Vec<_> = (world.plan.messages(number).into_iter())
-        .map(|message| {
-            mark = checksum(mark, &message);
-            (message, mark)
-        })
-        .collect();
+    if let Some((most, when_full)) = world.plan.limits[number] {
+        producer = producer.with_max_waiting(most, when_full);
+    }
+    let messages = world.plan.messages(number);
     let pause = world.plan.trouble / 12;
     let mut next = usize::try_from(producer.last().await?).unwrap();
-    while next < messages.len() {
+    loop {
+        let left_out = world.left_out.lock().unwrap()[number].clone();
+        let places: Vec<_> = (0..messages.len()).filter(|place| !left_out.contains(place)).collect();
+        if next >= places.len() {
+            break;
+        }
         let a_while = world
             .dice
             .lock()
@@ -231,9 +234,23 @@ async fn produce_numbered(world: Arc<World>, store: SharedStore, number: usize, 
             () = stop.cancelled() => return Ok(()),
             () = sleep(a_while) => {}
         }
-        let count = world.dice.lock().unwrap().size(1, 8).min(messages.len() - next);
-        producer.send_marked(&messages[next..next + count]).await?;
-        next += count;
+        let count = world.dice.lock().unwrap().size(1, 8).min(places.len() - next);
+        let end = next + count;
+        let mut mark = 0;
+        let marked = places[..end].iter().map(|place| {
+            mark = checksum(mark, &messages[*place]);
+            (messages[*place].clone(), mark)
+        });
+        match producer.send_marked(&marked.collect::<Vec<_>>()[next..]).await {
+            Ok(()) => next = end,
+            Err(StoreError::Full { .. }) => {
+                next = usize::try_from(producer.last().await?).unwrap();
+                if world.dice.lock().unwrap().chance(500) {
+                    world.leave_out(number, &places[next..end]);
+                }
+            }
+            Err(error) => return Err(error),
+        }
     }
     let sent = &mut world.sent.lock().unwrap()[number];
     *sent = world.plan.parcels[number].len();

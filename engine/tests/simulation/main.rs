@@ -136,7 +136,7 @@ fn a_run_can_be_had_again() {
 /// A simulation that can't fail finds nothing.
 #[test]
 fn each_flaw_is_found() {
-    let found_after = |flaw| (1..=500).find(|seed| !judge::judge(*seed, &world::run(*seed, Some(flaw))).is_empty());
+    let found_after = |flaw| (1..=2_000).find(|seed| !judge::judge(*seed, &world::run(*seed, Some(flaw))).is_empty());
     let found: Vec<_> = Flaw::ALL.iter().map(|flaw| (*flaw, found_after(*flaw))).collect();
     println!("found by seed: {found:?}");
     let missed: Vec<_> = found.iter().filter(|(_, seed)| seed.is_none()).collect();

@@ -7,12 +7,13 @@ use conga::core::message::Payload;
 use conga::core::partition::{Keep, ProducerId};
 use conga::core::shape::Order;
 use conga::random::SeededRandom;
-use conga::send::Outgoing;
+use conga::send::{Outgoing, WhenFull};
 
 mod command;
 mod delivery;
 mod keep;
 mod order;
+mod room;
 
 pub(crate) use command::Command;
 pub(crate) use delivery::Delivering;
@@ -143,6 +144,8 @@ pub(crate) struct Plan {
     pub(crate) parcels: Vec<Vec<(Duration, Parcel)>>,
     /// Which of the producers number what they send. They send each of their messages in turn, in batches of any size.
     pub(crate) numbering: Vec<bool>,
+    /// How many may wait after a send of each of those, and what it does where more would.
+    pub(crate) limits: Vec<Option<(u64, WhenFull)>>,
     /// How long things go wrong.
     pub(crate) trouble: Duration,
     /// When the store's clock jumps, and how far.
@@ -226,6 +229,7 @@ impl Plan {
             commands,
             places,
             numbering: parcels.iter().map(|_| dice.chance(500)).collect(),
+            limits: room::draw(seed, parcels.len()),
             parcels,
             trouble,
             jumps,

@@ -110,8 +110,13 @@ impl Connection {
         let weather = &world.plan.weather;
         let met = |trouble| world.note(Some(self.who), Happened::Met { verb, trouble });
         let gives_up = now + PATIENCE;
-        // An emit that comes late is the one thing that only the term keeps out.
-        let late = weather.late * if verb == "emit" { 3 } else { 1 };
+        // An emit that comes late is the one thing that only the term keeps out; a send that does, only the session.
+        let late = weather.late
+            * match verb {
+                "emit" => 3,
+                "send" => 6,
+                _ => 1,
+            };
         let mut course = Vec::new();
         let arrives = now + self.delay(dice, verb);
         let told = arrives + self.delay(dice, verb);
@@ -268,11 +273,13 @@ macro_rules! carry {
 #[async_trait]
 impl Store for Connection {
     async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
-        // Only what has an identity or a number may be sent twice.
-        let may_repeat = numbered.is_some()
-            || entries
+        // Only what has an identity or a number may be sent twice; and not what is refused, once that was said.
+        let may_repeat = match numbered {
+            Some(numbered) => numbered.max_waiting.is_none(),
+            None => entries
                 .iter()
-                .all(|entry| entry.starts_with(b"{\"id\":") || entry.starts_with(b"{\"sequence\":"));
+                .all(|entry| entry.starts_with(b"{\"id\":") || entry.starts_with(b"{\"sequence\":")),
+        };
         let (entries, numbered) = (entries.to_owned(), numbered.cloned());
         self.call("send", may_repeat, move |reached| {
             let (entries, numbered) = (entries.clone(), numbered.clone());
@@ -288,7 +295,11 @@ impl Store for Connection {
                     });
                     return Ok(sent);
                 }
-                let count = reached.store.status().await?.waiting - before;
+                if matches!(sent, Sent::Full { .. }) {
+                    reached.note(Happened::Full);
+                }
+                let waiting = reached.store.status().await?.waiting;
+                let count = waiting - before;
                 let there = match &numbered {
                     // Only the last ones may be new.
                     Some(_) => entries.len() - usize::try_from(count).unwrap_or(0).min(entries.len()),
@@ -298,6 +309,7 @@ impl Store for Connection {
                 reached.note(Happened::Sent {
                     producer: numbered.map(|numbered| (numbered.producer, numbered.session)),
                     entries,
+                    waiting,
                 });
                 Ok(sent)
             }

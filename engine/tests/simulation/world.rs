@@ -1,6 +1,7 @@
 //! One run: the store in the middle, the processes around it, the faults, and then the time in which all has to come
 //! out.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub(crate) struct World {
     pub(crate) heal: Instant,
     /// How far each producer has come.
     pub(crate) sent: Mutex<Vec<usize>>,
+    /// What each producer was refused and leaves out, by the places in what it has to send.
+    pub(crate) left_out: Mutex<Vec<BTreeSet<usize>>>,
     /// How far the person has come who asks for things.
     pub(crate) commanded: Mutex<usize>,
     /// How many producers are not done.
@@ -82,6 +85,7 @@ impl World {
             dice: Mutex::new(Dice::new(!seed)),
             heal: start + plan.trouble,
             sent: Mutex::new(vec![0; plan.parcels.len()]),
+            left_out: Mutex::new(vec![BTreeSet::new(); plan.parcels.len()]),
             commanded: Mutex::new(0),
             producing: AtomicUsize::new(plan.parcels.len()),
             over: CancellationToken::new(),
@@ -108,6 +112,13 @@ impl World {
     /// Writes down what happened.
     pub(crate) fn note(&self, who: Option<Who>, what: Happened) {
         self.history.lock().unwrap().happened.push((self.now(), who, what));
+    }
+
+    /// A producer was refused these of its messages, and does not send them again.
+    pub(crate) fn leave_out(&self, producer: usize, places: &[usize]) {
+        self.left_out.lock().unwrap()[producer].extend(places);
+        let places = places.to_vec();
+        self.note(None, Happened::LeftOut { producer, places });
     }
 
     pub(crate) fn wrong(&self, what: String) {

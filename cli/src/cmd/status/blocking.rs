@@ -10,7 +10,7 @@ use crate::cmd::dead::one_line;
 
 /// What blocks the line, and where.
 #[derive(Debug)]
-pub(super) struct Blocking<'a> {
+pub(crate) struct Blocking<'a> {
     /// Of a line of several.
     partition: Option<usize>,
     /// There.
@@ -20,7 +20,7 @@ pub(super) struct Blocking<'a> {
 
 impl<'a> Blocking<'a> {
     /// What stands at the head of a line, or of this partition of it.
-    pub(super) fn of(status: &'a Status, partition: Option<usize>) -> Option<Self> {
+    pub(crate) fn of(status: &'a Status, partition: Option<usize>) -> Option<Self> {
         Some(Self {
             partition,
             position: status.head,
@@ -54,7 +54,7 @@ impl<'a> Blocking<'a> {
         value
     }
 
-    pub(super) fn to_text(&self, now: Micros) -> String {
+    pub(crate) fn to_text(&self, now: Micros) -> String {
         let text = match self.blocker {
             Blocker::Leased { owner, attempt, since } => format!(
                 "being processed by {owner} for {:.1} ms, attempt {attempt}",
@@ -76,7 +76,7 @@ impl<'a> Blocking<'a> {
     }
 
     /// What a person can type, where the line is halted.
-    pub(super) fn advice(&self) -> Option<String> {
+    pub(crate) fn advice(&self) -> Option<String> {
         if !matches!(self.blocker, Blocker::Halted { .. }) {
             return None;
         }

@@ -145,7 +145,7 @@ mod tests {
             // The send that was on its way when it was given up.
             take(&store, 2).await;
             let open = producer.open.unwrap();
-            let (sent, marks) = producer.marked(open.mark);
+            let (sent, marks) = producer.marked(open.mark, u64::MAX);
             let mark = marks[..done].last().copied().unwrap_or(open.mark);
             let numbered = producer.numbered(open.session, 3, mark);
             store.send(&sent[..done], Some(&numbered)).await.unwrap();

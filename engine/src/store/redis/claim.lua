@@ -231,11 +231,10 @@ local function take_one(position, entry)
   return bytes < total_limit
 end
 
--- How many may be handed out for the first time: core's `partition/control.rs`.
-local rate, allowed, credit, at = tonumber(meta[10] or '0'), math.huge, 0, 0
-if meta[9] and meta[9] ~= 'running' then
-  allowed = 0
-elseif rate > 0 then
+-- How many may be handed out for the first time, and how many are: core's `partition/control.rs`.
+local is_running = not meta[9] or meta[9] == 'running'
+local rate, allowed, fresh, credit, at = tonumber(meta[10] or '0'), math.huge, 0, 0, 0
+if rate > 0 and meta[9] ~= 'paused' then
   -- Read after a clock that was set back has set it back too.
   credit, at = string.match(redis.call('HGET', KEYS[2], 'bucket') or '0 0', '^(%d+) (%d+)$')
   credit, at = tonumber(credit), tonumber(at)
@@ -258,6 +257,17 @@ if max > 0 and total_limit > 0 then
     local count = last - first + 1
     local slots, attempts, leases = read_ring(KEYS[3], ring, position, count), {}, {}
     local struck = has_strikes and strikes_of(KEYS[12], position, count) or {}
+    local firsts, counted = {}, fresh
+    for i = 1, rate > 0 and count or 0 do
+      -- What was passed over up to now has had no attempt.
+      local _, _, attempt = read_slot(slots, i)
+      if attempt == 0 and counted >= allowed then
+        is_barred, count = true, i - 1
+        break
+      end
+      firsts[i] = attempt == 0 and 1 or 0
+      counted = counted + firsts[i]
+    end
     for i = 1, has_strikes and count or 0 do
       local _, crashes = read_strikes(struck[i] or nil)
       if not may_take(crashes, taken + i - 1) then
@@ -275,6 +285,9 @@ if max > 0 and total_limit > 0 then
     if done > 0 then
       write_ring(KEYS[3], ring, position, table.concat(leases, '', 1, done))
     end
+    for i = 1, rate > 0 and done or 0 do
+      fresh = fresh + firsts[i]
+    end
     complete = done == count and not is_barred
     first = last + 1
   end
@@ -287,6 +300,7 @@ if max > 0 and total_limit > 0 then
   if order then
     room = math.min(room, window * REACH - (upcoming - head))
   end
+  allowed = is_running and allowed - fresh or 0
   local new = math.min(max - taken, room, waiting, allowed)
   -- Whoever moves the head then says so.
   if room < math.min(max - taken, waiting) and not meta[6] then
@@ -314,12 +328,13 @@ if max > 0 and total_limit > 0 then
         redis.call('HSET', KEYS[2], 'next', whole(upcoming + done))
       end
     end
-    if rate > 0 and taken > before then
-      redis.call('HSET', KEYS[2], 'bucket', whole(credit - (taken - before) * rate) .. ' ' .. whole(at))
-    end
+    fresh = fresh + taken - before
+  end
+  if rate > 0 and fresh > 0 then
+    redis.call('HSET', KEYS[2], 'bucket', whole(credit - fresh * rate) .. ' ' .. whole(at))
   end
 end
-if is_short and taken == 0 and allowed > 0 then
+if is_short and taken == 0 and is_running and allowed > 0 then
   return redis.error_reply('OOM no memory for new messages')
 end
 return claims

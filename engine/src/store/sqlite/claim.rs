@@ -30,20 +30,26 @@ pub(super) fn claim(database: &mut Database, request: &ClaimRequest) -> Result<V
         step.tell_time()?;
         keep_alive(step, &request.owner, request.lease_us.max(1))?;
         free_the_expired(step)?;
+        let hands = hands_of(step, &request.owner)?;
+        let line = step.load()?;
         let mut claims = Claims {
             request,
             step,
             bytes: 0,
             taken: Vec::new(),
-            hands: hands_of(step, &request.owner)?,
+            allowed: line.bucket.allows(line.control.rate, step.now),
+            fresh: 0,
+            hands,
             is_barred: false,
         };
-        let line = step.load()?;
         if line.control.flow != Flow::Paused {
             claims.take_free()?;
         }
-        if !claims.is_barred && claims.hands.may_take(0) {
+        if line.control.flow == Flow::Running && !claims.is_barred && claims.hands.may_take(0) {
             claims.take_new(&line)?;
+        }
+        if let Some(rate) = line.control.rate.filter(|_| claims.fresh > 0) {
+            save_bucket(step, line.bucket.spent(rate, step.now, claims.fresh))?;
         }
         Ok(claims.taken)
     })
@@ -62,7 +68,8 @@ fn is_idle(database: &Database, request: &ClaimRequest) -> Result<bool> {
         )?;
         let new = line.next <= line.last
             && line.next < line.limit(request.window)
-            && line.bucket.allows(&line.control, step.now) > 0;
+            && line.control.flow == Flow::Running
+            && line.bucket.allows(line.control.rate, step.now) > 0;
         let set_back = line.set_back(step.now).is_some();
         Ok((freed || new || set_back, stands, step.now))
     })?;
@@ -101,6 +108,9 @@ struct Claims<'a, 'b> {
     step: &'a Step<'b>,
     bytes: u64,
     taken: Vec<Claim>,
+    /// How many may be handed out for the first time, and how many are.
+    allowed: u64,
+    fresh: u64,
     hands: Hands,
     /// What is free next may not be handed out to this owner, and nothing newer goes before it.
     is_barred: bool,
@@ -110,7 +120,7 @@ impl Claims<'_, '_> {
     fn take_free(&mut self) -> rusqlite::Result<()> {
         let (step, owner) = (self.step, &self.request.owner);
         let from = self.taken.len();
-        self.take(sql!("claim.sql", "free_again"), &[], u64::MAX)?;
+        self.take(sql!("claim.sql", "free_again"), &[])?;
         let mut lease = step.prepare(sql!("claim.sql", "lease_again"))?;
         for claim in &self.taken[from..] {
             lease.execute(params![
@@ -128,18 +138,13 @@ impl Claims<'_, '_> {
         let (step, owner) = (self.step, &self.request.owner);
         let from = self.taken.len();
         let limit = line.limit(self.request.window);
-        let allowed = line.bucket.allows(&line.control, step.now);
         if let Order::Key { serial } = line.shape.unwrap_or_default().order {
-            return self.take_new_by_key(line, limit, serial, allowed);
+            return self.take_new_by_key(line, limit, serial);
         }
-        self.take(sql!("claim.sql", "new"), &[line.next, limit], allowed)?;
+        self.take(sql!("claim.sql", "new"), &[line.next, limit])?;
         let Some(next) = self.taken[from..].last().map(|last| last.position.next()) else {
             return Ok(());
         };
-        if let Some(rate) = line.control.rate {
-            let fresh = (self.taken.len() - from) as u64;
-            save_bucket(step, line.bucket.spent(rate, step.now, fresh))?;
-        }
         // They are dense, so one statement leases them all.
         step.prepare(sql!("claim.sql", "lease_new"))?.execute(params![
             step.line,
@@ -154,9 +159,8 @@ impl Claims<'_, '_> {
     }
 
     /// As `take_new`, but puts each behind the others of its key, and with `serial` passes over what may not go yet.
-    fn take_new_by_key(&mut self, line: &LineRow, limit: Position, serial: bool, allowed: u64) -> rusqlite::Result<()> {
+    fn take_new_by_key(&mut self, line: &LineRow, limit: Position, serial: bool) -> rusqlite::Result<()> {
         let (step, limits, next) = (self.step, self.request.limits, line.next);
-        let mut fresh = 0;
         let (mut upcoming, mut passed) = (next, 0);
         let mut new = step.prepare(sql!("in_place.sql", "new"))?;
         let mut fly = step.prepare(sql!("in_place.sql", "fly"))?;
@@ -164,7 +168,7 @@ impl Claims<'_, '_> {
         while self.taken.len() < self.request.max
             && self.bytes < limits.total_bytes
             && passed < PASS_MOST
-            && fresh < allowed
+            && self.fresh < self.allowed
             && let Some(row) = rows.next()?
         {
             let position = position_at(row, 0)?;
@@ -191,7 +195,7 @@ impl Claims<'_, '_> {
                 _ => Entry::Whole(Bytes::copy_from_slice(body)),
             };
             self.bytes += entry.handed_out();
-            fresh += 1;
+            self.fresh += 1;
             self.taken.push(Claim {
                 position,
                 attempt: Attempt(attempt),
@@ -201,18 +205,15 @@ impl Claims<'_, '_> {
                 entry,
             });
         }
-        if let Some(rate) = line.control.rate.filter(|_| fresh > 0) {
-            save_bucket(step, line.bucket.spent(rate, step.now, fresh))?;
-        }
         step.prepare(sql!("claim.sql", "advance"))?
             .execute(params![step.line, int(upcoming.0)])
             .map(drop)
     }
 
     /// Reads messages, at most so many, until there are enough of them or of their bytes.
-    fn take(&mut self, statement: &'static str, range: &[Position], allowed: u64) -> rusqlite::Result<()> {
+    fn take(&mut self, statement: &'static str, range: &[Position]) -> rusqlite::Result<()> {
         let (step, limits) = (self.step, self.request.limits);
-        let wanted = ((self.request.max - self.taken.len()) as u64).min(allowed);
+        let wanted = (self.request.max - self.taken.len()) as u64;
         if wanted == 0 || self.bytes >= limits.total_bytes {
             return Ok(());
         }
@@ -225,14 +226,17 @@ impl Claims<'_, '_> {
             && let Some(row) = rows.next()?
         {
             let strikes = strikes_at(row, 4)?;
-            if !self.hands.may_take(strikes.crashes) {
+            let tried: Attempt = attempt_at(row, 1)?;
+            // New, or passed over up to now.
+            let is_first = tried == Attempt::default();
+            if (is_first && self.fresh == self.allowed) || !self.hands.may_take(strikes.crashes) {
                 self.is_barred = true;
                 break;
             }
+            self.fresh += u64::from(is_first);
             self.hands.take(strikes.crashes);
             let entry = entry_at(row, 2, 3)?;
             self.bytes += entry.handed_out();
-            let tried: Attempt = attempt_at(row, 1)?;
             let attempt = tried.next();
             self.taken.push(Claim {
                 position: position_at(row, 0)?,

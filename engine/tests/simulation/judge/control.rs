@@ -55,7 +55,7 @@ impl Judge {
         self.expect(allowed, || {
             format!("{claims:?} are claimed while the line is {:?}", control.flow)
         });
-        if let Some(rate) = control.rate.filter(|_| !is_serial) {
+        if let Some(rate) = control.rate {
             self.asked.count += fresh;
             let (count, since) = (self.asked.count, at.since(self.asked.since));
             let most = 1 + (since + BURST_US) * 1_000 / rate.interval_ns();

@@ -3,179 +3,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+#[path = "../../../cli/src/bench/redis_server.rs"]
+mod redis_server;
+
+mod full;
+mod store;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use conga::clock::Clock;
-use conga::core::lease::OwnerId;
 use conga::core::message::{Payload, Position};
-use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
-    EmitRequest, Emitted, Followed, Judged, Limits, MergeRequest, Merged, Numbered, Page, ReceiveRequest, Received,
-    RenewRequest, Renewed, Sent, Shelf, Status,
-};
-use conga::core::shape::Shape;
-use conga::core::term::Campaign;
+use conga::core::partition::{ClaimRequest, Limits};
 use conga::process::{Handler, HandlerError, Message, Processor, ProcessorOptions, sleep};
 use conga::sequence::{Sequencer, SequencerOptions};
-use conga::store::memory::MemoryStore;
-use conga::store::{Delivery, Result, SharedStore, Store, StoreError};
-use conga::wake::Wakes;
+use conga::store::{SharedStore, Store as _};
+use store::{LATE, Troubled};
 use tokio_util::sync::CancellationToken;
-
-/// How late a call arrives.
-const LATE: Duration = Duration::from_secs(3);
-
-/// A memory store that can be told to misbehave.
-#[derive(Debug)]
-struct Troubled {
-    inner: Arc<MemoryStore>,
-    /// So many claims are done, and their replies lost.
-    lost_claims: AtomicU32,
-    /// So many claims get no answer, and are done [`LATE`].
-    late_claims: AtomicU32,
-    /// Claims and renewals are done, and their replies lost.
-    deaf: AtomicBool,
-    /// Claims are refused, and nothing is done.
-    refused_claims: AtomicBool,
-    /// The reply to a claim or a renewal with entries of more bytes is lost.
-    narrow: AtomicU64,
-    claims: AtomicU32,
-    /// Calls for the leadership are not answered for a long time.
-    silent_campaigns: AtomicBool,
-    refused_emits: AtomicBool,
-    emits: AtomicU32,
-}
-
-impl Troubled {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            inner: Arc::new(MemoryStore::new(Clock::Store).delivering(Delivery::Leader)),
-            lost_claims: AtomicU32::new(0),
-            late_claims: AtomicU32::new(0),
-            deaf: AtomicBool::new(false),
-            refused_claims: AtomicBool::new(false),
-            narrow: AtomicU64::new(u64::MAX),
-            claims: AtomicU32::new(0),
-            silent_campaigns: AtomicBool::new(false),
-            refused_emits: AtomicBool::new(false),
-            emits: AtomicU32::new(0),
-        })
-    }
-
-    /// The reply, if it is not too large.
-    fn through<T>(&self, reply: Result<T>, claims: impl Fn(&T) -> &Vec<Claim>) -> Result<T> {
-        let reply = reply?;
-        let bytes: u64 = claims(&reply).iter().map(|claim| claim.entry.handed_out()).sum();
-        if bytes > self.narrow.load(Ordering::SeqCst) {
-            return Err(StoreError::Unknown("the reply is not through in time".to_owned()));
-        }
-        Ok(reply)
-    }
-
-    fn emits(&self) -> u32 {
-        self.emits.load(Ordering::SeqCst)
-    }
-}
-
-/// Whether one of so many is left; then it is one less.
-fn is_next(left: &AtomicU32) -> bool {
-    let one_less = |left: u32| left.checked_sub(1);
-    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
-}
-
-#[async_trait]
-impl Store for Troubled {
-    async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
-        self.inner.send(entries, numbered).await
-    }
-
-    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
-        self.claims.fetch_add(1, Ordering::SeqCst);
-        if is_next(&self.late_claims) {
-            let (inner, request) = (self.inner.clone(), request.clone());
-            tokio::spawn(async move {
-                tokio::time::sleep(LATE).await;
-                inner.claim(&request).await
-            });
-            return Err(StoreError::Unknown("no answer in time".to_owned()));
-        }
-        if self.refused_claims.load(Ordering::SeqCst) {
-            return Err(StoreError::Unavailable("there is no memory".to_owned()));
-        }
-        let claims = self.inner.claim(request).await;
-        if self.deaf.load(Ordering::SeqCst) || is_next(&self.lost_claims) {
-            return Err(StoreError::Unknown("the reply was lost".to_owned()));
-        }
-        self.through(claims, |claims| claims)
-    }
-
-    async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>> {
-        self.inner.complete(owner, completions).await
-    }
-
-    async fn renew(&self, request: &RenewRequest) -> Result<Renewed> {
-        let renewed = self.inner.renew(request).await;
-        if self.deaf.load(Ordering::SeqCst) {
-            return Err(StoreError::Unknown("the reply was lost".to_owned()));
-        }
-        self.through(renewed, |renewed| &renewed.found)
-    }
-
-    async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign> {
-        if self.silent_campaigns.load(Ordering::SeqCst) {
-            tokio::time::sleep(Duration::from_mins(1)).await;
-        }
-        self.inner.campaign(request).await
-    }
-
-    async fn follow(&self, cursor: Cursor, max: usize) -> Result<Followed> {
-        self.inner.follow(cursor, max).await
-    }
-
-    async fn emit(&self, request: &EmitRequest) -> Result<Emitted> {
-        self.emits.fetch_add(1, Ordering::SeqCst);
-        if self.refused_emits.load(Ordering::SeqCst) {
-            return Err(StoreError::Unavailable("the disk is full".to_owned()));
-        }
-        self.inner.emit(request).await
-    }
-
-    async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
-        self.inner.merge(request).await
-    }
-
-    async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
-        self.inner.receive(request).await
-    }
-
-    async fn control(&self, request: &ControlRequest) -> Result<Control> {
-        self.inner.control(request).await
-    }
-
-    async fn status(&self) -> Result<Status> {
-        self.inner.status().await
-    }
-
-    async fn browse(&self, shelf: Shelf, from: Option<&str>) -> Result<Page> {
-        self.inner.browse(shelf, from).await
-    }
-
-    async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
-        self.inner.shape(wanted).await
-    }
-
-    async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
-        self.inner.dead(request).await
-    }
-
-    fn wakes(&self) -> &Wakes {
-        self.inner.wakes()
-    }
-}
 
 /// One processor and one sequencer at work on `messages` messages.
 async fn work(store: &Arc<Troubled>, messages: usize, handler: impl Handler + Sync, limits: Limits) {
