@@ -227,7 +227,8 @@ impl NamedProducer {
         let lost = open.last + 1 - from.min(open.last + 1);
         let Some(again) = self.tail.take(lost) else {
             return Err(StoreError::Broken(format!(
-                "the store has come back older than it was: of what `{}` has sent it lacks the messages from number {from} on,                  which are not at hand here any more; send them again from there",
+                "the store has come back older than it was: of what `{}` has sent it lacks the messages from number {from} \
+                 on, which are not at hand here any more; send them again from there",
                 self.name
             )));
         };
