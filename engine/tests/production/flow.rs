@@ -40,9 +40,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(crate) async fn all_are_at(port: u16) {
     let limit = Instant::now() + STALL;
     loop {
-        // Each has a channel of its own there, by which it is seen to be alive.
-        let there = block_in_place(|| ask(port, &["PUBSUB", "CHANNELS", "{orders}:alive:*"])).unwrap();
-        if there.items().len() == STORES {
+        // Each has a channel of its own there, by which it is seen to be alive: a sharded one in a cluster.
+        let channels = |kind| block_in_place(|| ask(port, &["PUBSUB", kind, "{orders}:alive:*"])).unwrap();
+        let there = [channels("CHANNELS"), channels("SHARDCHANNELS")];
+        if there.iter().map(|channels| channels.items().len()).sum::<usize>() == STORES {
             return;
         }
         assert!(Instant::now() < limit, "{there:?} of {STORES} have come");

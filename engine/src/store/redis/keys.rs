@@ -1,5 +1,6 @@
 //! The keyspace: every key and channel of one partition, all behind one hash tag.
 
+use super::subscription::Channels;
 use crate::line::Line;
 use crate::wake::Topic;
 
@@ -101,9 +102,13 @@ impl Keys {
     }
 
     /// The channel that one process listens to as long as it lives, and the server does. `prelude.lua` reads the
-    /// server's name from it: what one server knows says nothing about who listens at another.
-    pub(super) fn life(&self, server: &str, process: &str) -> String {
-        format!("{}:{server}:{process}", self.alive)
+    /// server's name from it: what one server knows says nothing about who listens at another. And it reads by which
+    /// question to ask, which the versions before sharded channels can not: to them such a name is of another server.
+    pub(super) fn life(&self, channels: Channels, server: &str, process: &str) -> String {
+        match channels {
+            Channels::Plain => format!("{}:{server}:{process}", self.alive),
+            Channels::Sharded => format!("{}:sharded/{server}/{process}", self.alive),
+        }
     }
 
     /// The channel of a topic.
