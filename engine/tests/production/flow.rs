@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const STALL: Duration = Duration::from_secs(5);
 /// So long the line is looked at after it goes on.
 const CALM: Duration = Duration::from_secs(1);
-const PROCESSORS: usize = 3;
+pub(crate) const PROCESSORS: usize = 3;
 const CONCURRENCY: usize = 8;
 const SEQUENCERS: usize = 2;
 /// How many stores that makes, with the producer's and the consumer's.

@@ -81,6 +81,7 @@ impl Hints {
             wanted: wakes.wanted(),
             wakes,
             limit,
+            is_refused: false,
         };
         let first = match subscriber.node() {
             Some(node) => subscriber.subscribe(&node).await,
@@ -118,6 +119,8 @@ struct Subscriber {
     wakes: Wakes,
     /// How long the server may take to answer.
     limit: Duration,
+    /// Whether sharded channels were ever refused.
+    is_refused: bool,
 }
 
 /// A subscription, and the number of the connection for commands for which it was made.
@@ -167,13 +170,19 @@ impl Subscriber {
     }
 
     /// By sharded channels where the node has them, else, or where they are refused, by plain ones.
-    async fn subscribe(&self, node: &Node) -> Option<Subscribed> {
+    async fn subscribe(&mut self, node: &Node) -> Option<Subscribed> {
         let subscribed = match self.subscribe_by(node.channels(), node).await {
             Err(StoreError::Broken(error)) if node.channels() == Channels::Sharded => {
                 let subscribed = self.subscribe_by(Channels::Plain, node).await;
                 if subscribed.is_ok() {
                     node.refuses_sharded();
-                    tracing::info!(%error, "hints go to all nodes of the cluster: their own channels are refused");
+                    if !std::mem::replace(&mut self.is_refused, true) {
+                        tracing::info!(
+                            %error,
+                            "hints go to all nodes of the cluster, as sharded channels are refused: allow the Redis user \
+                             SSUBSCRIBE, SUNSUBSCRIBE and SPUBLISH"
+                        );
+                    }
                 }
                 subscribed
             }

@@ -1,0 +1,192 @@
+//! Hints in a cluster: they come, they go to no other node, and where sharded channels are refused by plain ones.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use conga::core::lease::OwnerId;
+use conga::core::message::{Body, Id, Payload, Record};
+use conga::core::partition::{Claim, ClaimRequest, Completed, Completion, Limits, RenewRequest};
+use conga::store::SharedStore;
+use conga::wake::{Listener, Topic};
+use tokio::task::block_in_place;
+use tokio::time::timeout;
+
+use crate::flow::{Flow, store};
+use crate::redis_ask::ask;
+use crate::redis_cluster::RedisCluster;
+
+const NODES: usize = 3;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn start(arguments: &[&str]) -> RedisCluster {
+    block_in_place(|| RedisCluster::alone(NODES, Duration::from_secs(5), arguments)).unwrap()
+}
+
+fn tell(cluster: &RedisCluster, node: usize, words: &[&str]) -> String {
+    block_in_place(|| ask(cluster.port(node), words)).unwrap().text()
+}
+
+/// Takes a right from everybody at all nodes.
+fn forbid(cluster: &RedisCluster, what: &str) {
+    for node in 0..NODES {
+        tell(cluster, node, &["ACL", "SETUSER", "default", what]);
+    }
+}
+
+/// How many messages of plain and of sharded channels the nodes have sent to each other.
+fn passed_on(cluster: &RedisCluster) -> u64 {
+    let of_node = |node| {
+        let info = tell(cluster, node, &["CLUSTER", "INFO"]);
+        let counts = info.lines().filter_map(|line| {
+            let (name, count) = line.trim().split_once(':')?;
+            let counts = name.starts_with("cluster_stats_messages_publish") && name.ends_with("_sent");
+            count.parse::<u64>().ok().filter(|_| counts)
+        });
+        counts.sum::<u64>()
+    };
+    (0..NODES).map(of_node).sum()
+}
+
+/// A listener to whom nothing is said any more but what is given from now on.
+async fn listener(store: &SharedStore, topics: &[Topic]) -> Listener {
+    let mut listener = store.wakes().listen(topics);
+    while timeout(Duration::from_millis(200), listener.hinted()).await.is_ok() {}
+    listener
+}
+
+async fn hears(listener: &mut Listener, what: &str) {
+    let heard = timeout(PATIENCE, listener.hinted()).await;
+    heard.unwrap_or_else(|_| panic!("no hint: {what}"));
+}
+
+async fn send(store: &SharedStore) {
+    store.send(&[Bytes::from_static(b"1")], None).await.unwrap();
+}
+
+async fn claim(store: &SharedStore) -> Claim {
+    let request = ClaimRequest {
+        owner: OwnerId::new("p"),
+        max: 1,
+        lease_us: 60_000_000,
+        window: 100,
+        limits: Limits::default(),
+    };
+    store.claim(&request).await.unwrap().remove(0)
+}
+
+async fn complete(store: &SharedStore, claim: &Claim) {
+    let done = Completion::Done(Record {
+        position: claim.position,
+        id: Id::of_position(claim.position),
+        sequence: None,
+        key: None,
+        body: Body::Result(Payload::string("done")),
+        attempts: claim.attempt,
+        created: claim.claimed,
+        processing: claim.claimed,
+    });
+    let answer = store.complete(&OwnerId::new("p"), &[done]).await.unwrap();
+    assert_eq!(answer, [Completed::Accepted]);
+}
+
+/// By which channel an owner is seen to be alive that renews here.
+async fn life(cluster: &RedisCluster, store: &SharedStore) -> String {
+    let renewal = RenewRequest {
+        keep: None,
+        owner: OwnerId::new("p"),
+        lease_us: 60_000_000,
+        held: None,
+        limits: Limits::default(),
+    };
+    store.renew(&renewal).await.unwrap();
+    let node = block_in_place(|| cluster.primary_of("orders")).unwrap();
+    tell(cluster, node, &["HGET", "{orders}:alive", "p"])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hint_comes_and_goes_to_no_other_node() {
+    let cluster = start(&[]);
+    let url = cluster.url(&[0]);
+    let (here, there) = (store(&url, 0).await, store(&url, 0).await);
+    let mut input = listener(&there, &[Topic::Input]).await;
+    let mut output = listener(&there, &[Topic::Output]).await;
+    for _ in 0..100 {
+        send(&here).await;
+        hears(&mut input, "of a plain send").await;
+        complete(&here, &claim(&here).await).await;
+        hears(&mut output, "of a script").await;
+    }
+    assert_eq!(passed_on(&cluster), 0);
+    // A foreign producer's are heard either way: the one at its node, the other wherever it is said.
+    let serving = block_in_place(|| cluster.primary_of("orders")).unwrap();
+    tell(&cluster, serving, &["SPUBLISH", "{orders}:wake:in", ""]);
+    hears(&mut input, "of a foreign producer, sharded").await;
+    assert_eq!(passed_on(&cluster), 0);
+    tell(&cluster, (serving + 1) % NODES, &["PUBLISH", "{orders}:wake:in", ""]);
+    hears(&mut input, "of a foreign producer, plain").await;
+    // Which is what is not done otherwise: it went to both of the others.
+    assert_eq!(passed_on(&cluster), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_line_in_full_flow_says_nothing_to_other_nodes() {
+    let cluster = start(&[]);
+    let flow = Flow::start("cluster, sharded hints", &cluster.url(&[0]), 0).await;
+    flow.finish(1_000).await;
+    assert_eq!(passed_on(&cluster), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn where_sharded_channels_are_refused_plain_ones_do() {
+    let cluster = start(&[]);
+    for refused in ["ssubscribe", "spublish"] {
+        forbid(&cluster, &format!("-{refused}"));
+        goes_by_plain_channels(&cluster, refused).await;
+        forbid(&cluster, &format!("+{refused}"));
+    }
+    forbid(&cluster, "-ssubscribe");
+    forbid(&cluster, "-spublish");
+    let start = block_in_place(|| cluster.primary_of("orders")).unwrap();
+    tell(&cluster, start, &["FLUSHALL"]);
+    let mut flow = Flow::start("cluster, no sharded channels", &cluster.url(&[0]), 0).await;
+    let target = (start + 1) % NODES;
+    block_in_place(|| cluster.move_slot("orders", start, target, Duration::ZERO)).unwrap();
+    flow.over("the slot moved", Instant::now()).await;
+    flow.finish(500).await;
+}
+
+/// As behind some proxies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn where_there_is_no_resp3_plain_ones_do() {
+    goes_by_plain_channels(&start(&["--rename-command", "HELLO", ""]), "no HELLO").await;
+}
+
+async fn goes_by_plain_channels(cluster: &RedisCluster, why: &str) {
+    let before = passed_on(cluster);
+    let url = cluster.url(&[0]);
+    let (here, there) = (store(&url, 0).await, store(&url, 0).await);
+    let mut input = listener(&there, &[Topic::Input]).await;
+    let mut output = listener(&there, &[Topic::Output]).await;
+    send(&here).await;
+    hears(&mut input, why).await;
+    complete(&here, &claim(&here).await).await;
+    hears(&mut output, why).await;
+    let life = life(cluster, &here).await;
+    assert!(!life.is_empty() && !life.contains(":sharded/"), "{why}: {life}");
+    assert!(passed_on(cluster) > before, "{why}");
+}
+
+/// A script that is refused it in its midst has written already, and must not stop there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_script_that_is_refused_a_sharded_channel_takes_the_plain_one() {
+    let cluster = start(&[]);
+    let url = cluster.url(&[0]);
+    let (here, there) = (store(&url, 0).await, store(&url, 0).await);
+    let mut output = listener(&there, &[Topic::Output]).await;
+    send(&here).await;
+    let claim = claim(&here).await;
+    assert!(life(&cluster, &here).await.contains(":sharded/"));
+    forbid(&cluster, "-spublish");
+    complete(&here, &claim).await;
+    hears(&mut output, "by a plain channel").await;
+}
