@@ -20,10 +20,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::connection::Connection;
-use super::failure::{self, Failure};
+use super::failure;
 use super::keys::Keys;
 use super::node::Node;
-use super::reply::{self, Items};
 use super::subscription::{Channels, Subscription};
 use crate::store::StoreError;
 use crate::wake::{Topic, Wakes};
@@ -233,36 +232,9 @@ impl Subscriber {
         };
         let refused = |error| failure::of_connecting(&error);
         let mut subscription = subscribe.await.map_err(refused)?;
-        let is_there = self.is_heard(channels, node, &proof).await?;
+        let is_there = channels.are_heard(&self.connection, node, &proof).await?;
         subscription.leave(&proof).await.map_err(refused)?;
         Ok((subscription, is_there))
-    }
-
-    /// Whether somebody listens to `channel` at the server where the commands go, if that is `node` still. An error, where
-    /// nobody could say anything there on such a channel.
-    async fn is_heard(&self, channels: Channels, node: &Node, channel: &str) -> Result<bool, StoreError> {
-        let mut ask = match channels {
-            Channels::Plain => ::redis::cmd("PUBSUB").arg("NUMSUB").take(),
-            // Says to how many that went, and whether this user may.
-            Channels::Sharded => ::redis::cmd(channels.publish()),
-        };
-        ask.arg(channel);
-        if channels == Channels::Sharded {
-            ask.arg("");
-        }
-        let (answer, asked) = match self.connection.send_to_primary(&ask).await {
-            Ok(answered) => answered,
-            Err(Failure::Store(error @ StoreError::Broken(_))) if channels == Channels::Sharded => return Err(error),
-            Err(_) => return Ok(false),
-        };
-        let listeners = match channels {
-            Channels::Plain => Items::of(answer).and_then(|mut counts| {
-                counts.value()?;
-                counts.number::<u64>()
-            }),
-            Channels::Sharded => reply::number::<u64>(&answer),
-        };
-        Ok(asked.number == node.number && listeners.is_ok_and(|listeners| listeners > 0))
     }
 
     /// Subscribes to what somebody listens for since.

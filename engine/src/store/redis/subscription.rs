@@ -15,7 +15,11 @@ use ::redis::{AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, PushKind
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-use super::reply;
+use super::connection::Connection;
+use super::failure::Failure;
+use super::node::Node;
+use super::reply::{self, Items};
+use crate::store::{Result, StoreError};
 
 /// By which channels hints go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,35 @@ impl Channels {
             Self::Plain => "PUBLISH",
             Self::Sharded => "SPUBLISH",
         }
+    }
+
+    /// Whether somebody listens to this channel at the server where the commands go, if that is `node` still.
+    ///
+    /// # Errors
+    /// [`StoreError::Broken`], if nobody can say anything on such a channel there.
+    pub(super) async fn are_heard(self, connection: &Connection, node: &Node, channel: &str) -> Result<bool> {
+        let mut ask = match self {
+            Self::Plain => ::redis::cmd("PUBSUB"),
+            // Its answer is how many hear it, and it shows whether this user may.
+            Self::Sharded => ::redis::cmd(self.publish()),
+        };
+        match self {
+            Self::Plain => ask.arg("NUMSUB").arg(channel),
+            Self::Sharded => ask.arg(channel).arg(""),
+        };
+        let (answer, asked) = match connection.send_to_primary(&ask).await {
+            Ok(answered) => answered,
+            Err(Failure::Store(error @ StoreError::Broken(_))) if self == Self::Sharded => return Err(error),
+            Err(_) => return Ok(false),
+        };
+        let listeners = match self {
+            Self::Plain => Items::of(answer).and_then(|mut counts| {
+                counts.value()?;
+                counts.number::<u64>()
+            }),
+            Self::Sharded => reply::number(&answer),
+        };
+        Ok(asked.number == node.number && listeners.is_ok_and(|listeners| listeners > 0))
     }
 }
 
