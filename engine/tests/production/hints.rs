@@ -190,3 +190,25 @@ async fn a_script_that_is_refused_a_sharded_channel_takes_the_plain_one() {
     complete(&here, &claim).await;
     hears(&mut output, "by a plain channel").await;
 }
+
+/// As when a slot goes away and comes back before anybody noticed: the connections stand, and only the channels are gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_the_server_gave_up_is_subscribed_to_again() {
+    let cluster = start(&[]);
+    let store = store(&cluster.url(&[0]), 0).await;
+    let mut input = listener(&store, &[Topic::Input]).await;
+    let serving = block_in_place(|| cluster.primary_of("orders")).unwrap();
+    let slot = tell(&cluster, serving, &["CLUSTER", "KEYSLOT", "orders"]);
+    let alive = ["PUBSUB", "SHARDCHANNELS", "{orders}:alive:*"];
+    let alive = || block_in_place(|| ask(cluster.port(serving), &alive)).unwrap();
+    let before = alive();
+    assert_eq!(before.items().len(), 1);
+    for change in ["DELSLOTS", "ADDSLOTS"] {
+        tell(&cluster, serving, &["CLUSTER", change, &slot]);
+    }
+    // That they are there again is a hint about everything.
+    hears(&mut input, "that it has subscribed again").await;
+    assert_eq!(alive(), before);
+    tell(&cluster, serving, &["SPUBLISH", "{orders}:wake:in", ""]);
+    hears(&mut input, "after it has").await;
+}

@@ -157,4 +157,15 @@ mod tests {
         assert_eq!(keys.wake(Topic::Output), "{orders.3}:wake:out");
         assert!(keys.types().iter().all(|(key, _)| key.starts_with("{orders.3}:")));
     }
+
+    /// How the versions before sharded channels read of which server a name is: they ask of none of theirs, and so take
+    /// nobody for dead to whose sharded channel nobody listens in their way.
+    #[test]
+    fn earlier_versions_take_a_sharded_channel_for_one_of_another_server() {
+        let keys = Keys::of(&"orders".parse().expect("a name"));
+        let life = |channels| keys.life(channels, "abc", "p");
+        assert!(life(Channels::Plain).contains(":abc:"));
+        assert!(!life(Channels::Sharded).contains(":abc:"));
+        assert!(life(Channels::Sharded).contains("/abc/"));
+    }
 }
