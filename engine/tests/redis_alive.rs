@@ -456,3 +456,28 @@ async fn who_listens_to_a_plain_channel_and_who_to_a_sharded_one_see_each_other(
         }
     }
 }
+
+/// Of who has listened at another server this one can't tell, however it was done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_of_another_server_proves_no_death() {
+    let place = Place::cluster();
+    let here = open(&place).await;
+    let info = ask(place.port, &["INFO", "server"]).unwrap().text();
+    let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap();
+    send(&here, 1).await;
+    show(&here, "there").await;
+    assert_eq!(claim(&here, "there").await.len(), 1);
+    let says = |channel: &str| ask(place.port, &["HSET", "{orders}:alive", "there", channel]).unwrap();
+    for elsewhere in ["{orders}:alive:abc:there", "{orders}:alive:sharded/abc/there"] {
+        says(elsewhere);
+        for _ in 0..3 {
+            assert_eq!(claim(&here, "here").await, [], "{elsewhere}");
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+    says(&format!("{{orders}}:alive:sharded/{run}/there"));
+    let limit = Instant::now() + PATIENCE;
+    while claim(&here, "here").await.is_empty() {
+        assert!(Instant::now() < limit, "nobody noticed");
+    }
+}
