@@ -1,6 +1,10 @@
 //! Law 7 on Redis: death is noticed, not only timed out; and a wrong guess is harmless.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../cli/src/bench/redis_ask.rs"]
+mod redis_ask;
+#[path = "../../cli/src/bench/redis_cluster.rs"]
+mod redis_cluster;
 #[path = "../../cli/src/bench/redis_server.rs"]
 mod redis_server;
 
@@ -16,6 +20,8 @@ use conga::core::partition::{
 use conga::core::term::{Campaign, Role, Term};
 use conga::store::Store;
 use conga::store::redis::{RedisOptions, RedisStore};
+use redis_ask::ask;
+use redis_cluster::RedisCluster;
 use redis_server::RedisServer;
 
 /// Long enough that nothing here is an expiry.
@@ -23,22 +29,69 @@ const MINUTE: u64 = 60_000_000;
 /// A server that was just started is not asked who is gone, so the first answers take some seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn open(server: &RedisServer) -> RedisStore {
-    let line = "orders".parse().unwrap();
-    RedisStore::connect(&server.url(), &line, RedisOptions::default())
-        .await
-        .unwrap()
+/// Where the line is: at a server, or in a cluster of two primaries.
+struct Place {
+    url: String,
+    /// Of the server that has the line.
+    port: u16,
+    _server: Option<RedisServer>,
+    cluster: Option<RedisCluster>,
 }
 
-async fn show(store: &RedisStore, owner: &str) {
-    let request = RenewRequest {
+impl Place {
+    fn server() -> Self {
+        let server = RedisServer::start(&[]).expect("a Redis server");
+        Self {
+            url: server.url(),
+            port: server.port(),
+            _server: Some(server),
+            cluster: None,
+        }
+    }
+
+    fn cluster() -> Self {
+        let cluster = RedisCluster::alone(2, Duration::from_secs(5), &[]).expect("a cluster");
+        Self {
+            url: cluster.url(&[0, 1]),
+            port: cluster.port(cluster.primary_of("orders").unwrap()),
+            _server: None,
+            cluster: Some(cluster),
+        }
+    }
+
+    async fn foreigner(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// The channels by which owners are seen to be alive.
+    fn channels(&self) -> Vec<String> {
+        let channels = ask(self.port, &["HVALS", "{orders}:alive"]).unwrap();
+        channels.items().iter().map(redis_ask::Answer::text).collect()
+    }
+}
+
+async fn open(place: &Place) -> RedisStore {
+    open_at(&place.url).await
+}
+
+async fn open_at(url: &str) -> RedisStore {
+    let line = "orders".parse().unwrap();
+    RedisStore::connect(url, &line, RedisOptions::default()).await.unwrap()
+}
+
+fn renewal(owner: &str) -> RenewRequest {
+    RenewRequest {
         keep: None,
         owner: OwnerId::new(owner),
         lease_us: MINUTE,
         held: None,
         limits: Limits::default(),
-    };
-    store.renew(&request).await.unwrap();
+    }
+}
+
+async fn show(store: &RedisStore, owner: &str) {
+    store.renew(&renewal(owner)).await.unwrap();
 }
 
 async fn claim(store: &RedisStore, owner: &str) -> Vec<Claim> {
@@ -83,8 +136,22 @@ async fn send(store: &RedisStore, count: usize) {
 
 #[tokio::test]
 async fn what_the_dead_held_is_free_long_before_it_expires() {
-    let server = RedisServer::start(&[]).expect("a Redis server");
-    let (there, here) = (open(&server).await, open(&server).await);
+    the_dead_are_noticed(&Place::server()).await;
+}
+
+#[tokio::test]
+async fn what_the_dead_held_is_free_long_before_it_expires_in_a_cluster() {
+    let place = Place::cluster();
+    the_dead_are_noticed(&place).await;
+    assert!(
+        place.channels().iter().all(|channel| channel.contains(":sharded/")),
+        "{:?}",
+        place.channels()
+    );
+}
+
+async fn the_dead_are_noticed(place: &Place) {
+    let (there, here) = (open(place).await, open(place).await);
     send(&here, 3).await;
     show(&there, "dead").await;
     show(&here, "alive").await;
@@ -110,8 +177,22 @@ async fn what_the_dead_held_is_free_long_before_it_expires() {
 
 #[tokio::test]
 async fn the_living_are_left_alone() {
-    let server = RedisServer::start(&[]).expect("a Redis server");
-    let (there, here, third) = (open(&server).await, open(&server).await, open(&server).await);
+    the_living_are_not_taken_for_dead(&Place::server()).await;
+}
+
+#[tokio::test]
+async fn the_living_are_left_alone_in_a_cluster() {
+    let place = Place::cluster();
+    the_living_are_not_taken_for_dead(&place).await;
+    assert!(
+        place.channels().iter().all(|channel| channel.contains(":sharded/")),
+        "{:?}",
+        place.channels()
+    );
+}
+
+async fn the_living_are_not_taken_for_dead(place: &Place) {
+    let (there, here, third) = (open(place).await, open(place).await, open(place).await);
     send(&here, 3).await;
     show(&there, "there").await;
     claim(&there, "there").await;
@@ -137,13 +218,26 @@ async fn the_living_are_left_alone() {
     );
 }
 
-/// A process that has lost its subscription is taken for dead although it lives and goes on.
 #[tokio::test]
 async fn a_wrong_guess_is_harmless() {
-    let server = RedisServer::start(&[]).expect("a Redis server");
-    let (wronged, other) = (open(&server).await, open(&server).await);
-    let client = redis::Client::open(server.url()).unwrap();
-    let mut foreigner = client.get_multiplexed_async_connection().await.unwrap();
+    a_wrong_guess_changes_nothing(&Place::server()).await;
+}
+
+#[tokio::test]
+async fn a_wrong_guess_is_harmless_in_a_cluster() {
+    let place = Place::cluster();
+    a_wrong_guess_changes_nothing(&place).await;
+    assert!(
+        place.channels().iter().all(|channel| channel.contains(":sharded/")),
+        "{:?}",
+        place.channels()
+    );
+}
+
+/// A process that has lost its subscription is taken for dead although it lives and goes on.
+async fn a_wrong_guess_changes_nothing(place: &Place) {
+    let (wronged, other) = (open(place).await, open(place).await);
+    let mut foreigner = place.foreigner().await;
     send(&wronged, 3).await;
     show(&wronged, "wronged").await;
     let mine = claim(&wronged, "wronged").await;
@@ -226,16 +320,15 @@ async fn stand(store: &RedisStore, owner: &str, lock_us: u64) -> Campaign {
 /// An output that two consumers write down is doubled, so of a consumer silence alone proves nothing.
 #[tokio::test]
 async fn a_consumer_that_renews_its_lock_is_left_alone_and_one_that_does_not_is_dead() {
-    let server = RedisServer::start(&[]).expect("a Redis server");
-    let (there, here) = (open(&server).await, open(&server).await);
+    let place = Place::server();
+    let (there, here) = (open(&place).await, open(&place).await);
     let standby = Campaign::Standby {
         leader: Some(OwnerId::new("there")),
     };
     assert_eq!(stand(&there, "there", MINUTE).await, Campaign::Leader { term: Term(1) });
     // Its connections are closed, so that nobody listens to its channel.
     drop(there);
-    let client = redis::Client::open(server.url()).unwrap();
-    let mut foreigner = client.get_multiplexed_async_connection().await.unwrap();
+    let mut foreigner = place.foreigner().await;
     let limit = Instant::now() + PATIENCE;
     loop {
         let lock: String = redis::cmd("HGET")
@@ -266,4 +359,125 @@ async fn a_consumer_that_renews_its_lock_is_left_alone_and_one_that_does_not_is_
         stand(&here, "here", 2 * MINUTE).await,
         Campaign::Leader { term: Term(2) }
     );
+}
+
+/// Renews until the server that has the line now knows by which channel these are alive, and each is.
+async fn show_anew(place: &Place, stores: &[(&RedisStore, &str)]) {
+    let limit = Instant::now() + PATIENCE;
+    loop {
+        for (store, owner) in stores {
+            while store.renew(&renewal(owner)).await.is_err() {
+                assert!(Instant::now() < limit, "no renewal");
+            }
+        }
+        let info = ask(place.port, &["INFO", "server"]).unwrap().text();
+        let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap();
+        let channels = place.channels();
+        if channels.len() == stores.len() && channels.iter().all(|channel| channel.contains(run)) {
+            return;
+        }
+        assert!(Instant::now() < limit, "{channels:?} are not all of {run}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The server ends the subscriptions of a slot that is another node's now. They come again where it went.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_a_slot_went_the_dead_are_noticed_and_the_living_left_alone() {
+    let mut place = Place::cluster();
+    let (there, here) = (open(&place).await, open(&place).await);
+    send(&here, 2).await;
+    show(&there, "there").await;
+    show(&here, "here").await;
+    let cluster = place.cluster.take().unwrap();
+    let mut from = cluster.primary_of("orders").unwrap();
+    // There, and back to where their channels once were.
+    for _ in 0..2 {
+        let to = 1 - from;
+        cluster.move_slot("orders", from, to, Duration::ZERO).unwrap();
+        place.port = cluster.port(to);
+        show_anew(&place, &[(&there, "there"), (&here, "here")]).await;
+        from = to;
+    }
+    assert_eq!(claim(&there, "there").await.len(), 2);
+    for _ in 0..5 {
+        assert_eq!(claim(&here, "here").await, [], "it was taken from the living");
+        // Longer than the pause between two looks.
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    drop(there);
+    let limit = Instant::now() + PATIENCE;
+    while claim(&here, "here").await.is_empty() {
+        assert!(Instant::now() < limit, "nobody noticed");
+    }
+}
+
+/// A user that is refused sharded channels is alive by a plain one, as is a version that knows no others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_listens_to_a_plain_channel_and_who_to_a_sharded_one_see_each_other() {
+    let place = Place::cluster();
+    let cluster = place.cluster.as_ref().unwrap();
+    let rule = "ACL SETUSER plain on nopass ~* &* +@all -ssubscribe";
+    let rule: Vec<&str> = rule.split(' ').collect();
+    for node in [0, 1] {
+        ask(cluster.port(node), &rule).unwrap();
+    }
+    let plain = place.url.replace("//", "//plain:any@");
+    for (url, other_url) in [(&place.url, &plain), (&plain, &place.url)] {
+        let (there, here, other) = (open_at(url).await, open_at(other_url).await, open_at(url).await);
+        show(&there, "there").await;
+        show(&here, "here").await;
+        let channels = place.channels();
+        let sharded = channels.iter().filter(|channel| channel.contains(":sharded/"));
+        assert_eq!((channels.len(), sharded.count()), (2, 1), "{channels:?}");
+        send(&here, 1).await;
+        assert_eq!(claim(&there, "there").await.len(), 1);
+        for _ in 0..5 {
+            assert_eq!(claim(&here, "here").await, [], "it was taken from the living");
+            assert_eq!(claim(&other, "other").await, [], "it was taken from the living");
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        drop(there);
+        let limit = Instant::now() + PATIENCE;
+        let mut freed = Vec::new();
+        while freed.is_empty() {
+            assert!(Instant::now() < limit, "nobody noticed");
+            freed = claim(&here, "here").await;
+        }
+        here.complete(&OwnerId::new("here"), &done(&freed, "here"))
+            .await
+            .unwrap();
+        for (store, owner) in [(&here, "here"), (&other, "other")] {
+            let leaving = RenewRequest {
+                lease_us: 0,
+                ..renewal(owner)
+            };
+            store.renew(&leaving).await.unwrap();
+        }
+    }
+}
+
+/// Of who has listened at another server this one can't tell, however it was done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_of_another_server_proves_no_death() {
+    let place = Place::cluster();
+    let here = open(&place).await;
+    let info = ask(place.port, &["INFO", "server"]).unwrap().text();
+    let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap();
+    send(&here, 1).await;
+    show(&here, "there").await;
+    assert_eq!(claim(&here, "there").await.len(), 1);
+    let says = |channel: &str| ask(place.port, &["HSET", "{orders}:alive", "there", channel]).unwrap();
+    for elsewhere in ["{orders}:alive:abc:there", "{orders}:alive:sharded/abc/there"] {
+        says(elsewhere);
+        for _ in 0..3 {
+            assert_eq!(claim(&here, "here").await, [], "{elsewhere}");
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+    says(&format!("{{orders}}:alive:sharded/{run}/there"));
+    let limit = Instant::now() + PATIENCE;
+    while claim(&here, "here").await.is_empty() {
+        assert!(Instant::now() < limit, "nobody noticed");
+    }
 }

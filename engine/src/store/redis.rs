@@ -44,6 +44,7 @@ use self::receive::Handed;
 use self::replicas::{Doubt, Replicas};
 use self::resolver::Resolver;
 use self::script::Script;
+use self::subscription::Channels;
 use self::target::Target;
 use self::witness::Witness;
 use super::{Delivery, Result, Store, StoreError};
@@ -77,6 +78,7 @@ mod send;
 mod shape;
 mod slot;
 mod status;
+mod subscription;
 mod target;
 mod trim;
 mod witness;
@@ -212,11 +214,16 @@ impl RedisStore {
         }
     }
 
-    /// The first argument of every script: nothing for the server's own clock.
+    /// The first argument of every script: by which channels to give hints, and the time, nothing for the server's own
+    /// clock.
     fn time(&self) -> String {
+        let channels = match self.hints.channels() {
+            Channels::Plain => "",
+            Channels::Sharded => "s",
+        };
         match &self.clock {
-            Clock::Store => String::new(),
-            Clock::Manual(clock) => clock.now().0.to_string(),
+            Clock::Store => channels.to_owned(),
+            Clock::Manual(clock) => format!("{channels}{}", clock.now().0),
         }
     }
 

@@ -8,7 +8,8 @@ use conga::store::StoreError;
 use conga::store::redis::{RedisOptions, RedisStore};
 use tokio::task::block_in_place;
 
-use crate::flow::{Flow, all_are_at, store};
+use crate::flow::{Flow, PROCESSORS, all_are_at, store};
+use crate::redis_ask::ask;
 use crate::redis_cluster::RedisCluster;
 
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -61,6 +62,10 @@ async fn the_slot_moves_there_and_back() {
         block_in_place(|| cluster.move_slot("orders", from, to, Duration::from_millis(50))).unwrap();
         flow.over(format!("move {}", round + 1), Instant::now()).await;
         all_are_at(cluster.port(to)).await;
+        // And the processors hear there what is sent.
+        let hearers = ["PUBSUB", "SHARDNUMSUB", "{orders}:wake:in"];
+        let hearers = block_in_place(|| ask(cluster.port(to), &hearers)).unwrap();
+        assert_eq!(hearers.items()[1].text(), PROCESSORS.to_string());
     }
     let verdict = flow.finish(1_000).await;
     // Nobody was taken for dead for having listened at another node.

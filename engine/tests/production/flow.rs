@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const STALL: Duration = Duration::from_secs(5);
 /// So long the line is looked at after it goes on.
 const CALM: Duration = Duration::from_secs(1);
-const PROCESSORS: usize = 3;
+pub(crate) const PROCESSORS: usize = 3;
 const CONCURRENCY: usize = 8;
 const SEQUENCERS: usize = 2;
 /// How many stores that makes, with the producer's and the consumer's.
@@ -40,9 +40,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(crate) async fn all_are_at(port: u16) {
     let limit = Instant::now() + STALL;
     loop {
-        // Each has a channel of its own there, by which it is seen to be alive.
-        let there = block_in_place(|| ask(port, &["PUBSUB", "CHANNELS", "{orders}:alive:*"])).unwrap();
-        if there.items().len() == STORES {
+        // Each has a channel of its own there, by which it is seen to be alive: a sharded one in a cluster.
+        let channels = |kind| block_in_place(|| ask(port, &["PUBSUB", kind, "{orders}:alive:*"])).unwrap();
+        let there = [channels("CHANNELS"), channels("SHARDCHANNELS")];
+        if there.iter().map(|channels| channels.items().len()).sum::<usize>() == STORES {
             return;
         }
         assert!(Instant::now() < limit, "{there:?} of {STORES} have come");

@@ -16,5 +16,6 @@ mod back;
 mod cluster;
 mod cost;
 mod flow;
+mod hints;
 mod sentinel;
 mod server;

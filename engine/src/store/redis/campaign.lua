@@ -1,7 +1,7 @@
 -- Campaign (law 6): take, renew or give up the leadership, or the place of the active consumer.
 --
 -- KEYS  1 lock  2 meta  3 wake:lock  4 owners  5 delayed  6 flight
--- ARGV  1 time or ''  2 owner  3 lock_us, '0' to give it up  4 expiry of the lock's key in milliseconds, '' for none
+-- ARGV  1 time and hints  2 owner  3 lock_us, '0' to give it up  4 expiry of the lock's key in milliseconds, '' for none
 --       5 the channel that the owner's process listens to as long as it lives, or ''  6 'leader' or 'consumer'
 -- Returns { 'leader', term } or { 'standby', the leader or nothing }.
 --
@@ -49,7 +49,7 @@ if lock_us == '0' then
   if latest then
     redis.call('HSET', KEYS[2], 'consumer', '0||' .. latest)
   end
-  redis.call('PUBLISH', KEYS[3], '')
+  hint(KEYS[3])
   return { 'standby', false }
 end
 tell_time(told, KEYS[2], KEYS[4], KEYS[5], KEYS[6], KEYS[1])

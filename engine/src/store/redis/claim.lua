@@ -1,7 +1,7 @@
 -- Claim (law 1): first what is free again, lowest position first, then new messages from the input.
 --
 -- KEYS  1 in  2 meta  3 flight  4 free  5 delayed  6 owners  7 alive  8 lock  9 numbers  10 keys  11 keyed  12 strikes
--- ARGV  1 time or ''  2 owner  3 max  4 lease_us  5 window  6 limit of an entry's bytes  7 limit of all bytes
+-- ARGV  1 time and hints  2 owner  3 max  4 lease_us  5 window  6 limit of an entry's bytes  7 limit of all bytes
 -- Returns { now, first position, attempt, { entry, entry, ... }, ... }: runs of neighbours with the same attempt, ascending,
 -- but the entries of each run NEWEST FIRST, as the list has them. An entry is a string, or where it is larger than its
 -- limit the number of its bytes. An attempt is a number, or a string of it and of its strikes.

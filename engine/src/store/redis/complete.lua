@@ -4,7 +4,7 @@
 -- KEYS  1 flight  2 free  3 delayed  4 record  5 processed  6 dead  7 in  8 meta  9 wake:processed  10 wake:in
 --       11 owners  12 lock  13 numbers  14 out  15 wake:out  16 wake:window  17 kept  18 keys
 --       19 keyed  20 strikes  21 halted
--- ARGV  1 time or ''  2 owner  3 '1' to deliver  4 '1' if no id stands there twice
+-- ARGV  1 time and hints  2 owner  3 '1' to deliver  4 '1' if no id stands there twice
 --       then groups, each a kind, a position, how many positions from there on, the attempt, when it was claimed in
 --       microseconds, and then, by kind
 --         D  done: the ids of all, and the records of all as far as they are written; at most 1,000. Kind N the same for
@@ -339,12 +339,12 @@ end
 if head > oldest then
   redis.call('LTRIM', KEYS[7], 0, whole(oldest - head - 1))
   redis.call('HSET', KEYS[8], 'head', whole(head), 'noted', whole(noted))
-  redis.call('PUBLISH', KEYS[15], '')
+  hint(KEYS[15])
   if meta[5] then
     redis.call('HDEL', KEYS[8], 'full')
-    redis.call('PUBLISH', KEYS[16], '')
+    hint(KEYS[16])
   end
 end
-if turned and not delivers then redis.call('PUBLISH', KEYS[9], '') end
-if again then redis.call('PUBLISH', KEYS[10], '') end
+if turned and not delivers then hint(KEYS[9]) end
+if again then hint(KEYS[10]) end
 return { is_full and '1' or '0', table.concat(answers), gone }

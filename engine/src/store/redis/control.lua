@@ -1,7 +1,7 @@
 -- Control: what is asked of all processors at once. Each claim reads it in its own step.
 --
 -- KEYS  1 meta  2 flight  3 owners  4 delayed  5 lock  6 wake:in
--- ARGV  1 time or ''  2 'flow' or 'settle' or 'rate'  3 the flow's name, or the interval between two messages in
+-- ARGV  1 time and hints  2 'flow' or 'settle' or 'rate'  3 the flow's name, or the interval between two messages in
 --       nanoseconds, or nothing
 -- Returns { flow, since when, the interval or nothing }.
 --
@@ -34,5 +34,5 @@ if ARGV[2] == 'rate' and ARGV[3] ~= (rate or '') then
     redis.call('HSET', KEYS[1], 'rate', rate, 'bucket', rate .. ' ' .. whole(now))
   end
 end
-redis.call('PUBLISH', KEYS[6], '')
+hint(KEYS[6])
 return { flow, since, rate }

@@ -1,7 +1,7 @@
 -- Dead: carries out what a person has decided about dead letters that are delivered past, or at which the line is halted.
 --
 -- KEYS  1 in  2 meta  3 dead  4 wake:in  5 flight  6 free  7 strikes  8 halted  9 processed  10 keyed  11 wake:processed
--- ARGV  1 time or ''  2 'retry' or 'skip' or 'mark' or 'purge', then for each of them its position and the stream's id of its
+-- ARGV  1 time and hints  2 'retry' or 'skip' or 'mark' or 'purge', then for each of them its position and the stream's id of its
 --       entry in `dead`, '' where none was found
 -- Returns { 'done' or 'missing' or 'early' or 'passed', ... }, in their order. What is skipped or marked waits for its turn from
 -- then on; `complete.lua` delivers it.
@@ -94,9 +94,9 @@ for i = 3, #ARGV, 2 do
   answers[#answers + 1] = judge(tonumber(ARGV[i]), ARGV[i + 1])
 end
 if is_news then
-  redis.call('PUBLISH', KEYS[4], '')
+  hint(KEYS[4])
 end
 if goes_on then
-  redis.call('PUBLISH', KEYS[11], '')
+  hint(KEYS[11])
 end
 return answers

@@ -2,7 +2,7 @@
 -- ones: so that no step holds up the server for long. Or nothing.
 --
 -- KEYS  1 meta  2 processed  3 record  4 out  5 in  6 wake:out  7 wake:window  8 kept
--- ARGV  1 time or ''  2 term  3 head  4 '1' if the entries are dense from the head on  5 the lowest of their cursors
+-- ARGV  1 time and hints  2 term  3 head  4 '1' if the entries are dense from the head on  5 the lowest of their cursors
 --       6 the highest, then five for each entry: cursor, sequencing as RFC 3339, kind, a, b
 --         kind  R what the record holds: a id
 --               T a tombstone: a the tombstone as far as it is written, b when it died in microseconds
@@ -132,9 +132,9 @@ if #came_out > 0 then
   redis.call('RPUSH', KEYS[8], cmsgpack.pack({ now, first + count - 1, came_out }))
 end
 redis.call('HINCRBY', KEYS[1], 'processed', -count)
-redis.call('PUBLISH', KEYS[6], '')
+hint(KEYS[6])
 if meta[3] then
   redis.call('HDEL', KEYS[1], 'full')
-  redis.call('PUBLISH', KEYS[7], '')
+  hint(KEYS[7])
 end
 return { 'advanced', head }

@@ -7,24 +7,24 @@
 //! Of the line's channels it hears those that somebody here listens for, from the first time on: each other one would wake
 //! this process, and cost the server a write, for nothing.
 //!
-//! Plain channels in a cluster too, though their hints go to every node of it: the crate subscribes to sharded ones
-//! only by its client for clusters, which has a server of its own mind about where it is connected to.
+//! In a cluster that has them, and lets this user, by sharded channels: plain ones would go to every node of it. Which it is
+//! the server decides, and so alike for all. Where somebody is refused them all the same, or is of a version before, a
+//! plain hint is heard by all, and the name of the channel by which a process is seen to be alive says how to ask for it.
 
 use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ::redis::aio::{PubSub, PubSubSink, PubSubStream};
-use ::redis::{RedisResult, Value};
-use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::connection::Connection;
+use super::failure;
 use super::keys::Keys;
 use super::node::Node;
-use super::reply::Items;
+use super::subscription::{Channels, Subscription};
+use crate::store::StoreError;
 use crate::wake::{Topic, Wakes};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -80,6 +80,7 @@ impl Hints {
             wanted: wakes.wanted(),
             wakes,
             limit,
+            is_refused: false,
         };
         let first = match subscriber.node() {
             Some(node) => subscriber.subscribe(&node).await,
@@ -90,6 +91,12 @@ impl Hints {
             standing,
             nodes,
         }
+    }
+
+    /// By which channels hints are to be given where the commands go.
+    pub(super) fn channels(&self) -> Channels {
+        let node = self.nodes.borrow();
+        node.as_ref().map_or(Channels::Plain, |node| node.channels())
     }
 
     /// The channel of this process's own; none, while there is no subscription to it where the commands go.
@@ -111,27 +118,28 @@ struct Subscriber {
     wakes: Wakes,
     /// How long the server may take to answer.
     limit: Duration,
+    /// Whether sharded channels were ever refused.
+    is_refused: bool,
 }
 
 /// A subscription, and the number of the connection for commands for which it was made.
-struct Subscription {
+struct Subscribed {
     number: u64,
-    sink: PubSubSink,
-    stream: PubSubStream,
+    subscription: Subscription,
     topics: [bool; Topic::ALL.len()],
 }
 
 impl Subscriber {
-    async fn run(mut self, mut subscription: Option<Subscription>) {
+    async fn run(mut self, mut current: Option<Subscribed>) {
         let mut pause = SHORTEST_PAUSE;
         loop {
-            if let Some(subscribed) = &mut subscription {
+            if let Some(subscribed) = &mut current {
                 pause = SHORTEST_PAUSE;
                 // Whatever was said while nobody listened.
                 self.wakes.wake_all();
                 if self.forward(subscribed).await == Ended::Lost {
                     self.stand(None);
-                    subscription = None;
+                    current = None;
                     sleep(pause).await;
                 }
             } else {
@@ -142,11 +150,11 @@ impl Subscriber {
             }
             // The old one stands until the new one does: where it is the same server, nobody is missed meanwhile.
             let Some(node) = self.node() else { continue };
-            if subscription
+            if current
                 .as_ref()
-                .is_none_or(|subscription| subscription.number != node.number)
+                .is_none_or(|subscribed| subscribed.number != node.number)
             {
-                subscription = self.subscribe(&node).await;
+                current = self.subscribe(&node).await;
             }
         }
     }
@@ -160,97 +168,97 @@ impl Subscriber {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
-    async fn subscribe(&self, node: &Node) -> Option<Subscription> {
-        let life = self.keys.life(&node.run, &self.process);
+    /// By sharded channels where the node has them, else, or where they are refused, by plain ones.
+    async fn subscribe(&mut self, node: &Node) -> Option<Subscribed> {
+        let subscribed = match self.subscribe_by(node.channels(), node).await {
+            Err(StoreError::Broken(error)) if node.channels() == Channels::Sharded => {
+                let subscribed = self.subscribe_by(Channels::Plain, node).await;
+                if subscribed.is_ok() {
+                    node.refuses_sharded();
+                    if !std::mem::replace(&mut self.is_refused, true) {
+                        tracing::info!(
+                            %error,
+                            "hints go to all nodes of the cluster, as sharded channels are refused: allow the Redis user \
+                             SSUBSCRIBE, SUNSUBSCRIBE and SPUBLISH"
+                        );
+                    }
+                }
+                subscribed
+            }
+            subscribed => subscribed,
+        };
+        let report = |error: &StoreError| tracing::debug!(%error, "no subscription to the line's hints");
+        subscribed.inspect_err(report).ok()
+    }
+
+    async fn subscribe_by(&self, channels: Channels, node: &Node) -> Result<Subscribed, StoreError> {
+        let life = self.keys.life(channels, &node.run, &self.process);
         let topics = *self.wanted.borrow();
         let subscribed = tokio::select! {
-            subscribed = timeout(self.limit, self.try_subscribe(node, &life, topics)) => subscribed,
-            () = node.gone.cancelled() => return None,
+            subscribed = timeout(self.limit, self.try_subscribe(channels, node, &life, topics)) => subscribed,
+            () = node.gone.cancelled() => return Err(unavailable("the primary is another one by now")),
         };
-        match subscribed {
-            Ok(Ok((subscription, is_there))) => {
-                self.stand((is_there && !node.run.is_empty()).then_some(Standing {
-                    number: node.number,
-                    life,
-                }));
-                let (sink, stream) = subscription.split();
-                Some(Subscription {
-                    number: node.number,
-                    sink,
-                    stream,
-                    topics,
-                })
-            }
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "no subscription to the line's hints");
-                None
-            }
-            Err(_) => {
-                tracing::debug!("no subscription to the line's hints: the server does not answer");
-                None
-            }
-        }
+        let (subscription, is_there) = subscribed.map_err(|_| unavailable("the server does not answer"))??;
+        self.stand((is_there && !node.run.is_empty()).then_some(Standing {
+            number: node.number,
+            life,
+        }));
+        Ok(Subscribed {
+            number: node.number,
+            subscription,
+            topics,
+        })
     }
 
     /// The subscription, and whether it is where the commands go: the name is resolved anew for it, and another server
     /// may stand behind it. Who is asked whether somebody is alive would not see it there.
     async fn try_subscribe(
         &self,
+        channels: Channels,
         node: &Node,
         life: &str,
         topics: [bool; Topic::ALL.len()],
-    ) -> RedisResult<(PubSub, bool)> {
-        let mut subscription = node.client.get_async_pubsub().await?;
-        let mut channels: Vec<&str> = chosen(topics).map(|topic| self.keys.wake(topic)).collect();
-        channels.push(life);
+    ) -> Result<(Subscription, bool), StoreError> {
         // The old subscription may still be at the right server, and has the other channels too.
         let proof = format!("{life}:{}", uuid::Uuid::new_v4().simple());
-        channels.push(&proof);
-        subscription.subscribe(&channels).await?;
-        let is_there = self.is_heard(node, &proof).await;
-        subscription.unsubscribe(&proof).await?;
+        let subscribe = async {
+            let mut subscription = Subscription::open(&node.client, channels, self.limit).await?;
+            let hints: Vec<&str> = chosen(topics).map(|topic| self.keys.wake(topic)).collect();
+            if !hints.is_empty() {
+                subscription.hear(&hints).await?;
+            }
+            subscription.show(&[life, &proof]).await?;
+            Ok(subscription)
+        };
+        let refused = |error| failure::of_connecting(&error);
+        let mut subscription = subscribe.await.map_err(refused)?;
+        let is_there = channels.are_heard(&self.connection, node, &proof).await?;
+        subscription.leave(&proof).await.map_err(refused)?;
         Ok((subscription, is_there))
     }
 
-    /// Whether somebody listens to `channel` at the server where the commands go, if that is `node` still.
-    async fn is_heard(&self, node: &Node, channel: &str) -> bool {
-        let mut ask = ::redis::pipe();
-        ask.cmd("PUBSUB").arg("NUMSUB").arg(channel);
-        let Ok((replies, asked)) = self.connection.send_all(&ask).await else {
-            return false;
-        };
-        let heard = Items::of(Value::Array(replies)).and_then(|mut replies| {
-            let mut counts = replies.items()?;
-            counts.value()?;
-            counts.number::<u64>()
-        });
-        asked.number == node.number && heard.is_ok_and(|listeners| listeners > 0)
-    }
-
     /// Subscribes to what somebody listens for since.
-    async fn subscribe_more(&self, subscription: &mut Subscription) -> Result<(), Ended> {
+    async fn subscribe_more(&self, subscribed: &mut Subscribed) -> Result<(), Ended> {
         let wanted = *self.wanted.borrow();
         let new: Vec<Topic> = chosen(wanted)
-            .filter(|topic| !subscription.topics[*topic as usize])
+            .filter(|topic| !subscribed.topics[*topic as usize])
             .collect();
         let channels: Vec<&str> = new.iter().map(|topic| self.keys.wake(*topic)).collect();
-        match timeout(self.limit, subscription.sink.subscribe(&channels)).await {
+        match timeout(self.limit, subscribed.subscription.hear(&channels)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return Err(Ended::Lost),
         }
-        subscription.topics = wanted;
+        subscribed.topics = wanted;
         // Whatever was said while nobody listened.
         new.iter().for_each(|topic| self.wakes.wake(*topic));
         Ok(())
     }
 
     /// Forwards hints until the connection is gone or the commands go elsewhere.
-    async fn forward(&mut self, subscription: &mut Subscription) -> Ended {
+    async fn forward(&mut self, subscribed: &mut Subscribed) -> Ended {
         let mut look_at = Instant::now() + LOOK;
         loop {
-            if *self.wanted.borrow_and_update() != subscription.topics
-                && self.subscribe_more(subscription).await.is_err()
-            {
+            if *self.wanted.borrow_and_update() != subscribed.topics && self.subscribe_more(subscribed).await.is_err() {
                 return Ended::Lost;
             }
             let heard = tokio::select! {
@@ -264,30 +272,33 @@ impl Subscriber {
                     look_at = Instant::now() + LOOK;
                     continue;
                 }
-                heard = timeout(QUIET, subscription.stream.next()) => heard,
+                heard = timeout(QUIET, subscribed.subscription.next()) => heard,
                 () = changed(&mut self.nodes) => {
                     match self.nodes.borrow().as_ref() {
-                        Some(node) if node.number != subscription.number => return Ended::Moved,
+                        Some(node) if node.number != subscribed.number => return Ended::Moved,
                         _ => continue,
                     }
                 }
                 Ok(()) = self.wanted.changed() => continue,
             };
             match heard {
-                Ok(Some(message)) => {
-                    let name = message.get_channel_name();
+                Ok(Some(name)) => {
                     if let Some(topic) = Topic::ALL.into_iter().find(|topic| self.keys.wake(*topic) == name) {
                         self.wakes.wake(topic);
                     }
                 }
                 Ok(None) => return Ended::Lost,
-                Err(_) => match timeout(self.limit, subscription.sink.ping::<::redis::Value>()).await {
-                    Ok(Ok(_)) => {}
+                Err(_) => match timeout(self.limit, subscribed.subscription.ping()).await {
+                    Ok(Ok(())) => {}
                     Ok(Err(_)) | Err(_) => return Ended::Lost,
                 },
             }
         }
     }
+}
+
+fn unavailable(why: &str) -> StoreError {
+    StoreError::Unavailable(why.to_owned())
 }
 
 fn chosen(topics: [bool; Topic::ALL.len()]) -> impl Iterator<Item = Topic> {

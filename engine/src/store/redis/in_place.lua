@@ -332,12 +332,12 @@ local function complete_in_place(order, meta, held, give_back, bury, halt, note)
     end
     redis.call('HSET', KEYS[8], 'head', whole(head), 'noted', whole(noted), 'in_place',
       whole(upcoming - head - undelivered + delivered))
-    redis.call('PUBLISH', KEYS[15], '')
+    hint(KEYS[15])
     if meta[5] then
       redis.call('HDEL', KEYS[8], 'full')
-      redis.call('PUBLISH', KEYS[16], '')
+      hint(KEYS[16])
     end
   end
-  if again then redis.call('PUBLISH', KEYS[10], '') end
+  if again then hint(KEYS[10]) end
   return { gone == '' and #stopped > 0 and '1' or '0', table.concat(answers), gone }
 end

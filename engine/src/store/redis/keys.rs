@@ -1,5 +1,6 @@
 //! The keyspace: every key and channel of one partition, all behind one hash tag.
 
+use super::subscription::Channels;
 use crate::line::Line;
 use crate::wake::Topic;
 
@@ -101,9 +102,13 @@ impl Keys {
     }
 
     /// The channel that one process listens to as long as it lives, and the server does. `prelude.lua` reads the
-    /// server's name from it: what one server knows says nothing about who listens at another.
-    pub(super) fn life(&self, server: &str, process: &str) -> String {
-        format!("{}:{server}:{process}", self.alive)
+    /// server's name from it: what one server knows says nothing about who listens at another. And it reads by which
+    /// question to ask, which the versions before sharded channels can not: to them such a name is of another server.
+    pub(super) fn life(&self, channels: Channels, server: &str, process: &str) -> String {
+        match channels {
+            Channels::Plain => format!("{}:{server}:{process}", self.alive),
+            Channels::Sharded => format!("{}:sharded/{server}/{process}", self.alive),
+        }
     }
 
     /// The channel of a topic.
@@ -151,5 +156,16 @@ mod tests {
         assert_eq!(keys.input, "{orders.3}:in");
         assert_eq!(keys.wake(Topic::Output), "{orders.3}:wake:out");
         assert!(keys.types().iter().all(|(key, _)| key.starts_with("{orders.3}:")));
+    }
+
+    /// How the versions before sharded channels read of which server a name is: they ask of none of theirs, and so take
+    /// nobody for dead to whose sharded channel nobody listens in their way.
+    #[test]
+    fn earlier_versions_take_a_sharded_channel_for_one_of_another_server() {
+        let keys = Keys::of(&"orders".parse().expect("a name"));
+        let life = |channels| keys.life(channels, "abc", "p");
+        assert!(life(Channels::Plain).contains(":abc:"));
+        assert!(!life(Channels::Sharded).contains(":abc:"));
+        assert!(life(Channels::Sharded).contains("/abc/"));
     }
 }

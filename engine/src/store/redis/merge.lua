@@ -2,7 +2,7 @@
 -- advances the head. All of it or nothing.
 --
 -- KEYS  1 meta  2 out  3 dead  4 passed  5 wake:out
--- ARGV  1 time or ''  2 term  3 head  4 '1' if the head that is then is missing  5 how many are late  6 how many have their turn
+-- ARGV  1 time and hints  2 term  3 head  4 '1' if the head that is then is missing  5 how many are late  6 how many have their turn
 --       7 how long the head has to be missing to be given up, in microseconds  8 how many places are known at most
 --       9 how many are given up at most, then
 --       for each that is late: position, reason, the output
@@ -85,6 +85,6 @@ if #passed > 0 then
 end
 if #outputs > 0 then
   call_in_pieces('LPUSH', KEYS[2], outputs)
-  redis.call('PUBLISH', KEYS[5], '')
+  hint(KEYS[5])
 end
 return { 'advanced', whole(next), whole(now), missing }

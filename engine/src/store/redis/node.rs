@@ -1,6 +1,7 @@
 //! One server as it was found: where it is, which process, and which history of the data.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
@@ -9,6 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::failure;
+use super::subscription::Channels;
 use super::target::Address;
 use crate::store::StoreError;
 
@@ -24,8 +26,26 @@ pub(super) struct Node {
     /// The history that the server writes as a primary: it gets a new name each time it becomes one. So as long as the
     /// name is the same nothing that was written under it has been taken back. Empty where the server does not tell.
     pub(super) history: String,
+    /// Whether hints go by sharded channels here: it is a node of a cluster, has them, and has not refused them.
+    sharded: AtomicBool,
     /// Cancelled when the primary is known to be elsewhere: then no answer from here is waited for.
     pub(super) gone: CancellationToken,
+}
+
+impl Node {
+    /// By which channels hints go here, as far as is known.
+    pub(super) fn channels(&self) -> Channels {
+        if self.sharded.load(Ordering::Relaxed) {
+            Channels::Sharded
+        } else {
+            Channels::Plain
+        }
+    }
+
+    /// This user may not use sharded channels here.
+    pub(super) fn refuses_sharded(&self) {
+        self.sharded.store(false, Ordering::Relaxed);
+    }
 }
 
 /// How long things may take.
@@ -47,6 +67,7 @@ pub(super) async fn connect(
     questions.cmd("ROLE");
     questions.cmd("INFO").arg("server");
     questions.cmd("INFO").arg("replication");
+    questions.cmd("INFO").arg("cluster");
     questions.ignore_errors();
     let answers: Vec<Value> = questions
         .query_async(&mut connection)
@@ -58,12 +79,14 @@ pub(super) async fn connect(
     if primary && role.as_deref().is_some_and(|role| role != "master") {
         return Err(StoreError::Unavailable(format!("{address} is no primary")));
     }
+    let server = answer()?;
     let node = Node {
         number,
         address: address.clone(),
         client,
-        run: field(answer()?, "run_id"),
-        history: field(answer()?, "master_replid"),
+        run: field(server.as_deref(), "run_id"),
+        history: field(answer()?.as_deref(), "master_replid"),
+        sharded: AtomicBool::new(has_sharded(server.as_deref(), answer()?.as_deref())),
         gone: CancellationToken::new(),
     };
     Ok((Arc::new(node), connection))
@@ -107,10 +130,18 @@ fn told(answer: Value) -> Result<Option<String>, StoreError> {
     }
 }
 
+/// Whether a server has sharded channels, and is in a cluster, where alone they are of use.
+fn has_sharded(server: Option<&str>, cluster: Option<&str>) -> bool {
+    // Valkey says as which version of Redis it behaves.
+    let version = field(server, "redis_version");
+    let major = version.split('.').next().and_then(|major| major.parse().ok());
+    field(cluster, "cluster_enabled") == "1" && major.unwrap_or(0) >= 7
+}
+
 /// The value of `name` in the answer to INFO.
-pub(super) fn field(info: Option<String>, name: &str) -> String {
-    let info = info.unwrap_or_default();
+pub(super) fn field(info: Option<&str>, name: &str) -> String {
     let value = info
+        .unwrap_or_default()
         .lines()
         .find_map(|line| line.split_once(':').filter(|(field, _)| *field == name));
     value.map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
@@ -122,9 +153,23 @@ mod tests {
 
     #[test]
     fn a_field_is_found_by_its_whole_name() {
-        let info = "# Server\r\nmy_run_id:1\r\nrun_id:abc\r\n".to_owned();
-        assert_eq!(field(Some(info.clone()), "run_id"), "abc");
+        let info = "# Server\r\nmy_run_id:1\r\nrun_id:abc\r\n";
+        assert_eq!(field(Some(info), "run_id"), "abc");
         assert_eq!(field(Some(info), "master_replid"), "");
         assert_eq!(field(None, "run_id"), "");
+    }
+
+    #[test]
+    fn sharded_channels_are_for_clusters_from_version_7_on() {
+        let cluster = Some("# Cluster\r\ncluster_enabled:1\r\n");
+        for version in ["7.0.15", "7.2.4", "8.0.0", "10.1"] {
+            let server = format!("redis_version:{version}\r\n");
+            assert!(has_sharded(Some(&server), cluster), "{version}");
+            assert!(!has_sharded(Some(&server), Some("cluster_enabled:0")), "{version}");
+            assert!(!has_sharded(Some(&server), None), "{version}");
+        }
+        assert!(!has_sharded(Some("redis_version:6.2.14\r\n"), cluster));
+        assert!(!has_sharded(Some("redis_version:new\r\n"), cluster));
+        assert!(!has_sharded(None, cluster));
     }
 }

@@ -1,17 +1,20 @@
 -- What the scripts share. It stands before each of them; each has a chunk, and so these locals, of its own.
 --
--- ARGV[1] of every script is the time in microseconds, or '' for this server's own clock.
+-- ARGV[1] of every script is `s` where hints go by sharded channels, as `hints.rs` has it, and then the time in
+-- microseconds, or nothing for this server's own clock.
 -- Numbers are doubles: exact up to 2^53, but only `whole` writes them in full.
 
 -- Redis before 7 replicates the script's text unless told otherwise, and then forbids to write after TIME.
 if redis.replicate_commands then redis.replicate_commands() end
 
+local is_sharded = string.sub(ARGV[1], 1, 1) == 's'
+local is_own_clock = ARGV[1] == '' or ARGV[1] == 's'
 local now
-if ARGV[1] == '' then
+if is_own_clock then
   local time = redis.call('TIME')
   now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 else
-  now = tonumber(ARGV[1])
+  now = tonumber(string.sub(ARGV[1], is_sharded and 2 or 1))
 end
 
 local function whole(number)
@@ -36,28 +39,39 @@ local function rfc3339(us)
     math.floor(of_day / 60) % 60, of_day % 60, micros)
 end
 
+-- Says on the channel that there may be something to do. Where a sharded channel is refused, as by a server that has none,
+-- a plain one it is: those who listen to the one listen to the other too.
+local function hint(channel)
+  local said = is_sharded and redis.pcall('SPUBLISH', channel, '')
+  if type(said) ~= 'number' then
+    redis.call('PUBLISH', channel, '')
+  end
+end
+
 -- Which of these channels nobody listens to any more, as a set: the processes that had subscribed to them are gone, or
 -- have lost their connection, which to take for the same is harmless but for a consumer (`campaign.lua`). Only those count that were heard of here, which
--- their names tell (`:the server's run_id:`): a server that has just been started, or become the primary, knows nobody
--- yet. One that does not answer that question says nothing.
+-- their names tell (`:the server's run_id:`, and of a sharded channel `/the server's run_id/`): a server that has just been
+-- started, or become the primary, knows nobody yet. One that does not answer that question says nothing.
 local function silent(channels)
-  local none = {}
-  local listeners = #channels > 0 and redis.pcall('PUBSUB', 'NUMSUB', unpack(channels, 1, math.min(#channels, 1000))) or {}
-  if listeners.err then
-    return none
+  local kinds, none, any = { NUMSUB = {}, SHARDNUMSUB = {} }, {}, false
+  for _, channel in ipairs(channels) do
+    local kind = kinds[string.find(channel, ':sharded/', 1, true) and 'SHARDNUMSUB' or 'NUMSUB']
+    kind[#kind + 1] = channel
   end
-  local any = false
-  for i = 1, #listeners, 2 do
-    if tonumber(listeners[i + 1]) == 0 then
-      none[listeners[i]] = true
-      any = true
+  for question, asked in pairs(kinds) do
+    local listeners = #asked > 0 and redis.pcall('PUBSUB', question, unpack(asked, 1, math.min(#asked, 1000))) or {}
+    for i = 1, listeners.err and 0 or #listeners, 2 do
+      if tonumber(listeners[i + 1]) == 0 then
+        none[listeners[i]] = true
+        any = true
+      end
     end
   end
   if any then
     local info = redis.pcall('INFO', 'server')
     local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)')
     for channel in pairs(none) do
-      if not run or not string.find(channel, ':' .. run .. ':', 1, true) then
+      if not run or not string.find(channel, '[:/]' .. run .. '[:/]') then
         none[channel] = nil
       end
     end

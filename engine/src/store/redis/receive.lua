@@ -2,7 +2,7 @@
 -- down. The reading is a plain LRANGE between two of these, whose reply counts only if both say so.
 --
 -- KEYS  1 out  2 meta
--- ARGV  1 time or ''  2 the term of the caller's reign, '0' for none  3 whose it is  4 the highest position that was written
+-- ARGV  1 time and hints  2 the term of the caller's reign, '0' for none  3 whose it is  4 the highest position that was written
 --       down, or ''  5 how the output there begins, '' if not known  6 as how manieth it was handed out, '0' if not known
 -- Returns { 'open', how many outputs were taken off } or { 'fenced', the latest term }. None are taken off if another output
 -- stands there, or none any more: a server that took over and does not know of the last outputs may have other messages at

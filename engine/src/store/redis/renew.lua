@@ -1,7 +1,7 @@
 -- Renew: an owner says that it is alive, asks what it holds, or leaves.
 --
 -- KEYS  1 owners  2 flight  3 free  4 in  5 meta  6 wake:in  7 alive  8 delayed  9 lock  10 numbers  11 strikes
--- ARGV  1 time or ''  2 owner  3 lease_us, '0' to leave  4 limit of an entry's bytes  5 limit of all bytes
+-- ARGV  1 time and hints  2 owner  3 lease_us, '0' to leave  4 limit of an entry's bytes  5 limit of all bytes
 --       6 the channel that the owner's process listens to as long as it lives, or ''
 --       7 '1' to compare what is held, then for each lease believed to be held: position, attempt
 -- Returns { known 1 or 0, { lost position, ... }, { position, attempt as a claim has it, claimed, entry, ... }, { the head's position and
@@ -38,7 +38,7 @@ if lease_us == '0' then
   redis.call('HDEL', KEYS[7], owner)
   redis.call('HDEL', KEYS[10], owner)
   free_leases(KEYS[2], KEYS[3], KEYS[11], ring, head, upcoming, { [number] = true }, false)
-  redis.call('PUBLISH', KEYS[6], '')
+  hint(KEYS[6])
   return { known, {}, {}, {}, is_ready }
 end
 tell_time(meta[2], KEYS[5], KEYS[1], KEYS[8], KEYS[2], KEYS[9])

@@ -2,7 +2,7 @@
 -- the latest session it does nothing, nor where too many would wait. (Without numbers it is a plain LPUSH.)
 --
 -- KEYS  1 in  2 producers  3 heard  4 wake:in  5 meta
--- ARGV  1 time or ''  2 producer  3 the session's number  4 its process  5 the number of the first message  6 mark  7 how
+-- ARGV  1 time and hints  2 producer  3 the session's number  4 its process  5 the number of the first message  6 mark  7 how
 --       long a producer is remembered that is not heard of, in microseconds  8 how many are forgotten at most  9 how many
 --       may wait, or '', then the entries
 -- Returns { 'accepted', the producer's last number, its mark } or { 'missing', the lowest number that is } or { 'full', how
@@ -45,7 +45,7 @@ end
 redis.call('ZADD', KEYS[3], whole(now), ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[2], last .. ' ' .. mark .. ' ' .. ARGV[3] .. ' ' .. ARGV[4])
 if is_news then
-  redis.call('PUBLISH', KEYS[4], '')
+  hint(KEYS[4])
 end
 if is_missing then
   return { 'missing', whole(upcoming) }

@@ -26,7 +26,7 @@ impl RedisStore {
         for entry in entries {
             push.arg(&entry[..]);
         }
-        let mut hint = ::redis::cmd("PUBLISH");
+        let mut hint = ::redis::cmd(self.hints.channels().publish());
         hint.arg(self.keys.wake(Topic::Input)).arg("");
         // Both go at once. What becomes of the hint is not what became of the messages.
         let (pushed, _) = tokio::join!(self.ask_traced(&push), self.ask(&hint));

@@ -1,7 +1,7 @@
 -- Shape: what the line is, told once. The rule is core's `Shape::settle`.
 --
 -- KEYS  1 meta  2 in
--- ARGV  1 time or ''  2 what is wanted, or ''  3 in how many partitions that is
+-- ARGV  1 time and hints  2 what is wanted, or ''  3 in how many partitions that is
 -- Returns the shape, or '' where nobody has said.
 
 local meta = redis.call('HMGET', KEYS[1], 'shape', 'next')

@@ -1,7 +1,7 @@
 -- Status: the depths of a partition and what holds it up. Changes nothing, scans nothing but the living owners.
 --
 -- KEYS  1 in  2 meta  3 flight  4 numbers  5 out  6 record  7 dead  8 owners  9 lock  10 producers  11 kept  12 halted
--- ARGV  1 time or ''
+-- ARGV  1 time and hints
 -- Returns { now, in, head, next, term, processed, out, record, dead, the state of the head and its three numbers or
 -- nothing, who has it, the leader or nothing, { owner, ... }, producers,
 -- the active consumer or nothing, the latest one's term, since when, how much stays or nothing, since when the oldest

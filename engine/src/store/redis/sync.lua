@@ -2,7 +2,7 @@
 -- any other.
 --
 -- KEYS  1 synced
--- ARGV  1 time or ''
+-- ARGV  1 time and hints
 -- Returns the name of the history that this server writes, or '' if it does not tell.
 --
 -- The first write only takes away, which Redis allows even under memory pressure (OOM), and after it the rest of the

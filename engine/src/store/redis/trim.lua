@@ -1,7 +1,7 @@
 -- Trim: lets go of what is over, the oldest first, as much of it as one short step can do. Part of a renewal.
 --
 -- KEYS  1 meta  2 record  3 kept  4 dead  5 out  6 halted
--- ARGV  1 time or ''  2 how much stays, as it is told to others; then, each a number or '', of records
+-- ARGV  1 time and hints  2 how much stays, as it is told to others; then, each a number or '', of records
 --       3 count  4 age in microseconds, of dead letters  5 count  6 age, and of outputs  7 count  8 age
 -- Returns 1 if there is more, else 0.
 --
@@ -19,7 +19,7 @@ local MOST, PIECE, LONGEST = 1000, 100, 1000
 local PAUSE = 3000
 
 local function is_long()
-  if ARGV[1] ~= '' then
+  if not is_own_clock then
     return false
   end
   local time = redis.call('TIME')
@@ -36,7 +36,7 @@ redis.call('LLEN', KEYS[5])
 local halted = redis.call('HLEN', KEYS[6])
 
 local since_last = now - tonumber(meta[10] or '0')
-if ARGV[1] == '' and meta[9] == ARGV[2] and since_last >= 0 and since_last < PAUSE then
+if is_own_clock and meta[9] == ARGV[2] and since_last >= 0 and since_last < PAUSE then
   -- Somebody is at it.
   return 0
 end
@@ -177,7 +177,7 @@ local more_dead = trim_dead(number(5), number(6))
 local more_outputs = trim_outputs(number(7), number(8))
 tell('gone', whole(gone), meta[4] or '0')
 tell('cut', whole(cut), meta[5] or '0')
-if ARGV[1] == '' then
+if is_own_clock then
   tell('trimmed', whole(now), meta[10])
 end
 call_in_pieces('HSET', KEYS[1], news)
