@@ -156,11 +156,16 @@ impl<H: Handler> Processor<H> {
         self
     }
 
-    /// The same, with its name and its jitter drawn from `random`.
-    pub fn with_random(mut self, random: Random) -> Self {
-        self.claimer.owner = OwnerId::new(random.name("processor"));
+    /// The same, under a name that it has together with others.
+    pub(crate) fn named(mut self, owner: OwnerId, random: Random) -> Self {
+        self.claimer.owner = owner;
         self.claimer.random = random;
         self
+    }
+
+    /// The same, with its name and its jitter drawn from `random`.
+    pub fn with_random(self, random: Random) -> Self {
+        self.named(OwnerId::new(random.name("processor")), random)
     }
 
     /// Its name towards the store.

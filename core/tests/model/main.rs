@@ -20,6 +20,7 @@ mod call;
 mod delivering;
 mod flaws;
 mod line;
+mod merging;
 mod properties;
 mod sequencing;
 mod shared;

@@ -82,6 +82,15 @@ impl Merger {
         }
     }
 
+    /// The same, with its name drawn from `random`.
+    pub fn with_random(self, random: &Random) -> Self {
+        let owner = OwnerId::new(random.name("sequencer"));
+        Self {
+            elector: Elector::new(self.shards.base().clone(), Role::Leader, owner),
+            ..self
+        }
+    }
+
     /// Its name towards the stores.
     pub fn owner(&self) -> &OwnerId {
         self.elector.owner()

@@ -64,6 +64,18 @@ impl<H: Handler> Processors<H> {
         }
     }
 
+    /// The same, with its name and its jitter drawn from `random`.
+    pub fn with_random(self, random: &Random) -> Self {
+        let owner = OwnerId::new(random.name("processor"));
+        let each = self.each.into_iter();
+        Self {
+            each: each
+                .map(|processor| processor.named(owner.clone(), random.clone()))
+                .collect(),
+            owner,
+        }
+    }
+
     /// The same, with its results recorded in `ledger` before the store is told of them.
     pub fn with_ledger(self, ledger: &SharedLedger) -> Self {
         // The store's own is that of each partition.

@@ -5,6 +5,7 @@ use conga_core::route::{NoPlace, Router};
 use futures_util::future::{join_all, try_join_all};
 
 use super::Shards;
+use crate::random::Random;
 use crate::send::{NamedProducer, Outgoing, Producer, checksum};
 use crate::store::{Result, SharedStore, StoreError};
 
@@ -27,6 +28,16 @@ impl Producers {
         Self {
             router: shards.router(),
             each: shards.partitions().iter().cloned().map(Producer::new).collect(),
+        }
+    }
+
+    /// The same, with its jitter drawn from `random`.
+    #[must_use]
+    pub fn with_random(self, random: &Random) -> Self {
+        let each = self.each.into_iter();
+        Self {
+            each: each.map(|producer| producer.with_random(random.clone())).collect(),
+            ..self
         }
     }
 

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use conga::core::lease::Attempt;
-use conga::core::partition::{Completed, ControlRequest, Emitted, Flow, Judged, Verdict};
+use conga::core::partition::{ALONE_FROM, Completed, ControlRequest, Emitted, Flow, Judged, Merged, OnDead, Verdict};
 use conga::core::term::{Campaign, Role};
 
-use crate::history::{Ending, Happened, History, Moved, Outcome};
+use crate::history::{Ending, Happened, History, Moved, Noted, Outcome};
+use crate::world::BASE;
 
 /// What has to happen at all in so many seeds as are usual, else it is not tested.
-pub(crate) const KINDS: [&str; 58] = [
+pub(crate) const KINDS: [&str; 72] = [
     "calls crawling",
     "calls cutoff",
     "calls cutshort",
@@ -27,8 +28,10 @@ pub(crate) const KINDS: [&str; 58] = [
     "consumers fenced",
     "consumers standing by",
     "crashes",
+    "crashes by poison",
     "dead letters called early",
     "dead letters called missing",
+    "dead letters called passed",
     "dead letters deleted",
     "dead letters sent again",
     "deliveries with a complete",
@@ -36,6 +39,8 @@ pub(crate) const KINDS: [&str; 58] = [
     "emits at the wrong head",
     "emits that counted",
     "emits fenced",
+    "halted lines that went on with a tombstone",
+    "halted lines that went on without it",
     "handlers dropped",
     "handlers failed",
     "handlers panicked",
@@ -50,17 +55,27 @@ pub(crate) const KINDS: [&str; 58] = [
     "lines in order key serial",
     "lines in order none",
     "lines in order total",
+    "lines merged that GiveUp",
+    "lines merged that Hold",
+    "merges at the wrong head",
+    "merges fenced",
+    "merges that counted",
     "messages accepted",
     "messages accepted again",
     "messages refused and left out",
     "messages claimed again",
+    "messages claimed that are to be alone",
     "messages dead",
+    "messages dead by their crashes",
+    "messages halted at",
     "lines paused",
     "lines that drained",
     "messages found that a lost reply held",
     "messages given back",
     "messages with a number",
     "openings refused",
+    "numbers given up",
+    "numbers told of as late",
     "outputs received",
     "outputs received again",
     "owners that were taken for dead",
@@ -74,8 +89,12 @@ pub(crate) const KINDS: [&str; 58] = [
 /// The longest time, after all was healed, in which the head did not move though there was something before it: in
 /// microseconds.
 pub(crate) fn longest_stall(history: &History) -> u64 {
+    // Of one partition: where several are merged it is judged, and not measured.
+    if history.happened.iter().any(|noted| noted.site != BASE) {
+        return 0;
+    }
     let (mut head, mut end, mut since, mut longest) = (1, 1, None, 0);
-    for (at, _, what) in &history.happened {
+    for Noted { at, what, .. } in &history.happened {
         let moved = match what {
             Happened::Emitted {
                 answer: Emitted::Advanced { head },
@@ -101,6 +120,8 @@ pub(crate) fn longest_stall(history: &History) -> u64 {
                 end += entries.len();
             }
             Happened::Healed => since = Some(*at),
+            // A death, and what a person does, begin it anew.
+            Happened::Kills { .. } | Happened::Judged { .. } => since = since.map(|_| *at),
             _ => {}
         }
     }
@@ -132,10 +153,12 @@ fn of_people(what: &Happened) -> Vec<&'static str> {
             ];
             kinds.into_iter().flatten().chain(["controls changed"]).collect()
         }
-        Happened::Judged { request, answers } => {
+        Happened::Judged { request, answers, .. } => {
             let kind = |answer: &Judged| match (answer, request.verdict) {
                 (Judged::Done, Verdict::Retry) => "dead letters sent again",
-                (Judged::Done, _) => "dead letters deleted",
+                (Judged::Done, Verdict::Skip) => "halted lines that went on without it",
+                (Judged::Done, Verdict::Mark) => "halted lines that went on with a tombstone",
+                (Judged::Done, Verdict::Purge) => "dead letters deleted",
                 (Judged::Passed, _) => "dead letters called passed",
                 (Judged::Early, _) => "dead letters called early",
                 (Judged::Missing, _) => "dead letters called missing",
@@ -146,13 +169,57 @@ fn of_people(what: &Happened) -> Vec<&'static str> {
     }
 }
 
+/// What leaders that merge have done.
+fn of_merges(what: &Happened) -> Vec<(&'static str, usize)> {
+    let Happened::Merged {
+        answer,
+        gives_up,
+        moved,
+        late,
+        ..
+    } = what
+    else {
+        return Vec::new();
+    };
+    let by = usize::try_from(moved.to.past(moved.from)).unwrap_or(0);
+    let kind = match answer {
+        Merged::Advanced { .. } if *gives_up => ("numbers given up", by),
+        Merged::Advanced { .. } => ("merges that counted", 1),
+        Merged::Fenced { .. } => ("merges fenced", 1),
+        Merged::Moved { .. } => ("merges at the wrong head", 1),
+    };
+    vec![kind, ("numbers told of as late", late.len())]
+}
+
+/// How leases have ended.
+fn of_ends(what: &Happened) -> Vec<(&'static str, usize)> {
+    let Happened::Completed { ends, .. } = what else {
+        return Vec::new();
+    };
+    let kinds = ends.iter().flat_map(|(_, ending, answer)| match (answer, ending) {
+        (Completed::Stale, _) => vec![("completions stale", 1)],
+        (_, Ending::Done) => vec![("results that counted", 1)],
+        (_, Ending::Dead { on_dead, by_crashes }) => vec![
+            ("messages dead", 1),
+            ("messages dead by their crashes", usize::from(*by_crashes)),
+            ("messages halted at", usize::from(*on_dead == OnDead::Halt)),
+        ],
+        (_, Ending::Retry | Ending::GivenBack) => vec![("messages given back", 1)],
+    });
+    kinds.collect()
+}
+
 /// How often each kind of thing happened.
 pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
     let mut tally = BTreeMap::new();
     let mut count = |what: &str, times: usize| *tally.entry(what.to_owned()).or_insert(0) += times as u64;
     let (mut written, mut entries, mut delivering) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for (_, _, what) in &history.happened {
+    for Noted { what, .. } in &history.happened {
         of_people(what).into_iter().for_each(|kind| count(kind, 1));
+        of_merges(what)
+            .into_iter()
+            .chain(of_ends(what))
+            .for_each(|(kind, times)| count(kind, times));
         match what {
             Happened::Full => count("sends refused by a full line", 1),
             Happened::LeftOut { places, .. } => count("messages refused and left out", places.len()),
@@ -166,20 +233,14 @@ pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
             }
             Happened::Replaced { messages: 0, .. } => count("openings refused", 1),
             Happened::Replaced { .. } => count("late sends refused", 1),
-            Happened::Claimed { claims, .. } => {
+            Happened::Claimed { claims, blamed, .. } => {
+                let alone = blamed.iter().filter(|(_, times)| *times >= ALONE_FROM);
+                count("messages claimed that are to be alone", alone.count());
                 let again = claims.iter().filter(|held| held.attempt > Attempt(1));
                 count("messages claimed again", again.count());
             }
-            Happened::Completed { ends, delivered, .. } => {
+            Happened::Completed { delivered, .. } => {
                 count("deliveries with a complete", usize::from(has_moved(*delivered)));
-                for (_, ending, answer) in ends {
-                    match (answer, ending) {
-                        (Completed::Stale, _) => count("completions stale", 1),
-                        (_, Ending::Done) => count("results that counted", 1),
-                        (_, Ending::Dead) => count("messages dead", 1),
-                        (_, Ending::Retry) => count("messages given back", 1),
-                    }
-                }
             }
             Happened::Renewed {
                 found,
@@ -210,6 +271,7 @@ pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
             Happened::ClockJumped => count("clock jumps", 1),
             Happened::HintLost => count("hints lost", 1),
             Happened::Crashed => count("crashes", 1),
+            Happened::Kills { .. } => count("crashes by poison", 1),
             Happened::Paused { .. } => count("pauses", 1),
             Happened::ToldToEnd => count("clean ends", 1),
             Happened::Ends { outcome, .. } => count(named(*outcome), 1),
@@ -227,7 +289,7 @@ pub(crate) fn tally(history: &History) -> BTreeMap<String, u64> {
         }
     }
     let terms = |wanted| {
-        let terms = history.happened.iter().filter_map(move |(_, _, what)| match what {
+        let terms = history.happened.iter().filter_map(move |noted| match &noted.what {
             Happened::Campaigned {
                 role,
                 answer: Campaign::Leader { term },

@@ -21,7 +21,11 @@ use conga::store::{Result, Store};
 use conga::wake::Wakes;
 
 mod delivery;
+mod merge;
 mod person;
+mod strikes;
+
+use strikes::Belief;
 
 /// What a store does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,10 +95,36 @@ pub(crate) enum Flaw {
     RetriesWhatIsPurged,
     /// Says of a dead letter that is not there that it was dealt with.
     CallsMissingDone,
+    /// Lets a line that is halted go on by itself.
+    GoesOnWhenHalted,
+    /// What is skipped has its tombstone in its place all the same.
+    MarksWhatIsSkipped,
+    /// Says of what has killed its processors that it has killed none.
+    ForgetsCrashes,
+    /// Blames all that an owner held for its death.
+    BlamesAll,
+    /// Blames a message for an owner that has given it back.
+    CallsLeavingACrash,
+    /// A message stays suspect though its handler has answered.
+    KeepsTheSuspicion,
+    /// Hands out others beside what is to be alone.
+    NeverIsolates,
+    MergesUnderAnyTerm,
+    /// Takes a merge from any head, and says that it counts.
+    MergesAtAnyHead,
+    /// What is merged once more comes out once more.
+    MergesTwice,
+    /// A result whose number was given up comes out when it comes.
+    DeliversTheLate,
+    /// Keeps no dead letter of it.
+    ForgetsThePassed,
+    GivesUpAtOnce,
+    /// A partition lets go of what has not left.
+    AcknowledgesBeyond,
 }
 
 impl Flaw {
-    pub(crate) const ALL: [Self; 38] = [
+    pub(crate) const ALL: [Self; 52] = [
         Self::LosesAnEntry,
         Self::LosesAClaim,
         Self::LeasesTwice,
@@ -133,7 +163,41 @@ impl Flaw {
         Self::LosesARetry,
         Self::RetriesWhatIsPurged,
         Self::CallsMissingDone,
+        Self::GoesOnWhenHalted,
+        Self::MarksWhatIsSkipped,
+        Self::ForgetsCrashes,
+        Self::BlamesAll,
+        Self::CallsLeavingACrash,
+        Self::KeepsTheSuspicion,
+        Self::NeverIsolates,
+        Self::MergesUnderAnyTerm,
+        Self::MergesAtAnyHead,
+        Self::MergesTwice,
+        Self::DeliversTheLate,
+        Self::ForgetsThePassed,
+        Self::GivesUpAtOnce,
+        Self::AcknowledgesBeyond,
     ];
+}
+
+impl Flaw {
+    /// Whether it is one of the base of a merged line, or of who reads its partitions.
+    pub(crate) fn is_of_a_merge(self) -> bool {
+        use Flaw::{
+            AcknowledgesBeyond, DeliversTheLate, ForgetsThePassed, GivesUpAtOnce, MergesAtAnyHead, MergesTwice,
+            MergesUnderAnyTerm,
+        };
+        matches!(
+            self,
+            AcknowledgesBeyond
+                | DeliversTheLate
+                | ForgetsThePassed
+                | GivesUpAtOnce
+                | MergesAtAnyHead
+                | MergesTwice
+                | MergesUnderAnyTerm
+        )
+    }
 }
 
 /// A memory store with one flaw.
@@ -154,6 +218,11 @@ pub(crate) struct Flawed {
     latest: Arc<Mutex<Option<Reign>>>,
     /// Whose records have gone before their turn.
     trimmed: Arc<Mutex<BTreeSet<Position>>>,
+    beliefs: Arc<Mutex<BTreeMap<Position, Belief>>>,
+    /// What was handed out beside something that is to be alone.
+    beside: Arc<Mutex<BTreeSet<Position>>>,
+    /// The last output that was handed out.
+    handed_out: Arc<Mutex<Option<Position>>>,
 }
 
 impl Flawed {
@@ -168,6 +237,9 @@ impl Flawed {
             latest: Arc::default(),
             completes: Arc::default(),
             trimmed: Arc::default(),
+            beliefs: Arc::default(),
+            beside: Arc::default(),
+            handed_out: Arc::default(),
         }
     }
 
@@ -270,6 +342,8 @@ impl Store for Flawed {
             }
         }
         let mut claims = self.inner.claim(&request).await?;
+        self.claim_beside(&request, &mut claims).await?;
+        self.blame_wrongly(&mut claims);
         let mut leases = self.leases.lock().unwrap();
         if self.has(Flaw::LeasesTwice)
             && claims.is_empty()
@@ -287,7 +361,7 @@ impl Store for Flawed {
     }
 
     async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>> {
-        let mut answers = self.for_complete().complete(owner, completions).await?;
+        let mut answers = self.complete_beside(owner, &self.made_wrong(completions)).await?;
         self.deliver_wrongly(completions, &answers).await?;
         for (completion, answer) in completions.iter().zip(&mut answers) {
             if *answer == Completed::Accepted {
@@ -321,7 +395,15 @@ impl Store for Flawed {
                 self.trimmed.lock().unwrap().extend(waiting);
             }
         }
-        self.for_renewal().renew(&request).await
+        if request.lease_us == 0 {
+            self.leave(&request.owner);
+        }
+        let beside = self.renew_beside(&mut request).await?;
+        let mut renewed = self.for_renewal().renew(&request).await?;
+        self.blame_wrongly(&mut renewed.found);
+        renewed.lost.extend(beside.lost);
+        renewed.found.extend(beside.found);
+        Ok(renewed)
     }
 
     async fn campaign(&self, request: &CampaignRequest) -> Result<Campaign> {
@@ -367,7 +449,7 @@ impl Store for Flawed {
     }
 
     async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
-        self.inner.merge(request).await
+        self.merge_wrongly(request).await
     }
 
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
@@ -378,10 +460,12 @@ impl Store for Flawed {
         if self.has(Flaw::IgnoresTheReign) {
             request.reign.clone_from(&self.latest.lock().unwrap());
         }
+        self.acknowledge_wrongly(&mut request);
         let received = self.inner.receive(&request).await?;
         let Received::Outputs(mut outputs) = received else {
             return Ok(received);
         };
+        self.hand_out(&outputs);
         outputs.append(&mut self.again.lock().unwrap());
         let trimmed = self.trimmed.lock().unwrap();
         outputs.retain(|output| position_of(output).is_none_or(|position| !trimmed.contains(&position)));

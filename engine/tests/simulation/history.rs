@@ -7,7 +7,7 @@ use bytes::Bytes;
 use conga::core::lease::{Held, OwnerId};
 use conga::core::message::Position;
 use conga::core::partition::{
-    Completed, Control, ControlRequest, DeadRequest, Emitted, Judged, ProducerId, Row, Session, Status,
+    Completed, Control, ControlRequest, DeadRequest, Emitted, Judged, Merged, OnDead, ProducerId, Row, Session, Status,
 };
 use conga::core::term::{Campaign, Reign, Role as Seat, Term};
 use conga::core::time::Micros;
@@ -29,12 +29,21 @@ impl fmt::Display for Who {
     }
 }
 
+/// How its reason begins, where a message is given up for its crashes.
+pub(crate) const DIED: &str = "its processor died ";
+
 /// How a lease was to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     Done,
-    Dead,
+    Dead {
+        on_dead: OnDead,
+        /// For its crashes, and not for what its handler said.
+        by_crashes: bool,
+    },
+    /// It has failed, and is to be tried again.
     Retry,
+    GivenBack,
 }
 
 /// What a call met on its way, other than a smooth one.
@@ -94,6 +103,8 @@ pub(crate) enum Happened {
         owner: OwnerId,
         lease_us: u64,
         claims: Vec<Held>,
+        /// How often those of them were blamed that were.
+        blamed: Vec<(Position, u32)>,
     },
     Completed {
         owner: OwnerId,
@@ -128,6 +139,17 @@ pub(crate) enum Happened {
         from: Position,
         answer: Emitted,
     },
+    Merged {
+        term: Term,
+        /// What the caller took for the head.
+        from: Position,
+        /// The places of what it told of as late.
+        late: Vec<Position>,
+        gives_up: bool,
+        /// Where the head really was, and is.
+        moved: Moved,
+        answer: Merged,
+    },
     Received {
         reign: Option<Reign>,
         acknowledged: Option<Position>,
@@ -146,6 +168,8 @@ pub(crate) enum Happened {
     Judged {
         request: DeadRequest,
         answers: Vec<Judged>,
+        /// As with a complete.
+        delivered: Option<Moved>,
     },
     Met {
         verb: &'static str,
@@ -171,6 +195,10 @@ pub(crate) enum Happened {
         held: Held,
         outcome: Outcome,
     },
+    /// A message ends the process that handles it.
+    Kills {
+        held: Held,
+    },
     /// A consumer has written these down.
     Wrote {
         outputs: Vec<Bytes>,
@@ -189,11 +217,25 @@ pub(crate) struct Rest {
     pub(crate) status: Status,
 }
 
+/// One thing that happened, and when.
+#[derive(Debug, Clone)]
+pub(crate) struct Noted {
+    /// By the clock of the store where it happened.
+    pub(crate) at: Micros,
+    /// Since the beginning of the run.
+    pub(crate) elapsed: Duration,
+    /// In which store.
+    pub(crate) site: usize,
+    pub(crate) who: Option<Who>,
+    pub(crate) what: Happened,
+}
+
 /// A whole run.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    pub(crate) happened: Vec<(Micros, Option<Who>, Happened)>,
-    pub(crate) rest: Option<Rest>,
+    pub(crate) happened: Vec<Noted>,
+    /// Of each store, if the run came to its end.
+    pub(crate) rest: Vec<Rest>,
 }
 
 impl History {
@@ -205,11 +247,18 @@ impl History {
     /// The last `count` lines of it.
     pub(crate) fn last(&self, count: usize) -> String {
         let mut text = String::new();
-        for (at, who, what) in &self.happened[self.happened.len().saturating_sub(count)..] {
+        for noted in &self.happened[self.happened.len().saturating_sub(count)..] {
+            let Noted {
+                at,
+                elapsed,
+                site,
+                who,
+                what,
+            } = noted;
             let who = who.map_or_else(|| "-".to_owned(), |who| who.to_string());
-            writeln!(text, "{:>9} {who:<14} {what:?}", at.0).unwrap();
+            writeln!(text, "{:>9} {site}@{:<9} {who:<14} {what:?}", elapsed.as_micros(), at.0).unwrap();
         }
-        if let Some(rest) = &self.rest {
+        for rest in &self.rest {
             writeln!(text, "{rest:#?}").unwrap();
         }
         text

@@ -6,87 +6,122 @@ use bytes::Bytes;
 use conga::core::invariant::{Event, Violation, check_all, check_any_order, order as in_order, progress};
 use conga::core::lease::{Attempt, Held, OwnerId};
 use conga::core::message::{Entry, Format, Id, Position, identify, key_of, parse};
-use conga::core::partition::{Completed, Emitted, ProducerId, Session};
+use conga::core::partition::{Completed, Emitted, OnDead, ProducerId, Session};
 use conga::core::shape::Order;
 use conga::core::term::{Campaign, Reign, Role as Seat, Term};
 use conga::core::time::Micros;
 
-use crate::history::{Ending, Happened, History, Moved, Who};
+use crate::history::{Ending, Happened, History, Moved, Noted, Rest, Who};
 use crate::plan::{Plan, name_of};
 
 mod account;
 mod control;
 mod keep;
+mod merged;
 mod order;
 mod output;
+mod strikes;
 
 use control::Asked;
 pub(crate) use keep::records_gone;
+use strikes::Blame;
 
 /// When all is healed, the head moves at least so often, in microseconds, while there is work. A lease or a lock of
 /// somebody who is gone takes a second of it.
 pub(crate) const PROGRESS_US: u64 = 1_500_000;
 
-/// How it begins where a step left what it should have delivered. The next renewal heals it.
-pub(crate) const LEFT: &str = "left";
+/// What it says where a step left what it should have delivered. The next renewal heals it.
+pub(crate) const LEFT: &str = "left behind";
 
 /// All that is wrong with a run.
 pub(crate) fn judge(seed: u64, history: &History) -> Vec<String> {
-    let mut judge = Judge {
-        plan: Plan::new(seed),
-        seed,
-        events: Vec::new(),
-        moves: Vec::new(),
-        found: Vec::new(),
-        accepted: Vec::new(),
-        leases: BTreeMap::new(),
-        alive: BTreeMap::new(),
-        head: Position::FIRST,
-        done: BTreeSet::new(),
-        over: BTreeSet::new(),
-        leaders: BTreeMap::new(),
-        locked: BTreeMap::new(),
-        running: BTreeSet::new(),
-        acknowledged: None,
-        active: None,
-        numbered: BTreeMap::new(),
-        left_out: BTreeMap::new(),
-        sessions: BTreeMap::new(),
-        written: BTreeMap::new(),
-        results: BTreeMap::new(),
-        queue: Vec::new(),
-        taken: 0,
-        asked: Asked::default(),
-        died: BTreeSet::new(),
-        taken_away: BTreeSet::new(),
-    };
-    judge.events.push(Event::Window {
-        size: judge.plan.window,
-    });
-    judge.moves.push(Event::Fault { at: Micros(0) });
-    for (at, who, what) in &history.happened {
-        judge.see(*at, what);
-        if let Some(who) = who {
-            judge.watch_the_lock(*at, *who, what);
+    let plan = Plan::new(seed);
+    if plan.merging.is_some() {
+        return merged::judge(plan, history);
+    }
+    let mut judge = Judge::new(plan);
+    for noted in &history.happened {
+        judge.meet(noted);
+    }
+    judge.finish(history.rest.first())
+}
+
+impl Judge {
+    fn new(plan: Plan) -> Self {
+        let mut judge = Self {
+            plan,
+            events: Vec::new(),
+            moves: Vec::new(),
+            found: Vec::new(),
+            accepted: Vec::new(),
+            leases: BTreeMap::new(),
+            alive: BTreeMap::new(),
+            head: Position::FIRST,
+            done: BTreeSet::new(),
+            over: BTreeSet::new(),
+            leaders: BTreeMap::new(),
+            locked: BTreeMap::new(),
+            running: BTreeSet::new(),
+            acknowledged: None,
+            active: None,
+            numbered: BTreeMap::new(),
+            left_out: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            written: BTreeMap::new(),
+            results: BTreeMap::new(),
+            queue: Vec::new(),
+            taken: 0,
+            asked: Asked::default(),
+            died: BTreeSet::new(),
+            taken_away: BTreeSet::new(),
+            halted: BTreeSet::new(),
+            passed_by: BTreeMap::new(),
+            blame: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+            is_settled: false,
+            ended: Micros(0),
+        };
+        judge.events.push(Event::Window {
+            size: judge.plan.window,
+        });
+        judge.moves.push(Event::Fault { at: Micros(0) });
+        judge
+    }
+
+    fn meet(&mut self, noted: &Noted) {
+        self.ended = noted.at;
+        self.see(noted.at, &noted.what);
+        if let Some(who) = noted.who {
+            self.watch_the_lock(noted.at, who, &noted.what);
         }
     }
-    let ended = history.happened.last().map_or(Micros(0), |(at, _, _)| *at);
-    judge.moves.push(Event::Ended { at: ended });
-    match &history.rest {
-        Some(rest) => judge.account(rest),
-        None => judge.wrong("the run did not come to its end".to_owned()),
-    }
-    let laws = match judge.plan.order {
-        Order::Total => check_all(&judge.events),
-        Order::Key { .. } => {
-            let keys = |position: Position, _: &Id| judge.accepted_at(position)?.key.clone();
-            [in_order::check_by(&judge.events, keys), check_any_order(&judge.events)].concat()
+
+    fn finish(mut self, rest: Option<&Rest>) -> Vec<String> {
+        match rest {
+            Some(rest) => self.account(rest),
+            None => self.wrong("the run did not come to its end".to_owned()),
         }
-        Order::None => check_any_order(&judge.events),
-    };
-    let found = [laws, progress::check(&judge.moves, PROGRESS_US)].concat();
-    judge.found.extend(found.iter().map(Violation::to_string));
-    judge.found
+        self.moves.push(Event::Ended { at: self.ended });
+        // A partition of several waits for the others.
+        let stalls = match self.plan.merging {
+            None => progress::check(&self.moves, PROGRESS_US),
+            Some(_) => Vec::new(),
+        };
+        let found = [self.laws(), stalls].concat();
+        self.found.extend(found.iter().map(Violation::to_string));
+        self.found
+    }
+
+    fn laws(&self) -> Vec<Violation> {
+        match self.plan.order {
+            Order::Total => check_all(&self.events),
+            Order::Key { .. } => {
+                let keys = |position: Position, _: &Id| self.accepted_at(position)?.key.clone();
+                [in_order::check_by(&self.events, keys), check_any_order(&self.events)].concat()
+            }
+            Order::None => check_any_order(&self.events),
+        }
+    }
 }
 
 /// One message's claims so far.
@@ -110,7 +145,6 @@ struct Accepted {
 
 struct Judge {
     plan: Plan,
-    seed: u64,
     events: Vec<Event>,
     /// Each position sent, and passed by the head: a duplicate moves the line on too, and nothing comes out.
     moves: Vec<Event>,
@@ -150,6 +184,16 @@ struct Judge {
     /// What failed for good, and of that what a person has sent again or deleted.
     died: BTreeSet<Position>,
     taken_away: BTreeSet<Position>,
+    /// Where the line is halted; and where a person had it go on, with a tombstone or without.
+    halted: BTreeSet<Position>,
+    passed_by: BTreeMap<Position, bool>,
+    blame: BTreeMap<Position, Blame>,
+    /// What was given up for its crashes.
+    given_up: BTreeMap<Position, Blame>,
+    /// Nothing goes wrong any more but by poison.
+    is_settled: bool,
+    /// When the last thing happened.
+    ended: Micros,
 }
 
 impl Judge {
@@ -182,7 +226,8 @@ impl Judge {
                 owner,
                 lease_us,
                 claims,
-            } => self.claimed(at, owner, *lease_us, claims),
+                blamed,
+            } => self.claimed(at, owner, *lease_us, claims, blamed),
             Happened::Completed { owner, ends, delivered } => {
                 ends.iter()
                     .for_each(|(held, ending, answer)| self.completed(owner, *held, *ending, *answer));
@@ -221,21 +266,7 @@ impl Judge {
                     format!("{owner} leads under term {term}, and so does {before}")
                 }),
             },
-            Happened::Emitted { term, from, answer } => {
-                let (to, accepted) = match answer {
-                    Emitted::Advanced { head } => {
-                        self.pass(at, *from, *head);
-                        (*head, true)
-                    }
-                    Emitted::Fenced { .. } | Emitted::Moved { .. } => (*from, false),
-                };
-                self.events.push(Event::Emitted {
-                    term: *term,
-                    from: *from,
-                    to,
-                    accepted,
-                });
-            }
+            Happened::Emitted { term, from, answer } => self.emitted(at, *term, *from, *answer),
             Happened::Received {
                 reign,
                 acknowledged,
@@ -255,7 +286,16 @@ impl Judge {
                 });
             }
             Happened::Controlled { request, control } => self.controlled(at, request, *control),
-            Happened::Judged { request, answers } => self.judged(at, request, answers),
+            Happened::Judged {
+                request,
+                answers,
+                delivered,
+            } => {
+                self.judged(at, request, answers);
+                self.delivered(at, *delivered);
+                self.begin_anew(at);
+            }
+            Happened::Kills { .. } => self.begin_anew(at),
             Happened::Begins { held } => {
                 let first = self.running.insert(*held);
                 self.expect(first, || format!("two handlers at once for {held:?}"));
@@ -265,8 +305,34 @@ impl Judge {
             }
             Happened::Wrote { outputs } => outputs.iter().for_each(|output| self.write(at, output)),
             Happened::Wrong { what } => self.wrong(what.clone()),
-            Happened::Settled => self.moves.push(Event::FaultOver { at }),
+            Happened::Settled => {
+                self.is_settled = true;
+                self.begin_anew(at);
+            }
             _ => {}
+        }
+    }
+
+    fn emitted(&mut self, at: Micros, term: Term, from: Position, answer: Emitted) {
+        let (to, accepted) = match answer {
+            Emitted::Advanced { head } => {
+                self.pass(at, from, head);
+                (head, true)
+            }
+            Emitted::Fenced { .. } | Emitted::Moved { .. } => (from, false),
+        };
+        self.events.push(Event::Emitted {
+            term,
+            from,
+            to,
+            accepted,
+        });
+    }
+
+    /// The line has to move again within the bound from now on.
+    fn begin_anew(&mut self, at: Micros) {
+        if self.is_settled {
+            self.moves.push(Event::FaultOver { at });
         }
     }
 
@@ -360,7 +426,7 @@ impl Judge {
         let head = self.head;
         let is_left = self.over.contains(&head);
         self.expect(!is_left, || {
-            format!("{LEFT}: at {at:?} position {head}, though it was its turn")
+            format!("{LEFT} at {at:?}: position {head}, though it was its turn")
         });
     }
 
@@ -394,15 +460,18 @@ impl Judge {
     }
 
     /// Law 1 and G4: what is free before what is new, and nothing is taken from a living owner.
-    fn claimed(&mut self, at: Micros, owner: &OwnerId, lease_us: u64, claims: &[Held]) {
+    fn claimed(&mut self, at: Micros, owner: &OwnerId, lease_us: u64, claims: &[Held], blamed: &[(Position, u32)]) {
+        self.alive.insert(owner.clone(), at + lease_us);
         let dead: Vec<_> = self
             .alive
             .iter()
             .filter(|(_, until)| **until <= at)
             .map(|(owner, _)| owner.clone())
             .collect();
-        dead.iter().for_each(|owner| self.gone(owner));
-        self.alive.insert(owner.clone(), at + lease_us);
+        for owner in &dead {
+            self.blame(owner);
+            self.gone(owner);
+        }
         self.claimed_under_control(at, claims);
         self.expect(claims.is_sorted(), || {
             format!("{owner} claims out of order: {claims:?}")
@@ -412,6 +481,8 @@ impl Judge {
             self.expect(held.position >= head, || {
                 format!("{held:?} is claimed after its delivery")
             });
+            let said = blamed.iter().find(|(position, _)| *position == held.position);
+            self.claimed_with_blame(owner, held.position, said.map_or(0, |(_, times)| *times));
             let lease = Lease {
                 attempt: held.attempt,
                 owner: owner.clone(),
@@ -445,17 +516,7 @@ impl Judge {
     fn completed(&mut self, owner: &OwnerId, held: Held, ending: Ending, answer: Completed) {
         let accepted = answer == Completed::Accepted;
         if accepted {
-            if let Some(lease) = self.leases.get_mut(&held.position) {
-                lease.free = ending == Ending::Retry;
-            }
-            if ending != Ending::Retry {
-                self.over.insert(held.position);
-            }
-            match ending {
-                Ending::Done => _ = self.done.insert(held),
-                Ending::Dead => _ = self.died.insert(held.position),
-                Ending::Retry => {}
-            }
+            self.ended(held, ending);
         }
         self.events.push(Event::Completed {
             position: held.position,
@@ -463,5 +524,33 @@ impl Judge {
             owner: owner.clone(),
             accepted,
         });
+    }
+    /// A lease has ended, and that counted.
+    fn ended(&mut self, held: Held, ending: Ending) {
+        let position = held.position;
+        let is_free = matches!(ending, Ending::Retry | Ending::GivenBack);
+        if let Some(lease) = self.leases.get_mut(&position) {
+            lease.free = is_free;
+        }
+        match ending {
+            Ending::Done => _ = self.done.insert(held),
+            Ending::Dead { on_dead, by_crashes } => {
+                self.died.insert(position);
+                if by_crashes {
+                    self.give_up(position);
+                }
+                // Where its id has a result that stands.
+                if on_dead == OnDead::Halt && !self.has_result(position) {
+                    self.halted.insert(position);
+                }
+            }
+            Ending::Retry | Ending::GivenBack => {}
+        }
+        if ending != Ending::GivenBack {
+            self.absolve(position);
+        }
+        if !is_free && !self.halted.contains(&position) {
+            self.over.insert(position);
+        }
     }
 }

@@ -7,21 +7,25 @@ use std::time::Duration;
 
 use conga::core::lease::Held;
 use conga::core::message::{Payload, Position};
-use conga::core::partition::{DeadRequest, Limits, OnDead, Row, Shelf};
+use conga::core::partition::{DeadRequest, Limits, Row, Shelf};
 use conga::core::retry::Backoff;
+use conga::core::route::By;
 use conga::deliver::{Consumer, position_of};
 use conga::process::{Handler, HandlerError, Message, Processor, ProcessorOptions};
 use conga::send::{Producer, checksum};
 use conga::sequence::{Sequencer, SequencerOptions};
+use conga::shards::Shards;
 use conga::store::{Result, SharedStore, StoreError};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::history::{Happened, Outcome, Who};
-use crate::plan::{Command, Dice, Fate, Fault, Parcel, Role, fate, name_of, number_of};
+use crate::plan::{Command, Dice, Fate, Fault, Parcel, Role, name_of, number_of};
 use crate::process::{Control, End, Part, Process};
 use crate::wire::Connection;
-use crate::world::World;
+use crate::world::{BASE, World};
+
+mod merged;
 
 /// A handler's drain, and twice a call that the store does not answer.
 const LONGEST_END: Duration = Duration::from_millis(LONGEST_DRAIN_MS + 2_100);
@@ -88,11 +92,16 @@ pub(crate) async fn lives(world: Arc<World>, place: usize) {
                 Happened::Ended
             },
         );
-        let may_take_long = matches!(plan.role, Role::Producer | Role::Consumer);
+        // A leader that merges gives back several places, one after the other.
+        let may_take_long = matches!(plan.role, Role::Producer | Role::Consumer)
+            || (plan.role == Role::Sequencer && world.plan.merging.is_some());
         if !may_take_long && told.is_some_and(|told: Instant| told.elapsed() > LONGEST_END) {
             world.wrong(format!("{who} took {:?} to end", told.map(|told| told.elapsed())));
         }
         match end {
+            End::Crashed if control.is_killed() && !world.is_healed() => {
+                away = world.dice.lock().unwrap().millis(0, 500);
+            }
             End::Crashed => {}
             End::Returned(Ok(())) if plan.role == Role::Producer && world.has_sent_all(plan.number) => {
                 world.producing.fetch_sub(1, Ordering::Relaxed);
@@ -111,14 +120,28 @@ pub(crate) async fn lives(world: Arc<World>, place: usize) {
 
 /// What a process does.
 async fn work(world: Arc<World>, place: usize, who: Who, control: Control, stop: CancellationToken) -> Result<()> {
-    let store: SharedStore = Arc::new(Connection {
-        wakes: world.connect(place),
-        delivers: world.plan.places[place].delivers,
-        world: world.clone(),
-        place,
-        who,
-        control: control.clone(),
-    });
+    let way = |site: usize| -> SharedStore {
+        Arc::new(Connection {
+            wakes: world.sites[site].connect(place),
+            delivers: world.plan.places[place].delivers && (site != BASE || world.plan.merging.is_none()),
+            site,
+            world: world.clone(),
+            place,
+            who,
+            control: control.clone(),
+        })
+    };
+    let store = way(BASE);
+    if let Some(merging) = world.plan.merging {
+        let partitions = (1..=merging.partitions).map(way).collect();
+        let shards = Shards::of(store.clone(), partitions, By::Sequence);
+        match who.role {
+            Role::Processor => return merged::process(world, &shards, who, control, stop).await,
+            Role::Sequencer => return merged::merge(world, &shards, merging, stop).await,
+            Role::Producer => return merged::produce(world, &shards, stop).await,
+            Role::Consumer | Role::Operator => {}
+        }
+    }
     match who.role {
         Role::Processor => process(world, store, who, control, stop).await,
         Role::Sequencer => {
@@ -143,6 +166,16 @@ async fn process(
     control: Control,
     stop: CancellationToken,
 ) -> Result<()> {
+    let handler = Hand {
+        world: world.clone(),
+        who,
+        control,
+    };
+    let processor = Processor::new(store, handler, options_of(&world)).with_random(world.random());
+    processor.run(stop).await.map(|_| ())
+}
+
+fn options_of(world: &World) -> ProcessorOptions {
     let plan = &world.plan;
     let mut options = ProcessorOptions {
         concurrency: plan.concurrency,
@@ -151,7 +184,8 @@ async fn process(
             max_us: 400_000,
             max_attempts: plan.max_attempts,
         },
-        on_dead: if plan.mark_dead { OnDead::Mark } else { OnDead::Skip },
+        max_crashes: plan.poison.max_crashes,
+        on_dead: plan.poison.on_dead,
         keep: Some(plan.keep),
         drain: world.dice.lock().unwrap().millis(0, LONGEST_DRAIN_MS),
         ..ProcessorOptions::default()
@@ -162,13 +196,7 @@ async fn process(
         entry_bytes: plan.entry_bytes,
         total_bytes: plan.answer_bytes,
     };
-    let handler = Hand {
-        world: world.clone(),
-        who,
-        control,
-    };
-    let processor = Processor::new(store, handler, options).with_random(world.random());
-    processor.run(stop).await.map(|_| ())
+    options
 }
 
 async fn produce(world: Arc<World>, store: SharedStore, number: usize, stop: CancellationToken) -> Result<()> {
@@ -343,14 +371,23 @@ impl Handler for Hand {
 }
 
 impl Hand {
+    /// In which store the message is.
+    fn site_of(&self, message: &Message) -> usize {
+        let merging = self.world.plan.merging.as_ref();
+        let site = merging.zip(message.sequence);
+        site.map_or(BASE, |(merging, number)| merging.site_of(number))
+    }
+
     async fn work(self, message: Message) -> std::result::Result<Payload, HandlerError> {
         let held = Held {
             position: message.position,
             attempt: message.attempt,
         };
-        self.world.note(Some(self.who), Happened::Begins { held });
+        let site = self.site_of(&message);
+        self.world.note_at(site, Some(self.who), Happened::Begins { held });
         let mut running = Running {
             hand: &self,
+            site,
             held,
             outcome: Outcome::Dropped,
         };
@@ -370,7 +407,12 @@ impl Hand {
         };
         let attempt = message.attempt.0;
         running.outcome = Outcome::Failure;
-        match fate(self.world.seed, number, self.world.plan.failing) {
+        match self.world.plan.fate(number) {
+            Fate::Kills => {
+                self.world.note_at(site, Some(self.who), Happened::Kills { held });
+                self.control.kill();
+                std::future::pending::<()>().await;
+            }
             Fate::FailsForGood => return Err(HandlerError::permanent("never")),
             Fate::FailsAtFirst(times) if attempt <= times => return Err(HandlerError::passing("not yet")),
             Fate::PanicsAtFirst if attempt == 1 => {
@@ -390,6 +432,7 @@ impl Hand {
 /// Sees the end of a handler, however it comes.
 struct Running<'a> {
     hand: &'a Hand,
+    site: usize,
     held: Held,
     outcome: Outcome,
 }
@@ -397,9 +440,8 @@ struct Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         let (held, outcome) = (self.held, self.outcome);
-        self.hand
-            .world
-            .note(Some(self.hand.who), Happened::Ends { held, outcome });
+        let Hand { world, who, .. } = self.hand;
+        world.note_at(self.site, Some(*who), Happened::Ends { held, outcome });
     }
 }
 

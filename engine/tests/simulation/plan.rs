@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use conga::core::message::Payload;
-use conga::core::partition::{Keep, ProducerId};
+use conga::core::partition::{Keep, OnDead, ProducerId};
 use conga::core::shape::Order;
 use conga::random::SeededRandom;
 use conga::send::{Outgoing, WhenFull};
@@ -12,11 +12,15 @@ use conga::send::{Outgoing, WhenFull};
 mod command;
 mod delivery;
 mod keep;
+mod merging;
 mod order;
+mod poison;
 mod room;
 
 pub(crate) use command::Command;
 pub(crate) use delivery::Delivering;
+pub(crate) use merging::Merging;
+pub(crate) use poison::Poison;
 
 /// Draws from a seed.
 #[derive(Debug)]
@@ -105,6 +109,14 @@ pub(crate) struct Cut {
     pub(crate) to: Duration,
     /// Whether it is told so at once, or hears nothing.
     pub(crate) refused: bool,
+    /// Only that one, or none.
+    pub(crate) site: Option<usize>,
+}
+
+impl Cut {
+    pub(crate) fn is_of(&self, site: usize) -> bool {
+        self.site.is_none_or(|only| only == site)
+    }
 }
 
 /// A place in which a process runs, one after the other.
@@ -132,6 +144,7 @@ pub(crate) enum Parcel {
 /// All that a seed decides beforehand.
 #[derive(Debug)]
 pub(crate) struct Plan {
+    pub(crate) seed: u64,
     pub(crate) weather: Weather,
     pub(crate) delivering: Delivering,
     /// What order the line keeps.
@@ -148,14 +161,16 @@ pub(crate) struct Plan {
     pub(crate) limits: Vec<Option<(u64, WhenFull)>>,
     /// How long things go wrong.
     pub(crate) trouble: Duration,
-    /// When the store's clock jumps, and how far.
-    pub(crate) jumps: Vec<(Duration, Duration)>,
+    /// When a store's clock jumps, how far, and which store's.
+    pub(crate) jumps: Vec<(Duration, Duration, usize)>,
+    /// Where there are several partitions, and one order over them.
+    pub(crate) merging: Option<Merging>,
     pub(crate) lease_us: u64,
     pub(crate) concurrency: usize,
     pub(crate) window: u64,
     pub(crate) buffer: usize,
     pub(crate) emit_batch: usize,
-    pub(crate) mark_dead: bool,
+    pub(crate) poison: Poison,
     pub(crate) max_attempts: u32,
     /// How many of a thousand messages fail for good, fail at first, or make the handler panic.
     pub(crate) failing: u64,
@@ -208,7 +223,7 @@ impl Plan {
         together(dice, trouble, &mut places);
         let mut jumps = Vec::new();
         if dice.chance(150) {
-            jumps.push((dice.millis(0, 2_000).min(trouble), dice.millis(1, 3_600_000)));
+            jumps.push((dice.millis(0, 2_000).min(trouble), dice.millis(1, 3_600_000), 0));
         }
         let delivering = Delivering::draw(seed, &mut places);
         let commands = command::draw(seed, trouble, &mut places);
@@ -216,29 +231,36 @@ impl Plan {
         let parcels: Vec<_> = (0..roles[2].1)
             .map(|number| parcels(dice, number, trouble, |number| order::key_of(order, keys, number)))
             .collect();
-        Self {
+        let numbering: Vec<_> = parcels.iter().map(|_| dice.chance(500)).collect();
+        let (lease_us, concurrency) = (if dice.chance(300) { 200_000 } else { 1_000_000 }, dice.size(1, 8));
+        let (window, buffer, emit_batch) = (dice.between(1, 24), dice.size(1, 24), dice.size(1, 8));
+        let mark_dead = dice.chance(700);
+        let poison = poison::draw(seed, order, mark_dead, &entries(&parcels));
+        let plan = Self {
+            seed,
+            merging: None,
             weather,
             delivering,
             order,
             // What has been let go of can be told by the order alone.
-            keep: if order == Order::Total {
+            keep: if order == Order::Total && poison.on_dead != OnDead::Halt {
                 keep::draw(seed)
             } else {
                 Keep::ALL
             },
-            commands,
+            commands: command::halting(seed, &poison, commands),
             places,
-            numbering: parcels.iter().map(|_| dice.chance(500)).collect(),
+            numbering,
             limits: room::draw(seed, parcels.len()),
             parcels,
             trouble,
             jumps,
-            lease_us: if dice.chance(300) { 200_000 } else { 1_000_000 },
-            concurrency: dice.size(1, 8),
-            window: dice.between(1, 24),
-            buffer: dice.size(1, 24),
-            emit_batch: dice.size(1, 8),
-            mark_dead: dice.chance(700),
+            lease_us,
+            concurrency,
+            window,
+            buffer,
+            emit_batch,
+            poison,
             max_attempts: u32::try_from(dice.between(1, 5)).unwrap(),
             failing: dice.rate(300),
             handler_ms: [20, 40, 500, 500, 1_500][dice.size(0, 4)],
@@ -248,6 +270,10 @@ impl Plan {
             } else {
                 8 << 20
             },
+        };
+        match merging::draw(seed) {
+            Some(merging) => plan.merged(merging),
+            None => plan,
         }
     }
 }
@@ -255,13 +281,25 @@ impl Plan {
 impl Plan {
     /// All that a producer sends, one by one.
     pub(crate) fn messages(&self, producer: usize) -> Vec<Bytes> {
-        let parcels = self.parcels[producer].iter().map(|(_, parcel)| parcel);
-        let entries = parcels.flat_map(|parcel| match parcel {
-            Parcel::Named(batch) => batch.iter().map(Outgoing::to_entry).collect::<Vec<_>>(),
-            Parcel::Nameless(entries) => entries.iter().cloned().map(Bytes::from).collect(),
-        });
-        entries.collect()
+        entries(&self.parcels[producer..=producer])
     }
+
+    /// The fate of message `number`.
+    pub(crate) fn fate(&self, number: u64) -> Fate {
+        if self.poison.numbers.contains(&number) {
+            return Fate::Kills;
+        }
+        fate(self.seed, number, self.failing)
+    }
+}
+
+/// All that is sent, producer by producer.
+fn entries(parcels: &[Vec<(Duration, Parcel)>]) -> Vec<Bytes> {
+    let entries = parcels.iter().flatten().flat_map(|(_, parcel)| match parcel {
+        Parcel::Named(batch) => batch.iter().map(Outgoing::to_entry).collect::<Vec<_>>(),
+        Parcel::Nameless(entries) => entries.iter().cloned().map(Bytes::from).collect(),
+    });
+    entries.collect()
 }
 
 /// The name under which a producer numbers.
@@ -322,6 +360,7 @@ fn cuts(dice: &mut Dice, trouble: Duration, rate: u64) -> Vec<Cut> {
             from,
             to: (from + dice.millis(200, 4_000)).min(trouble),
             refused: dice.chance(400),
+            site: None,
         });
     }
     cuts
@@ -417,10 +456,11 @@ pub(crate) enum Fate {
     FailsAtFirst(u32),
     PanicsAtFirst,
     FailsForGood,
+    /// It ends the process, each time.
+    Kills,
 }
 
-/// The fate of message `number`.
-pub(crate) fn fate(seed: u64, number: u64, failing: u64) -> Fate {
+fn fate(seed: u64, number: u64, failing: u64) -> Fate {
     let mut dice = Dice::new(seed ^ number.wrapping_mul(0x9e37_79b9));
     if !dice.chance(failing) {
         return Fate::Succeeds;

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -16,6 +16,10 @@ pub(crate) struct Control(Arc<Mutex<State>>);
 struct State {
     stands_until: Option<Instant>,
     turns_left: Option<u64>,
+    /// A part of it has ended it.
+    killed: bool,
+    /// Who is to see that.
+    watcher: Option<Waker>,
 }
 
 impl Control {
@@ -30,6 +34,19 @@ impl Control {
         self.0.lock().unwrap().turns_left = Some(turns);
     }
 
+    /// It is gone, by its own doing.
+    pub(crate) fn kill(&self) {
+        let mut state = self.0.lock().unwrap();
+        state.killed = true;
+        if let Some(watcher) = state.watcher.take() {
+            watcher.wake();
+        }
+    }
+
+    pub(crate) fn is_killed(&self) -> bool {
+        self.0.lock().unwrap().killed
+    }
+
     /// A crash that has not come yet never does.
     pub(crate) fn spare(&self) {
         self.0.lock().unwrap().turns_left = None;
@@ -42,7 +59,12 @@ impl Control {
     }
 
     fn is_gone(&self) -> bool {
-        self.0.lock().unwrap().turns_left == Some(0)
+        let state = self.0.lock().unwrap();
+        state.killed || state.turns_left == Some(0)
+    }
+
+    fn watch(&self, watcher: &Waker) {
+        self.0.lock().unwrap().watcher = Some(watcher.clone());
     }
 
     fn took_a_turn(&self) {
@@ -80,6 +102,10 @@ impl<T> Future for Part<T> {
             }
         }
         self.standing = None;
+        // What is gone takes no turn; it is about to be dropped.
+        if self.control.is_gone() {
+            return Poll::Pending;
+        }
         self.inner.as_mut().poll(cx)
     }
 }
@@ -109,6 +135,7 @@ impl<T> Future for Process<T> {
             return Poll::Pending;
         };
         let control = part.control.clone();
+        control.watch(cx.waker());
         if !control.is_gone() {
             if control.stands_until().is_none() {
                 control.took_a_turn();

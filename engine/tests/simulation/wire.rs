@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use conga::core::lease::{Held, OwnerId};
-use conga::core::message::Position;
+use conga::core::message::{Body, Position};
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, ControlRequest, Cursor, DeadRequest, EmitRequest,
     Emitted, Followed, Judged, MergeRequest, Merged, Numbered, Page, ReceiveRequest, Received, RenewRequest, Renewed,
@@ -20,7 +20,7 @@ use conga::wake::Wakes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use crate::history::{Ending, Happened, Moved, Trouble, Who};
+use crate::history::{DIED, Ending, Happened, Moved, Trouble, Who};
 use crate::plan::Dice;
 use crate::process::Control;
 use crate::world::World;
@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) world: Arc<World>,
+    /// To which store.
+    pub(crate) site: usize,
     /// In which place the process runs.
     pub(crate) place: usize,
     /// Whether its process has the store deliver.
@@ -108,19 +110,19 @@ impl Connection {
             return vec![(arrives, Act::Do), (arrives + dice.millis(0, 2), Act::Answer)];
         }
         let weather = &world.plan.weather;
-        let met = |trouble| world.note(Some(self.who), Happened::Met { verb, trouble });
+        let met = |trouble| world.note_at(self.site, Some(self.who), Happened::Met { verb, trouble });
         let gives_up = now + PATIENCE;
         // An emit that comes late is the one thing that only the term keeps out; a send that does, only the session.
         let late = weather.late
             * match verb {
-                "emit" => 3,
+                "emit" | "merge" => 3,
                 "send" => 6,
                 _ => 1,
             };
         let mut course = Vec::new();
         let arrives = now + self.delay(dice, verb);
         let told = arrives + self.delay(dice, verb);
-        if let Some((until, refused)) = world.cut_off(self.place, now) {
+        if let Some((until, refused)) = world.cut_off(self.place, self.site, now) {
             met(Trouble::CutOff);
             if refused {
                 course.push((now + dice.millis(0, 5), Act::Refuse));
@@ -131,7 +133,7 @@ impl Connection {
                     course.push((until + dice.millis(0, 50), Act::Do));
                 }
             }
-        } else if let Some((until, _)) = world.cut_off(self.place, arrives) {
+        } else if let Some((until, _)) = world.cut_off(self.place, self.site, arrives) {
             met(Trouble::CutOff);
             course.push((until.min(gives_up), Act::Lose));
         } else if dice.chance(weather.refused) {
@@ -144,7 +146,7 @@ impl Connection {
             course.push((heard + dice.millis(0, 5_000), Act::Do));
         } else {
             course.push((arrives, Act::Do));
-            if let Some((until, _)) = world.cut_off(self.place, told) {
+            if let Some((until, _)) = world.cut_off(self.place, self.site, told) {
                 met(Trouble::CutOff);
                 course.push((until.min(gives_up), Act::Lose));
             } else if dice.chance(weather.lost) || told > gives_up {
@@ -172,15 +174,18 @@ impl Connection {
         let world = self.world.clone();
         // In place it always does.
         let in_place = world.plan.order != Order::Total;
-        let delivers = matches!(verb, "complete" | "renew") && (in_place || (self.delivers && !self.cuts_short(verb)));
+        let delivers =
+            matches!(verb, "complete" | "renew" | "dead") && (in_place || (self.delivers && !self.cuts_short(verb)));
+        let site = &world.sites[self.site];
+        let store = if delivers && self.delivers {
+            &site.delivering
+        } else {
+            &site.store
+        };
         Reached {
-            store: if delivers && self.delivers {
-                &world.delivering
-            } else {
-                &world.store
-            }
-            .clone(),
+            store: store.clone(),
             who: self.who,
+            site: self.site,
             world,
             delivers,
         }
@@ -195,7 +200,8 @@ impl Connection {
         let is_cut = self.world.dice.lock().unwrap().chance(rate);
         if is_cut {
             let trouble = Trouble::CutShort;
-            self.world.note(Some(self.who), Happened::Met { verb, trouble });
+            self.world
+                .note_at(self.site, Some(self.who), Happened::Met { verb, trouble });
         }
         is_cut
     }
@@ -204,7 +210,8 @@ impl Connection {
         let weather = &self.world.plan.weather;
         if dice.chance(weather.crawling) {
             let trouble = Trouble::Crawling;
-            self.world.note(Some(self.who), Happened::Met { verb, trouble });
+            self.world
+                .note_at(self.site, Some(self.who), Happened::Met { verb, trouble });
             return dice.millis(900, 4_000);
         }
         if dice.chance(weather.slow) {
@@ -230,13 +237,14 @@ struct Reached {
     store: SharedStore,
     world: Arc<World>,
     who: Who,
+    site: usize,
     /// Whether the store is to deliver in the same step.
     delivers: bool,
 }
 
 impl Reached {
     fn note(&self, what: Happened) {
-        self.world.note(Some(self.who), what);
+        self.world.note_at(self.site, Some(self.who), what);
     }
 
     async fn head(&self) -> Result<Position> {
@@ -322,6 +330,9 @@ impl Store for Connection {
             owner: request.owner.clone(),
             lease_us: request.lease_us,
             claims: held(&claims),
+            blamed: (claims.iter().filter(|claim| claim.crashes > 0))
+                .map(|claim| (claim.position, claim.crashes))
+                .collect(),
         })
     }
 
@@ -330,7 +341,11 @@ impl Store for Connection {
             let ends = completions.iter().zip(&answers).map(|(completion, answer)| {
                 let ending = match completion {
                     Completion::Done(_) => Ending::Done,
-                    Completion::Dead { .. } => Ending::Dead,
+                    Completion::Dead { tombstone, on_dead } => Ending::Dead {
+                        on_dead: *on_dead,
+                        by_crashes: matches!(&tombstone.body, Body::Dead { reason } if reason.starts_with(DIED)),
+                    },
+                    Completion::Retry { delay_us: 0, .. } => Ending::GivenBack,
                     Completion::Retry { .. } => Ending::Retry,
                 };
                 (completion.held(), ending, *answer)
@@ -378,7 +393,7 @@ impl Store for Connection {
 
     async fn emit(&self, request: &EmitRequest) -> Result<Emitted> {
         let term = request.term;
-        self.world.note(Some(self.who), Happened::Emits { term });
+        self.world.note_at(self.site, Some(self.who), Happened::Emits { term });
         let mut request = request.clone();
         if self.cuts_short("emit") {
             request.entries.truncate(request.entries.len().div_ceil(2));
@@ -392,10 +407,25 @@ impl Store for Connection {
     }
 
     async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
+        let term = request.term;
+        self.world.note_at(self.site, Some(self.who), Happened::Emits { term });
         let request = request.clone();
         self.call("merge", true, move |reached| {
             let request = request.clone();
-            async move { reached.store.merge(&request).await }
+            async move {
+                let from = reached.head().await?;
+                let answer = reached.store.merge(&request).await?;
+                let to = reached.head().await?;
+                reached.note(Happened::Merged {
+                    term: request.term,
+                    from: request.head,
+                    late: request.late.iter().map(|late| late.position).collect(),
+                    gives_up: request.give_up.is_some(),
+                    moved: Moved { from, to },
+                    answer,
+                });
+                Ok(answer)
+            }
         })
         .await
     }
@@ -422,21 +452,27 @@ impl Store for Connection {
     }
 
     async fn status(&self) -> Result<Status> {
-        self.world.store.status().await
+        if self.world.plan.merging.is_none() {
+            return self.world.sites[self.site].store.status().await;
+        }
+        // What it says proves something there.
+        self.call("status", true, |reached| async move { reached.store.status().await })
+            .await
     }
 
     async fn browse(&self, shelf: Shelf, from: Option<&str>) -> Result<Page> {
-        self.world.store.browse(shelf, from).await
+        self.world.sites[self.site].store.browse(shelf, from).await
     }
 
     async fn shape(&self, wanted: Option<Shape>) -> Result<Option<Shape>> {
-        self.world.store.shape(wanted).await
+        self.world.sites[self.site].store.shape(wanted).await
     }
 
     async fn dead(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
-        carry!(self, dead, true, [request], |answers, _| Happened::Judged {
+        carry!(self, dead, true, [request], |answers, delivered| Happened::Judged {
             request: request.clone(),
             answers: answers.clone(),
+            delivered,
         })
     }
 

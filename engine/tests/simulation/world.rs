@@ -6,34 +6,32 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use conga::clock::{Clock, ManualClock};
-use conga::core::partition::{ControlRequest, Flow, Shelf};
-use conga::core::shape::{Order, Shape};
-use conga::core::time::Micros;
+use conga::core::message::Position;
+use conga::core::partition::Shelf;
+use conga::core::shape::Shape;
 use conga::random::{Random, SeededRandom};
-use conga::store::memory::MemoryStore;
-use conga::store::{Delivery, SharedStore};
-use conga::wake::{Listener, Topic, Wakes};
-use futures_util::FutureExt as _;
+use conga::store::SharedStore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::flaw::{Flaw, Flawed};
-use crate::history::{Happened, History, Rest, Who};
+use crate::flaw::Flaw;
+use crate::history::{Happened, History, Noted, Rest, Who};
 use crate::life;
 use crate::plan::{Dice, Plan};
+
+mod person;
+mod site;
+
+pub(crate) use site::BASE;
+use site::Site;
 
 /// All that the processes of one run share.
 #[derive(Debug)]
 pub(crate) struct World {
-    pub(crate) seed: u64,
     pub(crate) plan: Plan,
-    pub(crate) store: SharedStore,
-    /// The same store, for those who have it deliver.
-    pub(crate) delivering: SharedStore,
-    /// The store's.
-    clock: ManualClock,
+    /// The base, and after it the partitions, if the line has several.
+    pub(crate) sites: Vec<Site>,
     pub(crate) dice: Mutex<Dice>,
     /// From then on nothing goes wrong any more.
     pub(crate) heal: Instant,
@@ -48,40 +46,23 @@ pub(crate) struct World {
     /// All has come out: everybody is to end.
     pub(crate) over: CancellationToken,
     start: Instant,
-    /// What the store hints at.
-    heard: Mutex<Vec<(Topic, Listener)>>,
-    /// Who is to hear of it, by place.
-    hinted: Mutex<Vec<Option<Wakes>>>,
     history: Arc<Mutex<History>>,
 }
 
 impl World {
     /// What was on its way when all is healed arrives so soon after.
     pub(crate) const AFTERMATH_MS: u64 = 300;
-    /// All that was sent has to be out and received so long after.
+    /// How long it takes at most where nothing kills.
     const PATIENCE: Duration = Duration::from_secs(20);
     /// The processes have to end so long after they were told to.
     const GOODBYE: Duration = Duration::from_secs(5);
 
     fn new(seed: u64, flaw: Option<Flaw>, history: Arc<Mutex<History>>) -> Arc<Self> {
         let plan = Plan::new(seed);
-        // Any time after 1970; the same in each run.
-        let clock = ManualClock::going(Micros(0));
-        let memory = MemoryStore::new(Clock::Manual(clock.clone())).delivering(Delivery::Leader);
-        let (store, delivering): (SharedStore, SharedStore) = match flaw {
-            None => {
-                let delivering = memory.delivering(Delivery::Store);
-                (Arc::new(memory), Arc::new(delivering))
-            }
-            Some(flaw) => {
-                let flawed = Flawed::new(memory, flaw);
-                let delivering = flawed.delivering();
-                (Arc::new(flawed), Arc::new(delivering))
-            }
-        };
+        let partitions = plan.merging.as_ref().map_or(0, |merging| merging.partitions);
+        let sites = (0..=partitions).map(|_| Site::new(flaw, plan.places.len()));
         let start = Instant::now();
         Arc::new(Self {
-            seed,
             dice: Mutex::new(Dice::new(!seed)),
             heal: start + plan.trouble,
             sent: Mutex::new(vec![0; plan.parcels.len()]),
@@ -90,28 +71,35 @@ impl World {
             producing: AtomicUsize::new(plan.parcels.len()),
             over: CancellationToken::new(),
             start,
-            heard: Mutex::new(Topic::ALL.map(|topic| (topic, store.wakes().listen(&[topic]))).into()),
-            hinted: Mutex::new(vec![None; plan.places.len()]),
+            sites: sites.collect(),
             history,
             plan,
-            store,
-            delivering,
-            clock,
         })
     }
 
-    /// The store's time.
-    pub(crate) fn now(&self) -> Micros {
-        self.clock.now()
+    /// The base.
+    pub(crate) fn store(&self) -> &SharedStore {
+        &self.sites[BASE].store
     }
 
     pub(crate) fn is_healed(&self) -> bool {
         Instant::now() >= self.heal
     }
 
-    /// Writes down what happened.
+    /// Writes down what happened, in no store.
     pub(crate) fn note(&self, who: Option<Who>, what: Happened) {
-        self.history.lock().unwrap().happened.push((self.now(), who, what));
+        self.note_at(BASE, who, what);
+    }
+
+    /// Writes down what happened in a store, by its clock.
+    pub(crate) fn note_at(&self, site: usize, who: Option<Who>, what: Happened) {
+        self.history.lock().unwrap().happened.push(Noted {
+            at: self.sites[site].now(),
+            elapsed: self.start.elapsed(),
+            site,
+            who,
+            what,
+        });
     }
 
     /// A producer was refused these of its messages, and does not send them again.
@@ -125,11 +113,13 @@ impl World {
         self.note(None, Happened::Wrong { what });
     }
 
-    /// Until when `place` can't reach the store at `moment`, and whether it is told so at once.
-    pub(crate) fn cut_off(&self, place: usize, moment: Instant) -> Option<(Instant, bool)> {
+    /// Until when `place` can't reach a store at `moment`, and whether it is told so at once.
+    pub(crate) fn cut_off(&self, place: usize, site: usize, moment: Instant) -> Option<(Instant, bool)> {
         let since = moment.duration_since(self.start);
         let cuts = &self.plan.places[place].cuts;
-        let cut = cuts.iter().find(|cut| cut.from <= since && since < cut.to)?;
+        let cut = cuts
+            .iter()
+            .find(|cut| cut.is_of(site) && cut.from <= since && since < cut.to)?;
         Some((self.start + cut.to, cut.refused))
     }
 
@@ -138,27 +128,18 @@ impl World {
         Random::Seeded(SeededRandom::new(self.dice.lock().unwrap().any()))
     }
 
-    /// A place where a process gets its hints from now on.
-    pub(crate) fn connect(&self, place: usize) -> Wakes {
-        let wakes = Wakes::default();
-        self.hinted.lock().unwrap()[place] = Some(wakes.clone());
-        wakes
-    }
-
-    /// Hands on what the store has hinted at since the last time, to those whom it reaches.
+    /// Hands on what the stores have hinted at since the last time, to those whom it reaches.
     pub(crate) fn pass_on_hints(&self) {
-        for (topic, listener) in &mut *self.heard.lock().unwrap() {
-            if tokio::task::unconstrained(listener.hinted()).now_or_never().is_none() {
-                continue;
-            }
-            for (place, wakes) in self.hinted.lock().unwrap().iter().enumerate() {
-                let Some(wakes) = wakes else { continue };
-                let now = Instant::now();
-                let lost = self.dice.lock().unwrap().chance(self.plan.weather.unhinted);
-                if now < self.heal && (lost || self.cut_off(place, now).is_some()) {
-                    self.note(None, Happened::HintLost);
-                } else {
-                    wakes.wake(*topic);
+        for (site, of) in self.sites.iter().enumerate() {
+            for topic in of.hints() {
+                for (place, wakes) in of.listeners() {
+                    let now = Instant::now();
+                    let lost = self.dice.lock().unwrap().chance(self.plan.weather.unhinted);
+                    if now < self.heal && (lost || self.cut_off(place, site, now).is_some()) {
+                        self.note_at(site, None, Happened::HintLost);
+                    } else {
+                        wakes.wake(topic);
+                    }
                 }
             }
         }
@@ -166,32 +147,40 @@ impl World {
 
     /// Whether nothing is left to be sent, and nothing in the line.
     async fn is_done(&self) -> bool {
-        let all_sent = self.producing.load(Ordering::Relaxed) == 0;
-        let status = self.store.status().await;
-        all_sent && status.is_ok_and(|now| now.waiting + now.in_flight + now.processed + now.output == 0)
+        if self.producing.load(Ordering::Relaxed) > 0 {
+            return false;
+        }
+        for site in &self.sites {
+            let status = site.store.status().await.unwrap();
+            if status.waiting + status.in_flight + status.processed + status.output > 0 {
+                return false;
+            }
+        }
+        let head = self.store().status().await.unwrap().head;
+        (self.plan.merging.as_ref()).is_none_or(|merging| head == Position(merging.last + 1))
     }
 
-    /// Whoever paused or limited the line, now it goes on.
-    async fn resume(&self) {
-        for request in [ControlRequest::Flow(Flow::Running), ControlRequest::Rate(None)] {
-            let control = self.store.control(&request).await.unwrap();
-            self.note(None, Happened::Controlled { request, control });
-        }
-        self.pass_on_hints();
+    /// All that was sent has to be out and received so long after. Each death by poison costs a lease.
+    fn patience(&self) -> Duration {
+        let poison = &self.plan.poison;
+        // A person may have some of it sent again.
+        let deaths = 3 * poison.numbers.len() as u64 * u64::from(poison.max_crashes);
+        Self::PATIENCE + Duration::from_micros(deaths * (self.plan.lease_us + 200_000))
     }
 
     async fn run(self: Arc<Self>) {
-        if self.plan.order != Order::Total {
-            self.store.shape(Some(Shape::of(self.plan.order))).await.unwrap();
+        let shape = self.plan.shape();
+        if shape != Shape::default() {
+            self.store().shape(Some(shape)).await.unwrap();
         }
         let mut places = JoinSet::new();
         for place in 0..self.plan.places.len() {
             places.spawn(life::lives(self.clone(), place));
         }
-        for (at, by) in &self.plan.jumps {
+        for (at, by, site) in &self.plan.jumps {
             sleep_until(self.start + *at).await;
-            self.clock.advance(u64::try_from(by.as_micros()).unwrap());
-            self.note(None, Happened::ClockJumped);
+            self.sites[*site].jump(u64::try_from(by.as_micros()).unwrap());
+            self.note_at(*site, None, Happened::ClockJumped);
         }
         sleep_until(self.heal).await;
         self.note(None, Happened::Healed);
@@ -201,13 +190,19 @@ impl World {
         }
         self.note(None, Happened::Settled);
         let all_out = async {
+            let mut retried = Vec::new();
             while !self.is_done().await {
+                self.see_to_the_halted(&mut retried).await;
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        if timeout(Self::PATIENCE, all_out).await.is_err() {
-            let status = self.store.status().await;
-            self.wrong(format!("not all has come out in {:?}: {status:?}", Self::PATIENCE));
+        let patience = self.patience();
+        if timeout(patience, all_out).await.is_err() {
+            let mut status = Vec::new();
+            for site in &self.sites {
+                status.push(site.store.status().await);
+            }
+            self.wrong(format!("not all has come out in {patience:?}: {status:?}"));
         }
         self.over.cancel();
         let all_ended = async {
@@ -220,17 +215,19 @@ impl World {
         if timeout(Self::GOODBYE, all_ended).await.is_err() {
             self.wrong("some process did not end when it was told to".to_owned());
         }
-        let shelf = async |shelf| {
-            let mut rows = self.store.browse(shelf, None).await.unwrap().rows;
-            rows.sort_by(|a, b| (&a.id, &a.json).cmp(&(&b.id, &b.json)));
-            rows
-        };
-        let rest = Rest {
-            record: shelf(Shelf::Record).await,
-            dead: shelf(Shelf::Dead).await,
-            status: self.store.status().await.unwrap(),
-        };
-        self.history.lock().unwrap().rest = Some(rest);
+        for site in &self.sites {
+            let shelf = async |shelf| {
+                let mut rows = site.store.browse(shelf, None).await.unwrap().rows;
+                rows.sort_by(|a, b| (&a.id, &a.json).cmp(&(&b.id, &b.json)));
+                rows
+            };
+            let rest = Rest {
+                record: shelf(Shelf::Record).await,
+                dead: shelf(Shelf::Dead).await,
+                status: site.store.status().await.unwrap(),
+            };
+            self.history.lock().unwrap().rest.push(rest);
+        }
     }
 }
 

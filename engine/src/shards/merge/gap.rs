@@ -118,19 +118,19 @@ impl Gap {
         }
     }
 
-    /// A partition was read to its end by a call that began then. Whether something is proved by that.
-    pub(super) fn was_read(&mut self, partition: usize, asked: Instant) -> bool {
+    /// A partition was read to its end by a call that began then.
+    pub(super) fn was_read(&mut self, partition: usize, asked: Instant) {
         let proof = &mut self.proofs[partition];
-        let proves = matches!(*proof, Proof::Passed(since) if asked >= since);
-        if proves {
+        if matches!(*proof, Proof::Passed(since) if asked >= since) {
             *proof = Proof::Read;
         }
-        proves
     }
 
-    /// Cancel-safe.
-    pub(super) async fn next(&mut self) -> Result<News> {
-        let overdue = self.open.filter(|_| !self.alarmed).map(|open| open.overdue_at);
+    /// `missing` is the number that is missing as far as it can be told now: of another nothing is said, or whoever waits for this
+    /// would be told so again and again. Cancel-safe.
+    pub(super) async fn next(&mut self, missing: Option<Position>) -> Result<News> {
+        let overdue = self.open.filter(|open| !self.alarmed && missing == Some(open.head));
+        let overdue = overdue.map(|open| open.overdue_at);
         let is_overdue = async {
             match overdue {
                 Some(moment) => sleep_until(moment).await,

@@ -111,6 +111,7 @@ impl Work {
         let mut asking: Option<BoxFuture<'static, _>> = None;
         loop {
             let trims = self.trimming.is_none() && self.elector.leads();
+            let missing = self.machine.missing();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return self.settle().await,
@@ -127,7 +128,7 @@ impl Work {
                 }
                 merged = answer(&mut self.merging) => self.merged(merged).await?,
                 Some((partition, lane, heard)) = self.calls.next() => self.heard(partition, lane, heard?)?,
-                proof = self.gap.next() => {
+                proof = self.gap.next(missing) => {
                     if self.gap.proof(proof?) {
                         self.prove();
                     }
@@ -273,9 +274,11 @@ impl Work {
                     outputs,
                     room,
                 });
-                if count < hand.max && self.gap.was_read(partition, asked) {
-                    self.prove();
+                if count < hand.max {
+                    self.gap.was_read(partition, asked);
                 }
+                // A proof that was lost with what was in hand is begun anew.
+                self.prove();
                 let again = self.machine.again() == Some(partition);
                 if again || (count > 0 && count == hand.max) {
                     self.read(partition, lane);

@@ -24,6 +24,9 @@ impl Flawed {
             completes: self.completes.clone(),
             latest: self.latest.clone(),
             trimmed: self.trimmed.clone(),
+            beliefs: self.beliefs.clone(),
+            beside: self.beside.clone(),
+            handed_out: self.handed_out.clone(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a store does wrong with what people say: what order a line keeps, how it is controlled, what becomes of the dead.
 
-use conga::core::partition::{Control, ControlRequest, DeadRequest, Flow, Judged, Verdict};
+use conga::core::partition::{Completion, Control, ControlRequest, DeadRequest, Flow, Judged, OnDead, Verdict};
 use conga::core::shape::{Order, Shape};
 use conga::store::{Result, Store as _};
 
@@ -13,7 +13,8 @@ impl Flawed {
             Some(Order::Key { .. }) if self.has(Flaw::HandsOutAKeyAtOnce) => Some(Order::Key { serial: false }),
             order => order,
         };
-        self.inner.shape(order.map(Shape::of)).await
+        let shape = wanted.zip(order).map(|(wanted, order)| Shape { order, ..wanted });
+        self.inner.shape(shape).await
     }
 
     /// Says that it did, and does not.
@@ -36,6 +37,18 @@ impl Flawed {
         Ok(control)
     }
 
+    pub(super) fn made_wrong(&self, completions: &[Completion]) -> Vec<Completion> {
+        let mut completions = completions.to_vec();
+        for completion in &mut completions {
+            if let Completion::Dead { on_dead, .. } = completion
+                && self.has(Flaw::GoesOnWhenHalted)
+            {
+                *on_dead = OnDead::Skip;
+            }
+        }
+        completions
+    }
+
     pub(super) async fn judge_wrongly(&self, request: &DeadRequest) -> Result<Vec<Judged>> {
         let mut request = request.clone();
         if self.has(Flaw::LosesARetry) {
@@ -43,6 +56,9 @@ impl Flawed {
         }
         if self.has(Flaw::RetriesWhatIsPurged) {
             request.verdict = Verdict::Retry;
+        }
+        if self.has(Flaw::MarksWhatIsSkipped) && request.verdict == Verdict::Skip {
+            request.verdict = Verdict::Mark;
         }
         let mut answers = self.inner.dead(&request).await?;
         for answer in answers.iter_mut().filter(|answer| **answer == Judged::Missing) {

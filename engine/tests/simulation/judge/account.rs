@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use conga::core::invariant::Event;
 use conga::core::message::{Body, Id, Output, Position, Record};
+use conga::core::partition::OnDead;
 use conga::core::shape::Order;
 
 use super::{Accepted, Judge};
-use crate::history::Rest;
-use crate::plan::{Fate, Parcel, fate, name_of, number_of};
+use crate::history::{DIED, Rest};
+use crate::plan::{Fate, Parcel, name_of, number_of};
 
 impl Judge {
     /// Each message is exactly one of: a result, dead, or a duplicate; and what says so says the same everywhere.
@@ -102,7 +103,8 @@ impl Judge {
             key,
         } = &self.accepted[index];
         let number = number_of(&String::from_utf8_lossy(entry)).unwrap_or_default();
-        let fate = readable.then(|| fate(self.seed, number, self.plan.failing));
+        let fate = readable.then(|| self.plan.fate(number));
+        let marks = self.is_marked(position);
         let record = records.get(id);
         let output = self.written.get(&position);
         // An id keeps its first place, where both places have an order.
@@ -118,7 +120,8 @@ impl Judge {
             // Somebody has sent it again or deleted it; the tombstone stays.
             (None, record, _) if self.taken_away.contains(&position) => {
                 let is_marked = matches!(tombstone, Some(Body::Dead { .. }));
-                record != Some(&position) && is_marked == self.plan.mark_dead && fate != Some(Fate::Succeeds)
+                let may_die = fate != Some(Fate::Succeeds) || self.given_up.contains_key(&position);
+                record != Some(&position) && is_marked == marks && may_die
             }
             // Its record may be gone, or that of what it is a duplicate of, or be another's by now.
             (None, ..) if self.came_out(id, position) => true,
@@ -131,8 +134,9 @@ impl Judge {
                 let attempts = letter["attempts"].as_u64().unwrap_or(0);
                 let reason = letter["reason"].as_str().unwrap_or_default();
                 let may_die = match fate {
+                    _ if reason.starts_with(DIED) => self.may_be_given_up(position, reason),
                     None => true,
-                    Some(Fate::Succeeds) => false,
+                    Some(Fate::Succeeds | Fate::Kills) => false,
                     Some(Fate::FailsForGood) => reason == "never",
                     Some(Fate::FailsAtFirst(_)) => reason == "not yet" && attempts >= u64::from(self.plan.max_attempts),
                     Some(Fate::PanicsAtFirst) => {
@@ -140,20 +144,30 @@ impl Judge {
                     }
                 };
                 let marked = match &tombstone {
-                    Some(Body::Dead { reason: said }) => self.plan.mark_dead && said == reason,
+                    Some(Body::Dead { reason: said }) => marks && said == reason,
                     Some(Body::Result(_)) => false,
-                    None => !self.plan.mark_dead,
+                    None => !marks,
                 };
                 may_die && marked && record != Some(&position)
             }
             (None, None, _) => false,
         };
-        if !right || (record == Some(&position) && (fate.is_none() || fate == Some(Fate::FailsForGood))) {
+        let never_ends_well = matches!(fate, None | Some(Fate::FailsForGood | Fate::Kills));
+        if !right || (record == Some(&position) && never_ends_well) {
             let what = format!(
                 "position {position} ({id}, {fate:?}): record {record:?}, dead {:?}, output {output:?}",
                 dead.get(&position)
             );
             self.wrong(what);
+        }
+    }
+
+    /// Whether the tombstone of what failed for good here is delivered.
+    fn is_marked(&self, position: Position) -> bool {
+        match self.plan.poison.on_dead {
+            OnDead::Mark => true,
+            OnDead::Skip => false,
+            OnDead::Halt => self.passed_by.get(&position) == Some(&true),
         }
     }
 

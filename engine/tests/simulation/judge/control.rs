@@ -70,7 +70,9 @@ impl Judge {
             let position = *position;
             let is_there = self.died.contains(&position) && !self.taken_away.contains(&position);
             let is_past = position < self.head;
+            let is_halted = self.halted.contains(&position);
             match answer {
+                Judged::Done if is_halted => self.go_on(position, request.verdict),
                 Judged::Done => {
                     self.expect(is_there && is_past, || {
                         format!(
@@ -80,21 +82,50 @@ impl Judge {
                     });
                     self.take_away(at, position, request.verdict);
                 }
-                Judged::Passed => self.expect(false, || {
-                    format!("position {position} is called passed, and nobody skips")
-                }),
+                Judged::Passed => {
+                    let skips = matches!(request.verdict, Verdict::Skip | Verdict::Mark);
+                    self.expect(skips && is_there && !is_halted, || {
+                        format!(
+                            "position {position} is called passed: there {is_there}, halted {is_halted}, {:?}",
+                            request.verdict
+                        )
+                    });
+                }
                 Judged::Early => self.expect(is_there && !is_past, || format!("position {position} is called early")),
                 Judged::Missing => {
                     // Where its id had a result no letter was kept.
-                    let id = self.accepted_at(position).map(|accepted| accepted.id.clone());
-                    let same =
-                        |held: &Held| self.accepted_at(held.position).map(|accepted| &accepted.id) == id.as_ref();
-                    let has_result = self.done.iter().any(same);
+                    let has_result = self.has_result(position);
                     self.expect(!is_there || has_result, || {
                         format!("position {position} is called missing")
                     });
                 }
             }
+        }
+    }
+
+    /// Whether the id of this message has a result, by whatever position.
+    pub(super) fn has_result(&self, position: Position) -> bool {
+        let id = self.accepted_at(position).map(|accepted| &accepted.id);
+        let same = |held: &Held| self.accepted_at(held.position).map(|accepted| &accepted.id) == id;
+        self.done.iter().any(same)
+    }
+
+    /// The line was halted at this position, and is no more.
+    fn go_on(&mut self, position: Position, verdict: Verdict) {
+        self.halted.remove(&position);
+        match verdict {
+            Verdict::Retry => {
+                self.died.remove(&position);
+                self.given_up.remove(&position);
+                if let Some(lease) = self.leases.get_mut(&position) {
+                    lease.free = true;
+                }
+            }
+            Verdict::Skip | Verdict::Mark => {
+                self.passed_by.insert(position, verdict == Verdict::Mark);
+                self.over.insert(position);
+            }
+            Verdict::Purge => self.wrong(format!("position {position} is deleted, and the line is halted there")),
         }
     }
 

@@ -79,7 +79,7 @@ impl Judge {
 
 /// How many of the results that came out have no record any more.
 pub(crate) fn records_gone(history: &History) -> u64 {
-    let wrote = history.happened.iter().filter_map(|(_, _, what)| match what {
+    let wrote = history.happened.iter().filter_map(|noted| match &noted.what {
         Happened::Wrote { outputs } => Some(outputs),
         _ => None,
     });
@@ -87,6 +87,6 @@ pub(crate) fn records_gone(history: &History) -> u64 {
         .flatten()
         .filter(|output| !output.windows(7).any(|part| part == b"\"dead\":"));
     let results: BTreeSet<_> = results.filter_map(|output| position_of(output)).collect();
-    let left = history.rest.as_ref().map_or(0, |rest| rest.record.len());
+    let left = history.rest.first().map_or(0, |rest| rest.record.len());
     results.len().saturating_sub(left) as u64
 }

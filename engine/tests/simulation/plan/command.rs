@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use conga::core::partition::{ControlRequest, Flow, Rate, Verdict};
+use conga::core::partition::{ControlRequest, Flow, OnDead, Rate, Verdict};
 
-use super::{Dice, Place, Role, faults};
+use super::{Dice, Place, Poison, Role, faults};
 
 /// One thing that is asked for, once: whoever hears nothing does not ask again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,4 +47,18 @@ fn command(dice: &mut Dice) -> Command {
         8..11 => Command::Dead(Verdict::Retry),
         _ => Command::Dead(Verdict::Purge),
     }
+}
+
+/// Where the line halts at what fails for good, what is said of it has it go on, most often.
+pub(super) fn halting(seed: u64, poison: &Poison, mut commands: Vec<(Duration, Command)>) -> Vec<(Duration, Command)> {
+    if poison.on_dead == OnDead::Halt {
+        let mut dice = Dice::new(seed ^ 0x0068_616c_7400);
+        for (_, command) in &mut commands {
+            if dice.chance(500) || matches!(command, Command::Dead(_)) {
+                let verdicts = [Verdict::Retry, Verdict::Skip, Verdict::Mark, Verdict::Purge];
+                *command = Command::Dead(verdicts[dice.size(0, 3)]);
+            }
+        }
+    }
+    commands
 }

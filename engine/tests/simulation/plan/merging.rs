@@ -1,0 +1,169 @@
+//! Lines in total order over several partitions: numbers that come out of order, late or never, and the leaders that merge
+//! them. Drawn by dice of its own, as who delivers is.
+
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use conga::core::message::Payload;
+use conga::core::partition::{Keep, OnDead};
+use conga::core::shape::{Order, Shape};
+use conga::send::Outgoing;
+use conga::shards::OnGap;
+
+use super::{Cut, Dice, Parcel, Place, Plan, Role, cuts, faults, text};
+
+/// What a merged line is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Merging {
+    pub(crate) partitions: usize,
+    /// The last number. It always comes.
+    pub(crate) last: u64,
+    pub(crate) on_gap: OnGap,
+    pub(crate) gap_timeout: Duration,
+    pub(crate) mark_dead: bool,
+    /// How many outputs of each partition a merger has in hand.
+    pub(crate) window: usize,
+    pub(crate) batch: usize,
+}
+
+impl Merging {
+    /// In which store the messages of this number are.
+    pub(crate) fn site_of(&self, number: u64) -> usize {
+        1 + usize::try_from(number).unwrap() % self.partitions
+    }
+}
+
+/// A quarter of the lines.
+pub(super) fn draw(seed: u64) -> Option<Merging> {
+    let mut dice = Dice::new(seed ^ 0x6d65_7267_6500);
+    let merging = Merging {
+        partitions: dice.size(2, 3),
+        last: dice.between(5, 60),
+        on_gap: if dice.chance(500) { OnGap::GiveUp } else { OnGap::Hold },
+        gap_timeout: dice.millis(100, 1_000),
+        mark_dead: dice.chance(700),
+        window: dice.size(1, 24),
+        batch: dice.size(1, 8),
+    };
+    dice.chance(250).then_some(merging)
+}
+
+impl Plan {
+    /// The same as a merged line: one who numbers, and two or three who merge.
+    pub(super) fn merged(mut self, merging: Merging) -> Self {
+        let mut dice = Dice::new(self.seed ^ 0x6d65_7267_6501);
+        let dice = &mut dice;
+        let trouble = self.trouble;
+        let (crashes, pauses, stops, cut_off) = (dice.rate(1_000), dice.rate(700), dice.rate(500), dice.rate(600));
+        self.places.retain(|place| {
+            place.role != Role::Sequencer
+                && place.role != Role::Operator
+                && (place.role != Role::Producer || place.number == 0)
+        });
+        for number in 0..dice.size(2, 3) {
+            self.places.push(Place {
+                role: Role::Sequencer,
+                number,
+                delivers: false,
+                faults: faults(dice, trouble, [crashes, pauses, stops]),
+                cuts: cuts(dice, trouble, cut_off),
+            });
+        }
+        let rate = dice.rate(300);
+        for place in &mut self.places {
+            place.delivers = place.role == Role::Processor;
+            // One of the stores may be away, and the others there.
+            for site in 0..=merging.partitions {
+                let cuts = cuts(dice, trouble, rate).into_iter();
+                place.cuts.extend(cuts.map(|cut| Cut {
+                    site: Some(site),
+                    ..cut
+                }));
+            }
+        }
+        self.jumps.clear();
+        for site in 0..=merging.partitions {
+            if dice.chance(70) {
+                self.jumps
+                    .push((dice.millis(0, 2_000).min(trouble), dice.millis(1, 3_600_000), site));
+            }
+        }
+        self.jumps.sort_unstable();
+        self.commands.clear();
+        self.order = Order::Total;
+        self.keep = Keep::ALL;
+        self.poison.numbers.clear();
+        self.poison.on_dead = OnDead::Mark;
+        self.parcels = vec![parcels(dice, merging, trouble)];
+        self.numbering = vec![false];
+        self.limits = vec![None];
+        self.merging = Some(merging);
+        self
+    }
+
+    /// What it is for one of its partitions.
+    pub(crate) fn of_partition(mut self, site: usize) -> Self {
+        let Some(merging) = self.merging else { return self };
+        for (_, parcel) in self.parcels.iter_mut().flatten() {
+            if let Parcel::Named(batch) = parcel {
+                batch.retain(|message| message.sequence.map(|number| merging.site_of(number)) == Some(site));
+            }
+        }
+        self
+    }
+
+    /// What the line is told to be.
+    pub(crate) fn shape(&self) -> Shape {
+        match &self.merging {
+            None => Shape::of(self.order),
+            Some(merging) => Shape {
+                partitions: NonZeroU16::new(u16::try_from(merging.partitions).unwrap()).unwrap(),
+                ..Shape::of(Order::Total)
+            },
+        }
+    }
+}
+
+/// About in order; some twice, some when all others have come, some never.
+fn parcels(dice: &mut Dice, merging: Merging, trouble: Duration) -> Vec<(Duration, Parcel)> {
+    let (shifted, gaps) = (dice.rate(600), dice.rate(120));
+    let (mut order, mut late) = (Vec::new(), Vec::new());
+    for number in 1..=merging.last {
+        if number < merging.last && late.len() < 4 && dice.chance(gaps) {
+            if merging.on_gap == OnGap::Hold || dice.chance(600) {
+                late.push(number);
+            }
+            continue;
+        }
+        let when = number + if dice.chance(shifted) { dice.between(0, 12) } else { 0 };
+        order.push((when, number));
+        if dice.chance(50) {
+            order.push((when + dice.between(0, 12), number));
+        }
+    }
+    order.sort_unstable();
+    let mut numbers = order.into_iter().map(|(_, number)| number).peekable();
+    let pace = u64::try_from(trouble.as_millis()).unwrap() / 12;
+    let mut parcels = Vec::new();
+    while numbers.peek().is_some() {
+        let batch: Vec<_> = numbers.by_ref().take(dice.size(1, 8)).map(message).collect();
+        parcels.push((dice.millis(0, 2 * pace), Parcel::Named(batch)));
+    }
+    let timeout = u64::try_from(merging.gap_timeout.as_millis()).unwrap();
+    for number in late {
+        let at = dice.size(0, parcels.len());
+        // Before it is given up, while it is, or after that.
+        parcels.insert(
+            parcels.len() - at.min(2),
+            (dice.millis(0, 2 * timeout), Parcel::Named(vec![message(number)])),
+        );
+    }
+    parcels
+}
+
+fn message(number: u64) -> Outgoing {
+    Outgoing {
+        sequence: Some(number),
+        ..Outgoing::new(Payload::string(&text(number)))
+    }
+}
