@@ -246,8 +246,7 @@ impl<H: Handler> Work<H> {
                 Some(ended) = self.running.join_next_with_id() => self.end(ended),
                 () = sleep_until(pace.due()), if wants && !pace.is_due() => {}
                 () = hints.heard(), if !hungry && !self.draining && free > 0 && self.upcoming.is_empty() => hungry = true,
-                () = told(self.share.as_ref()) => {}
-                () = self.quarantine.news() => {}
+                () = told(self.share.as_ref(), &self.quarantine) => {}
                 () = until(patient_until) => {}
                 () = self.notice.heard() => {}
                 // What was just said to the store is on its way before.
@@ -535,11 +534,14 @@ fn give_back(claim: &Claim) -> Completion {
     }
 }
 
-/// Returns when the share may have room; never, where there is none.
-async fn told(share: Option<&Share>) {
+/// Returns when the share may have room, where there is any, or another loop of this process may have made way. Cancel-safe.
+async fn told(share: Option<&Share>, quarantine: &Quarantine) {
     match share {
-        Some(share) => share.told().await,
-        None => std::future::pending().await,
+        Some(share) => tokio::select! {
+            () = share.told() => {}
+            () = quarantine.news() => {}
+        },
+        None => quarantine.news().await,
     }
 }
 
