@@ -25,6 +25,7 @@ mod handler;
 pub mod http;
 mod notice;
 mod place;
+mod quarantine;
 mod share;
 mod within;
 mod work;
@@ -33,6 +34,7 @@ pub(crate) use attempt::too_large;
 pub use effects::{Effects, Fail, SharedEffects};
 pub use handler::{Handled, Handler, HandlerError, Message, sleep};
 pub use place::Place;
+pub(crate) use quarantine::Quarantine;
 pub(crate) use share::Share;
 pub use within::{Within, within};
 
@@ -59,7 +61,8 @@ pub struct ProcessorOptions {
     /// When what failed is tried again.
     pub backoff: Backoff,
     /// A message that was in flight so often when its processor died, and was blamed for it, has failed for good: at least 4, for
-    /// the first three times it was not there alone; 0, if it is never to be given up for that.
+    /// the first three times it was not there alone; 0, if it is never to be given up for that. A program that runs several
+    /// processors has to say so: [`Processor::beside`].
     pub max_crashes: u32,
     /// What stands in the place of a message that has failed for good.
     pub on_dead: OnDead,
@@ -96,7 +99,7 @@ pub struct Processing {
     pub stale: u64,
 }
 
-/// A processing service.
+/// A processing service. One in each process; see [`Processor::beside`] for several.
 #[derive(Debug)]
 pub struct Processor<H> {
     claimer: Claimer,
@@ -106,6 +109,8 @@ pub struct Processor<H> {
     options: ProcessorOptions,
     /// Its part of a concurrency that it has together with others.
     share: Option<Share>,
+    /// What it knows of the others.
+    quarantine: Quarantine,
 }
 
 impl<H: Handler> Processor<H> {
@@ -130,19 +135,31 @@ impl<H: Handler> Processor<H> {
             handler,
             options,
             share: None,
+            quarantine: Quarantine::new(),
         }
     }
 
     /// The same under another name, that works at no more at once than its share lets it.
-    pub(crate) fn sharing(mut self, owner: OwnerId, share: Share) -> Self {
+    pub(crate) fn sharing(mut self, owner: OwnerId, share: Share, quarantine: Quarantine) -> Self {
         self.claimer.owner = owner;
         self.share = Some(share);
+        self.quarantine = quarantine;
         self
     }
 
     /// The same in a partition of a merged line.
     pub(crate) fn merged_in(mut self, base: SharedStore, place: Place) -> Self {
         self.claimer.brake = Some(Brake::new(base, place));
+        self
+    }
+
+    /// The same, in one program with `other`, of the same or another line. A program that runs several processors, in this
+    /// process, should say so of each but the first: they die together, and so a message that is suspected to kill its
+    /// processor is begun with only when none of them works at anything else. Else what one of them holds is blamed
+    /// too, each time a message of another kills the program, and is given up after [`ProcessorOptions::max_crashes`] of that.
+    #[must_use]
+    pub fn beside<O>(mut self, other: &Processor<O>) -> Self {
+        self.quarantine = other.quarantine.beside();
         self
     }
 

@@ -16,8 +16,6 @@ struct Budget {
     each: Vec<Loop>,
     /// Who wants to claim, the longest waiting first.
     queue: VecDeque<usize>,
-    /// Who has a message that is to be alone in this process: until it is done nobody else claims.
-    alone: Option<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -26,8 +24,6 @@ struct Loop {
     holds: usize,
     /// Of these, in their handlers.
     runs: usize,
-    /// What it has in the store, as far as it knows, or asks for.
-    leases: usize,
     /// It waits to be told that there is room.
     waits: bool,
     room: Arc<Notify>,
@@ -76,7 +72,6 @@ impl Share {
             total: total.max(1),
             each,
             queue: VecDeque::new(),
-            alone: None,
         }));
         let share = |(index, room)| Self {
             budget: budget.clone(),
@@ -90,27 +85,20 @@ impl Share {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says what this loop has now: what it works at, what of that runs, and what the store holds for it.
-    pub(crate) fn has(&self, holds: usize, runs: usize, leases: usize) {
+    /// Says what this loop has now: what it works at, and what of that runs.
+    pub(crate) fn has(&self, holds: usize, runs: usize) {
         let mut budget = self.budget();
         let mine = &mut budget.each[self.index];
-        let gives = holds < mine.holds || runs < mine.runs || leases < mine.leases;
-        (mine.holds, mine.runs, mine.leases) = (holds, runs, leases);
+        let gives = holds < mine.holds || runs < mine.runs;
+        (mine.holds, mine.runs) = (holds, runs);
         if gives {
             budget.tell();
-            // It may wait for the others to hold nothing.
-            if let Some(alone) = budget.alone.filter(|index| *index != self.index) {
-                budget.each[alone].room.notify_one();
-            }
         }
     }
 
     /// How many of the `wanted` messages this loop may claim now; none: it is told when it is its turn.
     pub(crate) fn ask(&self, wanted: usize) -> usize {
         let mut budget = self.budget();
-        if budget.alone.is_some_and(|index| index != self.index) {
-            return 0;
-        }
         if !budget.queue.contains(&self.index) {
             budget.queue.push_back(self.index);
         }
@@ -122,7 +110,6 @@ impl Share {
         let part = free.div_ceil(budget.queue.len()).min(wanted);
         budget.queue.pop_front();
         budget.each[self.index].holds += part;
-        budget.each[self.index].leases += part;
         budget.tell();
         part
     }
@@ -142,37 +129,6 @@ impl Share {
         can
     }
 
-    /// This loop has a message that is to be alone: nobody else claims until it is done. False, if another has one already; then
-    /// this one has to be given back, for both would be blamed for the death of either.
-    pub(crate) fn take_alone(&self) -> bool {
-        let mut budget = self.budget();
-        if budget.alone.is_some_and(|index| index != self.index) {
-            return false;
-        }
-        budget.alone = Some(self.index);
-        // Who stands in the queue would hold up this loop, and gets nothing.
-        budget.queue.clear();
-        true
-    }
-
-    /// Whether the others hold nothing any more; if not, this loop is told when it may be so.
-    pub(crate) fn is_alone(&self) -> bool {
-        let budget = self.budget();
-        let mut others = budget.each.iter().enumerate().filter(|(index, _)| *index != self.index);
-        others.all(|(_, each)| each.leases == 0)
-    }
-
-    /// It is done, or somebody else has it.
-    pub(crate) fn release_alone(&self) {
-        let mut budget = self.budget();
-        if budget.alone == Some(self.index) {
-            budget.alone = None;
-            for each in &budget.each {
-                each.room.notify_one();
-            }
-        }
-    }
-
     /// Returns when there may be room. Cancel-safe.
     pub(crate) async fn told(&self) {
         self.room.notified().await;
@@ -182,8 +138,7 @@ impl Share {
 impl Drop for Share {
     /// What a loop had that has ended is the others'.
     fn drop(&mut self) {
-        self.release_alone();
-        self.has(0, 0, 0);
+        self.has(0, 0);
         self.withdraw();
     }
 }
@@ -199,7 +154,7 @@ mod tests {
         assert_eq!(other.ask(100), 0);
         assert_eq!(busy.ask(100), 0);
         // As what it has ends, the other gets its part.
-        busy.has(6, 6, 6);
+        busy.has(6, 6);
         assert_eq!(busy.ask(100), 0, "it is not its turn");
         assert_eq!(other.ask(100), 2);
         assert_eq!(busy.ask(100), 2);
@@ -214,31 +169,10 @@ mod tests {
             assert_eq!(granted.iter().sum::<usize>(), 1);
             for (share, (turn, granted)) in shares.iter().zip(turns.iter_mut().zip(granted)) {
                 *turn += granted;
-                share.has(0, 0, 0);
+                share.has(0, 0);
             }
         }
         assert_eq!(turns, [10; 3]);
-    }
-
-    #[test]
-    fn while_one_has_a_message_that_is_to_be_alone_nobody_else_claims() {
-        let [first, other] = <[Share; 2]>::try_from(Share::of(10, 2)).unwrap();
-        assert_eq!(other.ask(3), 3);
-        other.has(3, 3, 3);
-        assert_eq!(first.ask(1), 1);
-        assert!(first.take_alone());
-        assert!(!other.take_alone(), "it is given back");
-        assert!(!first.is_alone(), "it is not begun with");
-        assert_eq!(other.ask(3), 0);
-        other.has(0, 0, 1);
-        assert!(!first.is_alone(), "what has ended is the other's until the store knows");
-        other.has(0, 0, 0);
-        assert!(first.is_alone());
-        first.release_alone();
-        assert!(other.take_alone());
-        drop(other);
-        first.has(0, 0, 0);
-        assert_eq!(first.ask(10), 10, "who has ended has nothing alone");
     }
 
     #[test]

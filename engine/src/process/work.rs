@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::{Ended, Policy, Tried, at_once, fail, handle, held, record_of, unreadable};
 use super::away::Away;
 use super::notice::Notice;
+use super::quarantine::{MOMENT, Quarantine};
 use super::{
     BATCH_BYTES, GOODBYE, Handler, HandlerError, Processing, Processor, ProcessorOptions, Share, SharedEffects, apart,
     effects,
@@ -30,6 +31,8 @@ use crate::pace::Pace;
 use crate::persist::{answer, persist};
 use crate::store::Result;
 use crate::wake::Topic;
+
+mod among;
 
 /// At most so many messages in one claim, and so many results in one complete.
 const BATCH: usize = 1_000;
@@ -46,8 +49,6 @@ const TURN: Duration = Duration::from_millis(100);
 /// a ledger apart, where that takes longer.
 const HELD: usize = 2;
 const HELD_APART: usize = 4;
-/// How long a comparison waits for a claim that is on its way. Its answer spares the comparison what it took.
-const MOMENT: Duration = Duration::from_millis(500);
 /// So many messages are begun with one after the other, and so long their handlers are tried before each gets a task of its
 /// own.
 const AT_ONCE_MOST: usize = 128;
@@ -85,6 +86,13 @@ pub(super) struct Work<H> {
     handler: H,
     options: ProcessorOptions,
     share: Option<Share>,
+    quarantine: Quarantine,
+    /// A message that is alone in this process now.
+    alone: Option<Held>,
+    /// Since when something that the store was told, or is to be, has no answer.
+    unheard: Option<Instant>,
+    /// That is for long.
+    is_silent: bool,
     /// How many messages the claim that is on its way asks for.
     reserved: usize,
     holdings: Holdings,
@@ -98,8 +106,6 @@ pub(super) struct Work<H> {
     results: Vec<Ended>,
     /// Hears when what was taken from them last has been told.
     before: Option<oneshot::Receiver<()>>,
-    /// A message that is to be alone: in this process too, which may work at several partitions.
-    alone: Option<Held>,
     /// What both sides hold has to be compared: a reply was lost, or this process was away.
     compare: bool,
     draining: bool,
@@ -118,6 +124,10 @@ impl<H: Handler> Work<H> {
             handler: processor.handler,
             options: processor.options,
             share: processor.share,
+            quarantine: processor.quarantine,
+            alone: None,
+            unheard: None,
+            is_silent: false,
             reserved: 0,
             holdings: Holdings::default(),
             upcoming: VecDeque::new(),
@@ -126,7 +136,6 @@ impl<H: Handler> Work<H> {
             at: HashMap::new(),
             results: Vec::new(),
             before: None,
-            alone: None,
             compare: false,
             draining: false,
             notice: Notice::new(),
@@ -150,9 +159,13 @@ impl<H: Handler> Work<H> {
         let mut hungry = true;
         let mut pace = Pace::new();
         loop {
+            if claiming.is_none() {
+                self.reserved = 0;
+            }
+            let patient_until = self.stand(claiming.is_some() || !completing.is_empty());
             let free = self.free();
             let wants = claiming.is_none() && hungry && free > 0 && !self.draining && !self.compare;
-            let granted = self.granted(free, wants && pace.is_due(), claiming.is_some());
+            let granted = self.granted(free, wants && pace.is_due());
             if granted > 0 {
                 pace.asked();
                 asked = Instant::now();
@@ -173,14 +186,7 @@ impl<H: Handler> Work<H> {
                 self.compare = false;
                 renewing = Some(Box::pin(self.claimer.clone().renew(Some(self.holdings.list()))));
             }
-            if let (Some(held), Some(share)) = (self.alone, &self.share)
-                && !self.holdings.has(held)
-            {
-                share.release_alone();
-                self.alone = None;
-            }
-            let is_idle = self.upcoming.is_empty() && self.running.is_empty();
-            if self.draining && claiming.is_none() && completing.is_empty() && is_idle {
+            if self.draining && claiming.is_none() && completing.is_empty() && self.is_idle() {
                 return Ok(());
             }
             tokio::select! {
@@ -215,11 +221,13 @@ impl<H: Handler> Work<H> {
                 }
                 Some(told) = completing.next() => {
                     let told = told?;
+                    self.unheard = None;
                     self.count(&told.completions, &told.answers);
                     self.count_failed(&told);
                 }
                 claims = answer(&mut claiming) => {
                     let claims = claims?;
+                    self.unheard = None;
                     hungry = claims.may_be_more;
                     pace.answered(!claims.taken.is_empty());
                     if hungry {
@@ -227,6 +235,9 @@ impl<H: Handler> Work<H> {
                     }
                     self.compare |= claims.lost_reply;
                     self.notice.claimed(!claims.taken.is_empty(), &self.claimer.store);
+                    if !claims.lost_reply && !claims.taken.iter().any(|claim| self.is_suspect(claim)) {
+                        self.quarantine.forgo();
+                    }
                     self.take(claims.taken);
                 }
                 // The store may refuse claims alone, as without memory, and for ever; and what is compared may be what
@@ -235,7 +246,8 @@ impl<H: Handler> Work<H> {
                 Some(ended) = self.running.join_next_with_id() => self.end(ended),
                 () = sleep_until(pace.due()), if wants && !pace.is_due() => {}
                 () = hints.heard(), if !hungry && !self.draining && free > 0 && self.upcoming.is_empty() => hungry = true,
-                () = told(self.share.as_ref()) => {}
+                () = told(self.share.as_ref(), &self.quarantine) => {}
+                () = until(patient_until) => {}
                 () = self.notice.heard() => {}
                 // What was just said to the store is on its way before.
                 () = yield_now(), if self.can_begin() => self.begin(),
@@ -280,41 +292,24 @@ impl<H: Handler> Work<H> {
         self.running.len() + upcoming
     }
 
-    /// How many messages to claim now: all that there is room for here, or the part of it that the share gives.
-    fn granted(&mut self, free: usize, now: bool, claiming: bool) -> usize {
-        let Some(share) = &self.share else {
-            return if now { free } else { 0 };
-        };
-        if !claiming {
-            self.reserved = 0;
-        }
-        let leases = self.holdings.len() + self.reserved;
-        share.has(self.busy() + self.reserved, self.running.len(), leases);
-        if now {
-            self.reserved = share.ask(free);
-            self.reserved
-        } else {
-            share.withdraw();
-            0
-        }
+    fn is_idle(&self) -> bool {
+        self.upcoming.is_empty() && self.running.is_empty()
     }
 
     /// Takes up what is news. Whether anything was.
     fn take(&mut self, claims: Vec<Claim>) -> bool {
+        let is_barred = self.quarantine.is_barred();
         let mut is_news = false;
         for claim in claims {
             if !self.holdings.take(&claim) {
                 continue;
             }
             is_news = true;
-            if claim.crashes >= ALONE_FROM {
-                if self.share.as_ref().is_some_and(|share| !share.take_alone()) {
-                    self.results.push(give_back(&claim).into());
-                    continue;
-                }
-                self.alone = Some(held(&claim));
+            if is_barred || !self.admits(&claim) {
+                self.results.push(give_back(&claim).into());
+            } else {
+                self.upcoming.push_back(claim);
             }
-            self.upcoming.push_back(claim);
         }
         is_news
     }
@@ -331,8 +326,7 @@ impl<H: Handler> Work<H> {
     }
 
     fn can_begin(&self) -> bool {
-        let is_quiet = || self.alone.is_none() || self.share.as_ref().is_none_or(Share::is_alone);
-        let may_run = || is_quiet() && self.share.as_ref().is_none_or(Share::can_run);
+        let may_run = || self.share.as_ref().is_none_or(Share::can_run);
         !self.upcoming.is_empty() && (self.draining || (self.running.len() < self.concurrency && may_run()))
     }
 
@@ -540,10 +534,21 @@ fn give_back(claim: &Claim) -> Completion {
     }
 }
 
-/// Returns when the share may have room; never, where there is none.
-async fn told(share: Option<&Share>) {
+/// Returns when the share may have room, where there is any, or another loop of this process may have made way. Cancel-safe.
+async fn told(share: Option<&Share>, quarantine: &Quarantine) {
     match share {
-        Some(share) => share.told().await,
+        Some(share) => tokio::select! {
+            () = share.told() => {}
+            () = quarantine.news() => {}
+        },
+        None => quarantine.news().await,
+    }
+}
+
+/// Returns at that time; never, where there is none.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shards;
 use crate::ledger::SharedLedger;
-use crate::process::{Handler, Place, Processing, Processor, ProcessorOptions, Share};
+use crate::process::{Handler, Place, Processing, Processor, ProcessorOptions, Quarantine, Share};
 use crate::random::Random;
 use crate::store::Result;
 
@@ -33,6 +33,7 @@ impl<H: Handler> Processors<H> {
         }
         let owner = OwnerId::new(Random::default().name("processor"));
         let shares = Share::of(options.concurrency, stores.len());
+        let quarantine = Quarantine::new();
         let each = (0..).zip(stores).zip(shares).map(|((partition, store), share)| {
             let place = Place {
                 partition,
@@ -51,7 +52,11 @@ impl<H: Handler> Processors<H> {
                     ..keep
                 });
             }
-            let processor = Processor::new(store.clone(), handler.clone(), options).sharing(owner.clone(), share);
+            let processor = Processor::new(store.clone(), handler.clone(), options).sharing(
+                owner.clone(),
+                share,
+                quarantine.beside(),
+            );
             if shards.are_merged() {
                 processor.merged_in(shards.base().clone(), place)
             } else {
@@ -85,6 +90,19 @@ impl<H: Handler> Processors<H> {
         let each = self.each.into_iter();
         Self {
             each: each.map(|processor| processor.with_ledger(ledger.clone())).collect(),
+            ..self
+        }
+    }
+
+    /// The same, in one program with `other`, of the same or another line, as [`Processor::beside`].
+    #[must_use]
+    pub fn beside<O>(self, other: &Processors<O>) -> Self {
+        let Some(neighbour) = other.each.first() else {
+            return self;
+        };
+        let each = self.each.into_iter();
+        Self {
+            each: each.map(|processor| processor.beside(neighbour)).collect(),
             ..self
         }
     }

@@ -79,6 +79,8 @@ pub(crate) async fn what_was_blamed_twice_comes_in_small_numbers<F: Fixture>() {
     assert_eq!((other.len(), other[0].position), (FEW, Position(17)));
     pair.finish_work("b", &[other[3].clone(), other[5].clone()]).await;
     assert_eq!(positions(&pair.take("b", 99).await), [33, 34]);
+    let blocking = pair.renew(&stay("b", None)).await.blocking;
+    assert_eq!(blocking, None, "what is free waits for nobody to be alone");
     pair.finish().await;
 }
 
@@ -102,6 +104,32 @@ pub(crate) async fn what_is_to_be_alone_waits_for_empty_hands<F: Fixture>() {
     assert_eq!(crashes(&pair.take("a", 9).await), [(1, ALONE_FROM)]);
     assert_eq!(positions(&pair.take("b", 1).await), [4]);
     pair.finish().await;
+}
+
+/// In whatever order the line keeps.
+pub(crate) async fn what_is_to_be_alone_comes_with_nothing<F: Fixture>() {
+    for order in [Order::Total, Order::Key { serial: false }, Order::None] {
+        let pair = Pair::open::<F>().await;
+        if order != Order::Total {
+            pair.shape(Some(Shape::of(order))).await;
+        }
+        pair.send_many(9).await;
+        let first = pair.take("early", 1).await;
+        for time in 0..ALONE_FROM {
+            assert_eq!(crashes(&pair.take(&format!("dead{time}"), 1).await), [(2, time)]);
+            pair.advance(LEASE_US / 2);
+            pair.renew(&stay("early", None)).await;
+            pair.advance(LEASE_US / 2);
+        }
+        // Free again are one that nothing is known of, and then one that is to be alone.
+        pair.complete(&OwnerId::new("early"), &[retry(&first[0], 0)]).await;
+        assert_eq!(positions(&pair.take("a", 9).await), [1], "{order}");
+        assert!(pair.take("a", 9).await.is_empty(), "{order}: nor behind it");
+        assert_eq!(crashes(&pair.take("b", 9).await), [(2, ALONE_FROM)], "{order}");
+        assert!(pair.take("b", 9).await.is_empty(), "{order}: nor beside it");
+        assert_eq!(positions(&pair.take("a", 2).await), [3, 4], "{order}");
+        pair.finish().await;
+    }
 }
 
 pub(crate) async fn who_leaves_is_no_crash<F: Fixture>() {

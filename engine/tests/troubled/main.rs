@@ -7,6 +7,7 @@
 mod redis_server;
 
 mod full;
+mod quarantine;
 mod store;
 
 use std::sync::Arc;

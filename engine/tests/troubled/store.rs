@@ -38,6 +38,12 @@ pub(crate) struct Troubled {
     pub(crate) deaf: AtomicBool,
     /// Claims are refused, and nothing is done.
     pub(crate) refused_claims: AtomicBool,
+    /// Claims have no answer as long as this is so, and then they are done.
+    pub(crate) silent_claims: AtomicBool,
+    /// The same of completes,
+    pub(crate) silent_completes: AtomicBool,
+    /// and of renewals.
+    pub(crate) silent_renewals: AtomicBool,
     /// The reply to a claim or a renewal with entries of more bytes is lost.
     pub(crate) narrow: AtomicU64,
     pub(crate) claims: AtomicU32,
@@ -60,6 +66,9 @@ impl Troubled {
             late_claims: AtomicU32::new(0),
             deaf: AtomicBool::new(false),
             refused_claims: AtomicBool::new(false),
+            silent_claims: AtomicBool::new(false),
+            silent_completes: AtomicBool::new(false),
+            silent_renewals: AtomicBool::new(false),
             narrow: AtomicU64::new(u64::MAX),
             claims: AtomicU32::new(0),
             silent_campaigns: AtomicBool::new(false),
@@ -89,6 +98,13 @@ fn is_next(left: &AtomicU32) -> bool {
     left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
 }
 
+/// Returns when it is not silent any more.
+async fn heard(silent: &AtomicBool) {
+    while silent.load(Ordering::SeqCst) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[async_trait]
 impl Store for Troubled {
     async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
@@ -111,6 +127,7 @@ impl Store for Troubled {
         if self.refused_claims.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("there is no memory".to_owned()));
         }
+        heard(&self.silent_claims).await;
         let claims = self.inner.claim(request).await;
         if self.deaf.load(Ordering::SeqCst) || is_next(&self.lost_claims) {
             return Err(StoreError::Unknown("the reply was lost".to_owned()));
@@ -119,10 +136,12 @@ impl Store for Troubled {
     }
 
     async fn complete(&self, owner: &OwnerId, completions: &[Completion]) -> Result<Vec<Completed>> {
+        heard(&self.silent_completes).await;
         self.inner.complete(owner, completions).await
     }
 
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed> {
+        heard(&self.silent_renewals).await;
         let renewed = self.inner.renew(request).await;
         if self.deaf.load(Ordering::SeqCst) {
             return Err(StoreError::Unknown("the reply was lost".to_owned()));
