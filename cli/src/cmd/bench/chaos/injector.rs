@@ -1,6 +1,7 @@
 //! Who does it: carries out the schedule on a fleet at work.
 
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,12 @@ use conga::core::partition::Status;
 use conga::line::Line;
 use conga::shards::Shards;
 use conga::store::{SharedStore, StoreUrl};
+use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::blame::Blame;
 use super::database::Lock;
 use super::fault::Nature;
 use super::group::Over;
@@ -20,7 +23,7 @@ use super::log::Injection;
 use super::postgres::{self, Record};
 use super::schedule::{Lot, Schedule};
 use super::server::{self, Served};
-use super::zombie::{Tries, Zombie};
+use super::zombie::{AllTries, Tries, Zombie};
 use crate::args::Fault;
 use crate::bench::fleet::{Fleet, Member, Role, Work};
 use crate::bench::proxy::{Door, Proxy, Weather};
@@ -30,6 +33,8 @@ use crate::bench::recorder::Recorder;
 const REPLACE: Duration = Duration::from_millis(250);
 /// How long the store may take to say who leads.
 const LOOK: Duration = Duration::from_millis(300);
+/// How often it is looked whether somebody died by itself.
+const PATROL: Duration = Duration::from_millis(20);
 /// What latency is, each way.
 const LATENCY: Duration = Duration::from_millis(200);
 
@@ -41,6 +46,8 @@ pub(super) struct Cast {
     pub(super) work: Work,
     pub(super) processors: usize,
     pub(super) sequencers: usize,
+    /// Some messages kill their processor.
+    pub(super) poisoned: bool,
 }
 
 /// Injects faults into a fleet at work.
@@ -51,15 +58,20 @@ pub(super) struct Injector {
     fleet: Fleet,
     served: Option<Served>,
     record: Record,
-    /// One at each partition; they come by turns.
+    /// The hash tags of all that the line has, and so where it is: its partitions, and the base of a merged line.
+    tags: Vec<String>,
+    /// One at each of these; they come by turns.
     zombies: Vec<Zombie>,
     /// How often one has come.
     visits: usize,
     /// Processes on their way; and who ends when one is there.
     starting: JoinSet<anyhow::Result<(Member, Option<String>)>>,
-    /// Processes that were told to end.
-    ending: JoinSet<anyhow::Result<()>>,
+    /// Processes that were told to end; whether one died of a poison instead.
+    ending: JoinSet<anyhow::Result<bool>>,
     paused: Option<String>,
+    /// When processors died of a poison.
+    pub(super) deaths: Vec<Instant>,
+    blame: Option<Blame>,
     pub(super) log: Vec<Injection>,
 }
 
@@ -106,10 +118,22 @@ impl Done {
 impl Injector {
     pub(super) fn new(cast: Cast, shards: &Shards, fleet: Fleet, served: Option<Served>, recorder: Recorder) -> Self {
         let partitions = shards.partitions().iter();
+        let mut zombies: Vec<Zombie> = partitions
+            .map(|store| Zombie::new(store.clone(), cast.work.window))
+            .collect();
+        let mut tags = vec![cast.line.tag()];
+        if shards.are_several() {
+            let count = u32::try_from(zombies.len()).unwrap_or(u32::MAX);
+            tags = (0..count).map(|partition| cast.line.partition(partition).tag()).collect();
+        }
+        let blame = cast.poisoned.then(|| Blame::watch(&cast.url, tags.clone())).flatten();
+        if shards.are_merged() {
+            zombies.push(Zombie::at_a_base(shards.base().clone()));
+            tags.push(cast.line.tag());
+        }
         Self {
-            zombies: partitions
-                .map(|store| Zombie::new(store.clone(), cast.work.window))
-                .collect(),
+            tags,
+            zombies,
             visits: 0,
             cast: Arc::new(cast),
             store: shards.base().clone(),
@@ -119,6 +143,8 @@ impl Injector {
             starting: JoinSet::new(),
             ending: JoinSet::new(),
             paused: None,
+            deaths: Vec::new(),
+            blame,
             log: Vec::new(),
         }
     }
@@ -140,20 +166,23 @@ impl Injector {
             let turn = self.visits % self.zombies.len();
             self.zombies[turn].haunt().await?;
             self.visits += 1;
-            if stop.run_until_cancelled(sleep(round.before)).await.is_none() {
+            let Some(passed) = stop.run_until_cancelled(self.pass(Instant::now() + round.before)).await else {
                 break;
-            }
+            };
+            passed?;
             let began = Instant::now();
             let Some(done) = self.inject(round.fault, round.lot).await? else {
                 // Nobody was there to be hit.
-                stop.run_until_cancelled(sleep(LATENCY)).await;
+                if let Some(passed) = stop.run_until_cancelled(self.pass(Instant::now() + LATENCY)).await {
+                    passed?;
+                }
                 continue;
             };
             let first = self.log.len();
             let everybody = done.everybody;
             self.log.push(Injection::new(round.fault, began, everybody, done.form));
             for (after, fault, lot) in round.company {
-                sleep_until(began + after).await;
+                self.pass(began + after).await?;
                 let at = Instant::now();
                 if let Some(done) = self.inject(fault, lot).await? {
                     self.log[first].overlapped = true;
@@ -162,12 +191,14 @@ impl Injector {
                     self.log.push(injection);
                 }
             }
-            sleep_until(began + round.fault.lasts()).await;
+            self.pass(began + round.fault.lasts()).await?;
             self.undo(done.undo, round.lot).await?;
             self.log[first].ended = done.over.unwrap_or_else(Instant::now);
-            if stop.run_until_cancelled(sleep(round.fault.rest())).await.is_none() {
+            let rested = Instant::now() + round.fault.rest();
+            let Some(passed) = stop.run_until_cancelled(self.pass(rested)).await else {
                 break;
-            }
+            };
+            passed?;
             if faults
                 .iter()
                 .all(|fault| self.log.iter().any(|done| done.fault == *fault))
@@ -175,7 +206,44 @@ impl Injector {
                 each.cancel();
             }
         }
-        stop.cancelled().await;
+        self.attend(stop).await
+    }
+
+    /// Does nothing more until `over`, but to what dies by itself.
+    pub(super) async fn attend(&mut self, over: &CancellationToken) -> anyhow::Result<()> {
+        while !over.is_cancelled() {
+            match over.run_until_cancelled(self.pass(Instant::now() + PATROL)).await {
+                Some(passed) => passed?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns at that time. Processors that die of a poison meanwhile are followed by others. Cancel-safe.
+    async fn pass(&mut self, until: Instant) -> anyhow::Result<()> {
+        while self.cast.poisoned && Instant::now() < until {
+            self.tend()?;
+            self.follow_the_dead()?;
+            sleep_until(until.min(Instant::now() + PATROL)).await;
+        }
+        sleep_until(until).await;
+        Ok(())
+    }
+
+    fn follow_the_dead(&mut self) -> anyhow::Result<()> {
+        let mut index = 0;
+        while index < self.fleet.members.len() {
+            match self.fleet.members[index].gone()? {
+                Some(status) if died_of_poison(status) => {
+                    self.deaths.push(Instant::now());
+                    let member = self.fleet.members.swap_remove(index);
+                    self.start(member.role, Duration::ZERO, None);
+                }
+                Some(status) => anyhow::bail!("{} ended with {status}", self.fleet.members[index].owner),
+                None => index += 1,
+            }
+        }
         Ok(())
     }
 
@@ -297,15 +365,13 @@ impl Injector {
                 Ok(Done::all(form, Undo::Server(undo)))
             }
             Served::Group(group) => {
-                // Where there are partitions one of them is hit.
-                let tag = match self.zombies.len() {
-                    1 => self.cast.line.tag(),
-                    several => {
-                        let partition = u32::try_from(lot.one_of(3, several)).unwrap_or(0);
-                        self.cast.line.partition(partition).tag()
-                    }
+                // Where there are partitions one of them is hit, or the base.
+                let tag = &self.tags[lot.one_of(3, self.tags.len())];
+                let Over { form, at } = group.inject(fault, lot, tag).await?;
+                let form = match self.tags.len() {
+                    1 => form,
+                    _ => format!("{tag} {form}"),
                 };
-                let Over { form, at } = group.inject(fault, lot, &tag).await?;
                 Ok(Done {
                     over: Some(at),
                     ..Done::all(form, Undo::Nothing)
@@ -362,7 +428,15 @@ impl Injector {
 
     fn dismiss(&mut self, owner: &str) -> anyhow::Result<()> {
         if let Some(mut member) = self.fleet.dismiss(owner)? {
-            self.ending.spawn(async move { member.ended().await });
+            let poisoned = self.cast.poisoned;
+            self.ending.spawn(async move {
+                match member.end().await? {
+                    status if status.success() => Ok(false),
+                    // It had one in its hands when it was told to.
+                    status if poisoned && died_of_poison(status) => Ok(true),
+                    status => anyhow::bail!("{} ended with {status}", member.owner),
+                }
+            });
         }
         Ok(())
     }
@@ -388,9 +462,15 @@ impl Injector {
             self.enter(started??)?;
         }
         while let Some(ended) = self.ending.try_join_next() {
-            ended??;
+            self.note_end(ended??);
         }
         Ok(())
+    }
+
+    fn note_end(&mut self, died: bool) {
+        if died {
+            self.deaths.push(Instant::now());
+        }
     }
 
     fn enter(&mut self, (member, relieved): (Member, Option<String>)) -> anyhow::Result<()> {
@@ -398,10 +478,22 @@ impl Injector {
         relieved.map_or(Ok(()), |owner| self.dismiss(&owner))
     }
 
-    /// How many emits and completes the zombies have tried, and how many of them counted.
-    pub(super) fn tries(&self) -> (Tries, Tries) {
+    /// What the zombies have tried, and how much of it counted.
+    pub(super) fn tries(&self) -> AllTries {
         let sum = |of: fn(&Zombie) -> Tries| self.zombies.iter().map(of).fold(Tries::default(), Tries::plus);
-        (sum(|zombie| zombie.emits), sum(|zombie| zombie.completes))
+        AllTries {
+            emits: sum(|zombie| zombie.emits),
+            completes: sum(|zombie| zombie.completes),
+            merges: sum(|zombie| zombie.merges),
+        }
+    }
+
+    /// The most that a message was blamed which killed nobody, as far as that can be seen.
+    pub(super) async fn blame(&self, shards: &Shards) -> anyhow::Result<Option<u32>> {
+        match &self.blame {
+            Some(blame) => blame.of_innocents(shards).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// What the zombies saw that must not be.
@@ -415,10 +507,16 @@ impl Injector {
             self.enter(started??)?;
         }
         while let Some(ended) = self.ending.join_next().await {
-            ended??;
+            self.note_end(ended??);
         }
         std::mem::take(&mut self.fleet).stop().await
     }
+}
+
+/// Processes here abort at nothing else; and another signal is somebody else's.
+fn died_of_poison(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt as _;
+    status.signal() == Some(Signal::ABORT.as_raw())
 }
 
 fn black_hole(lot: Lot) -> (Weather, &'static str) {
