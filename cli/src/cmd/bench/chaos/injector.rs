@@ -60,8 +60,9 @@ pub(super) struct Injector {
     record: Record,
     /// The hash tags of all that the line has, and so where it is: its partitions, and the base of a merged line.
     tags: Vec<String>,
-    /// One at each of these; they come by turns.
+    /// One at each partition; they come by turns.
     zombies: Vec<Zombie>,
+    at_the_base: Option<Zombie>,
     /// How often one has come.
     visits: usize,
     /// Processes on their way; and who ends when one is there.
@@ -118,7 +119,7 @@ impl Done {
 impl Injector {
     pub(super) fn new(cast: Cast, shards: &Shards, fleet: Fleet, served: Option<Served>, recorder: Recorder) -> Self {
         let partitions = shards.partitions().iter();
-        let mut zombies: Vec<Zombie> = partitions
+        let zombies: Vec<Zombie> = partitions
             .map(|store| Zombie::new(store.clone(), cast.work.window))
             .collect();
         let mut tags = vec![cast.line.tag()];
@@ -128,12 +129,14 @@ impl Injector {
         }
         let blame = cast.poisoned.then(|| Blame::watch(&cast.url, tags.clone())).flatten();
         if shards.are_merged() {
-            zombies.push(Zombie::at_a_base(shards.base().clone()));
             tags.push(cast.line.tag());
         }
         Self {
             tags,
             zombies,
+            at_the_base: shards
+                .are_merged()
+                .then(|| Zombie::at_a_base(shards.base().clone())),
             visits: 0,
             cast: Arc::new(cast),
             store: shards.base().clone(),
@@ -161,11 +164,10 @@ impl Injector {
         while let Some(round) = schedule.next() {
             if matches!(self.served, Some(Served::Group(_))) {
                 // Such servers promote another one whenever they find the primary silent, and not only when it was killed.
-                self.zombies.iter_mut().for_each(Zombie::forget);
+                let all = self.zombies.iter_mut().chain(&mut self.at_the_base);
+                all.for_each(Zombie::forget);
             }
-            let turn = self.visits % self.zombies.len();
-            self.zombies[turn].haunt().await?;
-            self.visits += 1;
+            self.haunt().await?;
             let Some(passed) = stop.run_until_cancelled(self.pass(Instant::now() + round.before)).await else {
                 break;
             };
@@ -207,6 +209,17 @@ impl Injector {
             }
         }
         self.attend(stop).await
+    }
+
+    /// One partition by its turn, and the base of a merged line each time.
+    async fn haunt(&mut self) -> anyhow::Result<()> {
+        let turn = self.visits % self.zombies.len();
+        self.visits += 1;
+        self.zombies[turn].haunt().await?;
+        if let Some(at_the_base) = &mut self.at_the_base {
+            at_the_base.haunt().await?;
+        }
+        Ok(())
     }
 
     /// Does nothing more until `over`, but to what dies by itself.
@@ -480,7 +493,7 @@ impl Injector {
 
     /// What the zombies have tried, and how much of it counted.
     pub(super) fn tries(&self) -> AllTries {
-        let sum = |of: fn(&Zombie) -> Tries| self.zombies.iter().map(of).fold(Tries::default(), Tries::plus);
+        let sum = |of: fn(&Zombie) -> Tries| self.all_zombies().map(of).fold(Tries::default(), Tries::plus);
         AllTries {
             emits: sum(|zombie| zombie.emits),
             completes: sum(|zombie| zombie.completes),
@@ -496,9 +509,13 @@ impl Injector {
         }
     }
 
+    fn all_zombies(&self) -> impl Iterator<Item = &Zombie> {
+        self.zombies.iter().chain(&self.at_the_base)
+    }
+
     /// What the zombies saw that must not be.
     pub(super) fn strange(&self) -> Vec<String> {
-        self.zombies.iter().flat_map(Zombie::violations).collect()
+        self.all_zombies().flat_map(Zombie::violations).collect()
     }
 
     /// Ends the fleet, which must end cleanly.

@@ -23,8 +23,8 @@ struct Outcome {
 /// True if each break was found, by what is there to find it, and nothing was where there was none.
 pub(super) async fn run(settings: &Settings, chaos: &Chaos) -> anyhow::Result<bool> {
     let mut outcomes = Vec::new();
-    let merged = chaos.partitions.get() > 1;
-    for broken in std::iter::once(None).chain(Break::of(merged).into_iter().map(Some)) {
+    let breaks = Break::of(chaos.partitions.get() > 1);
+    for broken in std::iter::once(None).chain(breaks.into_iter().map(Some)) {
         let campaign = Campaign {
             broken,
             patience: Duration::from_secs(3),
@@ -52,8 +52,14 @@ pub(super) async fn run(settings: &Settings, chaos: &Chaos) -> anyhow::Result<bo
 }
 
 fn short(chaos: &Chaos, broken: Option<Break>) -> Chaos {
-    // That one shows only when another leader has come.
-    let time = if broken == Some(Break::AcknowledgeFirst) { 4_000 } else { 1_200 };
+    let is_merged = chaos.partitions.get() > 1;
+    let time = match broken {
+        // It shows only when another leader has come.
+        Some(Break::AcknowledgeFirst) => 4_000,
+        // The zombies come to one partition after the other, and there is less to claim in each.
+        Some(Break::StaleComplete) if is_merged => 4_000,
+        _ => 1_200,
+    };
     Chaos {
         messages: None,
         duration: Some(Duration::from_millis(time)),
