@@ -350,7 +350,8 @@ mod tests {
     #[test]
     fn in_a_merged_line_an_output_has_another_place_and_other_times_and_else_is_what_is_recorded() {
         let line = |position: u64, payload: &str, at: &str| {
-            let open = format!("{{\"position\":{position},\"id\":\"7\",\"sequence\":7,\"payload\":{payload},\"attempts\":1");
+            let open =
+                format!("{{\"position\":{position},\"id\":\"7\",\"sequence\":7,\"payload\":{payload},\"attempts\":1");
             let text = format!("{open},\"processed\":\"p\",\"sequencing\":\"{at}\",\"sequenced\":\"{at}\"}}");
             Bytes::from(text)
         };

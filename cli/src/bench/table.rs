@@ -50,7 +50,9 @@ pub(crate) async fn compare(
                 None if part => continue,
                 None => "the table has a row of what did not come out",
                 Some(output) if output.told != held.told => "the output is not what the table holds",
-                Some(output) if places == Places::Own && place(output) > place(&held) => "the table has an earlier position than came out",
+                Some(output) if places == Places::Own && place(output) > place(&held) => {
+                    "the table has an earlier position than came out"
+                }
                 Some(output) if output.attempts < held.attempts => "the table has a later attempt than came out",
                 Some(_) => continue,
             };

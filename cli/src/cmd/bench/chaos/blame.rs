@@ -101,8 +101,8 @@ fn note(seen: &Mutex<Seen>, place: (usize, Position), crashes: u32) {
 fn look_into(path: &Path, tags: &[String], seen: &Mutex<Seen>) -> anyhow::Result<()> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.busy_timeout(PATIENCE)?;
-    let mut query = connection
-        .prepare("SELECT name, position, crashes FROM flight JOIN line USING (line) WHERE crashes > 0")?;
+    let mut query =
+        connection.prepare("SELECT name, position, crashes FROM flight JOIN line USING (line) WHERE crashes > 0")?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         let (name, position, crashes): (String, i64, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);

@@ -125,7 +125,9 @@ impl Injector {
         let mut tags = vec![cast.line.tag()];
         if shards.are_several() {
             let count = u32::try_from(zombies.len()).unwrap_or(u32::MAX);
-            tags = (0..count).map(|partition| cast.line.partition(partition).tag()).collect();
+            tags = (0..count)
+                .map(|partition| cast.line.partition(partition).tag())
+                .collect();
         }
         let blame = cast.poisoned.then(|| Blame::watch(&cast.url, tags.clone())).flatten();
         if shards.are_merged() {
@@ -134,9 +136,7 @@ impl Injector {
         Self {
             tags,
             zombies,
-            at_the_base: shards
-                .are_merged()
-                .then(|| Zombie::at_a_base(shards.base().clone())),
+            at_the_base: shards.are_merged().then(|| Zombie::at_a_base(shards.base().clone())),
             visits: 0,
             cast: Arc::new(cast),
             store: shards.base().clone(),

@@ -70,7 +70,11 @@ impl Campaign {
             rate,
             poison: poison(chaos, about)?,
             each,
-            patience: if chaos.poison > 0 { PATIENCE_WITH_POISON } else { PATIENCE },
+            patience: if chaos.poison > 0 {
+                PATIENCE_WITH_POISON
+            } else {
+                PATIENCE
+            },
             broken: None,
         })
     }
@@ -90,7 +94,9 @@ fn shape(chaos: &Chaos) -> anyhow::Result<Option<Shape>> {
         return Err(wrong("--self-test goes with one partition, or with --order total"));
     }
     if shape.is_merged() && chaos.sequencers < 2 {
-        return Err(wrong("--sequencers must be at least 2: one merges, and another follows it"));
+        return Err(wrong(
+            "--sequencers must be at least 2: one merges, and another follows it",
+        ));
     }
     Ok(Some(shape))
 }

@@ -83,7 +83,9 @@ impl Poison {
             .collect();
         for number in &self.numbers {
             if !dead.contains(load.id(*number).as_str()) {
-                findings.add(format!("message {number} is poison, and no tombstone came out in its place"));
+                findings.add(format!(
+                    "message {number} is poison, and no tombstone came out in its place"
+                ));
             }
         }
         for id in dead.iter().filter(|id| !load.is_poison(id)) {
