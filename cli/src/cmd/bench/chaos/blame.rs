@@ -64,7 +64,7 @@ impl Blame {
                     }
                 })
             }
-            _ => return None,
+            StoreUrl::Redis(_) => return None,
         };
         Some(Self {
             seen,

@@ -1,7 +1,6 @@
 //! Who does it: carries out the schedule on a fleet at work.
 
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +9,8 @@ use conga::core::partition::Status;
 use conga::line::Line;
 use conga::shards::Shards;
 use conga::store::{SharedStore, StoreUrl};
-use rustix::process::Signal;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::blame::Blame;
@@ -29,12 +27,12 @@ use crate::bench::fleet::{Fleet, Member, Role, Work};
 use crate::bench::proxy::{Door, Proxy, Weather};
 use crate::bench::recorder::Recorder;
 
+mod cast;
+
 /// How long after a kill another process is started: later than those who are left must have noticed.
 const REPLACE: Duration = Duration::from_millis(250);
 /// How long the store may take to say who leads.
 const LOOK: Duration = Duration::from_millis(300);
-/// How often it is looked whether somebody died by itself.
-const PATROL: Duration = Duration::from_millis(20);
 /// What latency is, each way.
 const LATENCY: Duration = Duration::from_millis(200);
 
@@ -222,44 +220,6 @@ impl Injector {
         Ok(())
     }
 
-    /// Does nothing more until `over`, but to what dies by itself.
-    pub(super) async fn attend(&mut self, over: &CancellationToken) -> anyhow::Result<()> {
-        while !over.is_cancelled() {
-            match over.run_until_cancelled(self.pass(Instant::now() + PATROL)).await {
-                Some(passed) => passed?,
-                None => break,
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns at that time. Processors that die of a poison meanwhile are followed by others. Cancel-safe.
-    async fn pass(&mut self, until: Instant) -> anyhow::Result<()> {
-        while self.cast.poisoned && Instant::now() < until {
-            self.tend()?;
-            self.follow_the_dead()?;
-            sleep_until(until.min(Instant::now() + PATROL)).await;
-        }
-        sleep_until(until).await;
-        Ok(())
-    }
-
-    fn follow_the_dead(&mut self) -> anyhow::Result<()> {
-        let mut index = 0;
-        while index < self.fleet.members.len() {
-            match self.fleet.members[index].gone()? {
-                Some(status) if died_of_poison(status) => {
-                    self.deaths.push(Instant::now());
-                    let member = self.fleet.members.swap_remove(index);
-                    self.start(member.role, Duration::ZERO, None);
-                }
-                Some(status) => anyhow::bail!("{} ended with {status}", self.fleet.members[index].owner),
-                None => index += 1,
-            }
-        }
-        Ok(())
-    }
-
     /// Does it, if it can be done now.
     async fn inject(&mut self, fault: Fault, lot: Lot) -> anyhow::Result<Option<Done>> {
         self.tend()?;
@@ -417,80 +377,6 @@ impl Injector {
         timeout(LOOK, self.store.status()).await.ok()?.ok()
     }
 
-    fn start(&mut self, role: Role, after: Duration, then_ends: Option<String>) {
-        let cast = self.cast.clone();
-        self.starting.spawn(async move {
-            sleep(after).await;
-            let member = Member::spawn(&cast.url, &cast.line, &cast.work, role).await?;
-            Ok((member.ready().await?, then_ends))
-        });
-    }
-
-    /// Starts another, then tells this one to end.
-    async fn relieve(&mut self, owner: &str, role: Role) -> anyhow::Result<()> {
-        let cast = self.cast.clone();
-        let spawned = Member::spawn(&cast.url, &cast.line, &cast.work, role).await?;
-        if let Ok(ready) = timeout(LOOK, spawned.ready()).await {
-            self.fleet.members.push(ready?);
-            return self.dismiss(owner);
-        }
-        // The store is away just now: it comes later.
-        self.start(role, Duration::ZERO, Some(owner.to_owned()));
-        Ok(())
-    }
-
-    fn dismiss(&mut self, owner: &str) -> anyhow::Result<()> {
-        if let Some(mut member) = self.fleet.dismiss(owner)? {
-            let poisoned = self.cast.poisoned;
-            self.ending.spawn(async move {
-                match member.end().await? {
-                    status if status.success() => Ok(false),
-                    // It had one in its hands when it was told to.
-                    status if poisoned && died_of_poison(status) => Ok(true),
-                    status => anyhow::bail!("{} ended with {status}", member.owner),
-                }
-            });
-        }
-        Ok(())
-    }
-
-    async fn replace_all(&mut self) -> anyhow::Result<Done> {
-        self.starting.shutdown().await;
-        self.ending.shutdown().await;
-        while self.fleet.kill(|_| true).await?.is_some() {}
-        for (role, count) in [
-            (Role::Sequencer, self.cast.sequencers),
-            (Role::Processor, self.cast.processors),
-        ] {
-            for _ in 0..count {
-                self.start(role, Duration::ZERO, None);
-            }
-        }
-        Ok(Done::all("", Undo::Nothing))
-    }
-
-    /// Takes in who has started, and lets go of who has ended.
-    fn tend(&mut self) -> anyhow::Result<()> {
-        while let Some(started) = self.starting.try_join_next() {
-            self.enter(started??)?;
-        }
-        while let Some(ended) = self.ending.try_join_next() {
-            self.note_end(ended??);
-        }
-        Ok(())
-    }
-
-    fn note_end(&mut self, died: bool) {
-        if died {
-            self.deaths.push(Instant::now());
-        }
-    }
-
-    fn enter(&mut self, (member, relieved): (Member, Option<String>)) -> anyhow::Result<()> {
-        self.fleet.members.push(member);
-        relieved.map_or(Ok(()), |owner| self.dismiss(&owner))
-    }
-
     /// What the zombies have tried, and how much of it counted.
     pub(super) fn tries(&self) -> AllTries {
         let sum = |of: fn(&Zombie) -> Tries| self.all_zombies().map(of).fold(Tries::default(), Tries::plus);
@@ -517,23 +403,6 @@ impl Injector {
     pub(super) fn strange(&self) -> Vec<String> {
         self.all_zombies().flat_map(Zombie::violations).collect()
     }
-
-    /// Ends the fleet, which must end cleanly.
-    pub(super) async fn end(&mut self) -> anyhow::Result<()> {
-        while let Some(started) = self.starting.join_next().await {
-            self.enter(started??)?;
-        }
-        while let Some(ended) = self.ending.join_next().await {
-            self.note_end(ended??);
-        }
-        std::mem::take(&mut self.fleet).stop().await
-    }
-}
-
-/// Processes here abort at nothing else; and another signal is somebody else's.
-fn died_of_poison(status: ExitStatus) -> bool {
-    use std::os::unix::process::ExitStatusExt as _;
-    status.signal() == Some(Signal::ABORT.as_raw())
 }
 
 fn black_hole(lot: Lot) -> (Weather, &'static str) {

@@ -21,7 +21,7 @@ const RATE: f64 = 250.0;
 /// Nothing for so long is not slow but stuck: longer than any fault.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The same where there is poison: to find one takes some ten processors, and while one is looked for all others wait.
-const PATIENCE_WITH_POISON: Duration = Duration::from_secs(60);
+const PATIENCE_WITH_POISON: Duration = Duration::from_mins(1);
 
 impl Campaign {
     pub(super) fn of(settings: &Settings, chaos: &Chaos) -> anyhow::Result<Self> {
