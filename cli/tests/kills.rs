@@ -80,6 +80,11 @@ fn survive_in(place: &Place, name: &str, order: &[&str]) {
             ];
             // A line of its own.
             let output = place.run(&[&fixed[..], order].concat());
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                !output.stdout.is_empty(),
+                "seed {seed}: conga bench chaos {order:?} says {said}"
+            );
             support::parse(&output.stdout)
         })
         .collect();
