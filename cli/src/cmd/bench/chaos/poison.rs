@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::report::Findings;
 use crate::bench::load::Load;
 use crate::bench::trail::Trail;
+use crate::text;
 
 /// What the dead letter of a poison says, as the processors have it by default.
 const REASON: &str = "its processor died 10 times while it was in flight";
@@ -73,7 +74,8 @@ impl Poison {
     /// Exactly the poisons are dead, for what they are.
     pub(super) fn judge(&self, trail: &Trail, load: &Load, findings: &mut Findings) {
         if self.never > 0 {
-            findings.add(format!("{} poisons were never sent: let it run longer", self.never));
+            let poisons = text::count(self.never as u64, "poison");
+            findings.add(format!("{poisons} never sent: let it run longer"));
         }
         let dead: BTreeSet<&str> = trail
             .came
@@ -93,6 +95,59 @@ impl Poison {
         }
         for reason in trail.reasons.iter().filter(|reason| *reason != REASON) {
             findings.add(format!("a dead letter says: {reason}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::bench::load::Until;
+
+    /// What is found where messages 1 to 4 were sent, 2 is poison, and these have the dead letters that say so.
+    fn found(dead: &[(u64, &str)], sent: usize) -> Vec<String> {
+        let load = Load::new(Until::Count(4), None, 40)
+            .by_sequence(true)
+            .poisoned([2].into());
+        let mut trail = Trail::default();
+        for number in 1..=4 {
+            let told = dead.iter().find(|(position, _)| *position == number);
+            let what = told.map_or(
+                format!("\"payload\":{}", load.payload_of(number).text()),
+                |(_, reason)| format!("\"dead\":{{\"reason\":\"{reason}\",\"attempts\":10}}"),
+            );
+            let at = "2026-01-02T03:04:05Z";
+            let line = format!(
+                "{{\"position\":{number},\"id\":\"{number}\",\"sequence\":{number},{what},\"attempts\":10,\"created\":\"{at}\",\"processing\":\"{at}\",\"processed\":\"{at}\"}}"
+            );
+            trail.take(0, &[Bytes::from(line)]);
+        }
+        assert_eq!((trail.came.len(), trail.strange.len()), (4, 0), "{:?}", trail.strange);
+        let poison = Poison::of(&[2].into(), &load, &trail, sent, (10, None));
+        let mut findings = Findings::default();
+        poison.judge(&trail, &load, &mut findings);
+        let buried = dead.iter().filter(|(number, _)| *number == 2).count();
+        assert_eq!((poison.buried, poison.innocents_buried), (buried, dead.len() - buried));
+        findings.list()
+    }
+
+    #[test]
+    fn exactly_the_poison_has_to_be_buried_and_for_what_it_is() {
+        assert_eq!(found(&[(2, REASON)], 4), [""; 0]);
+        for (dead, sent, says) in [
+            (&[][..], 4, "no tombstone came out"),
+            (
+                &[(2, REASON), (3, REASON)],
+                4,
+                "id 3 is a dead letter, and was no poison",
+            ),
+            (&[(2, "it is bad")], 4, "a dead letter says: it is bad"),
+            (&[], 1, "1 poison never sent"),
+        ] {
+            let found = found(dead, sent);
+            assert!(found.len() == 1 && found[0].contains(says), "{found:?}");
         }
     }
 }
