@@ -246,7 +246,11 @@ impl Load {
     }
 
     fn make_payload(&self, number: u64) -> Payload {
-        let what = if self.poison.contains(&number) { POISON } else { "message" };
+        let what = if self.poison.contains(&number) {
+            POISON
+        } else {
+            "message"
+        };
         let mut text = format!("{what} {number} ");
         // Its quotes count.
         text.truncate(self.size.saturating_sub(2).max(1));

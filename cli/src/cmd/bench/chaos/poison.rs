@@ -120,7 +120,7 @@ mod tests {
     /// What is found where messages 1 to 4 were sent, 2 is poison, and these have the dead letters that say so.
     fn found(dead: &[(u64, &str)], sent: usize) -> Vec<String> {
         let load = Load::new(Until::Count(4), None, 40)
-            .by_sequence(true)
+            .numbered(Some(1))
             .poisoned([2].into());
         let mut trail = Trail::default();
         for number in 1..=4 {
