@@ -214,6 +214,9 @@ pub(crate) struct Service {
     /// End when standard input does
     #[arg(long, hide = true)]
     pub(crate) tied: bool,
+    /// Abort at a message whose payload is a text that begins like this, once its handler is done: for `bench chaos`
+    #[arg(long, hide = true, value_name = "TEXT")]
+    pub(crate) abort_at: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]

@@ -16,7 +16,10 @@ use conga::store::sqlite::{self, EffectOptions};
 use conga::store::{SharedStore, StoreError};
 use tokio_util::sync::CancellationToken;
 
+use self::fatal::Fatal;
 use crate::settings::{HandlerSpec, RETRY, ServiceSettings, Settings, wrong};
+
+mod fatal;
 
 /// How messages are processed.
 pub(crate) struct Hands {
@@ -24,6 +27,8 @@ pub(crate) struct Hands {
     pub(crate) ledger: SharedLedger,
     /// How long an attempt may take, where the hand does not see to that itself.
     limit: Option<Duration>,
+    /// How the payload begins at which the process aborts.
+    abort_at: Option<Arc<str>>,
 }
 
 impl Hands {
@@ -35,6 +40,7 @@ impl Hands {
         store: &SharedStore,
     ) -> anyhow::Result<Self> {
         let timeout = service.handling.timeout;
+        let abort_at = service.abort_at.as_deref().map(Arc::from);
         if let (HandlerSpec::Sql(path), LedgerUrl::Postgres(url)) = (&service.handler, record) {
             let text = read(path)?;
             let ledger = Arc::new(PostgresLedger::open(url, line).await?);
@@ -43,6 +49,7 @@ impl Hands {
                 hand: Hand::Script(script),
                 ledger,
                 limit: timeout,
+                abort_at,
             });
         }
         // First, since this may have to be tried again.
@@ -56,7 +63,12 @@ impl Hands {
             HandlerSpec::Exec(command) => (Hand::Program(program(service, command).await), None),
             HandlerSpec::Http(url) => (Hand::Server(server(service, url, line)?), None),
         };
-        Ok(Self { hand, ledger, limit })
+        Ok(Self {
+            hand,
+            ledger,
+            limit,
+            abort_at,
+        })
     }
 
     /// The same for a service: waits for a database that is away, unless told to end. Then there is none.
@@ -94,7 +106,10 @@ impl Hands {
 
     /// The handler.
     pub(crate) fn handler(&self) -> impl Handler + use<> {
-        within(self.hand.clone(), self.limit)
+        Fatal {
+            inner: within(self.hand.clone(), self.limit),
+            at: self.abort_at.clone(),
+        }
     }
 
     /// Ends the children, if there are any, once no more messages come.

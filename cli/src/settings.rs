@@ -358,6 +358,7 @@ impl Settings {
             processor,
             transactions: given.transactions.or(file.transactions),
             merger,
+            abort_at: given.abort_at.clone(),
             sequencer: SequencerOptions {
                 window: usize::try_from(window).unwrap_or(usize::MAX),
                 ..SequencerOptions::default()
@@ -462,6 +463,8 @@ pub(crate) struct ServiceSettings {
     pub(crate) sequencer: SequencerOptions,
     /// Of a line in total order over several partitions.
     pub(crate) merger: MergerOptions,
+    /// How the payload begins at which the process aborts.
+    pub(crate) abort_at: Option<String>,
 }
 
 #[cfg(test)]

@@ -33,11 +33,36 @@ fn survive(args: &[&str]) -> Value {
     assert_eq!(verdict["sent"], verdict["delivered"]);
     assert_eq!(verdict["sent"], verdict["records"]);
     assert!(verdict["sent"].as_u64() > Some(500), "{report}");
-    for tries in ["stale_emits", "stale_completes"] {
+    let is_merged = report["order"]
+        .as_str()
+        .is_some_and(|order| order.starts_with("total/"));
+    let by_a_leader = if is_merged { "stale_merges" } else { "stale_emits" };
+    for tries in [by_a_leader, "stale_completes"] {
         assert!(report[tries]["sent"].as_u64() > Some(0), "{report}");
         assert_eq!(report[tries]["accepted"], 0);
     }
     report
+}
+
+/// Messages that kill their processors, while processors and whoever leads are killed too: they are dead letters in their
+/// places, and nothing else is.
+fn bury_the_poisons_alone(args: &[&str]) {
+    let fixed = ["--poison", "2", "--duration", "12s"];
+    let (report, code) = campaign(&[&fixed[..], args].concat());
+    let (verdict, poison) = (&report["verdict"], &report["poison"]);
+    println!("{args:?}: {poison}");
+    assert_eq!((code, &report["passed"]), (Some(0), &true.into()), "{report}");
+    assert_eq!(verdict["sent"], verdict["delivered"], "{report}");
+    assert_eq!(
+        (&verdict["dead"], &poison["buried"]),
+        (&2.into(), &2.into()),
+        "{report}"
+    );
+    assert_eq!(poison["innocents_buried"], 0, "{report}");
+    assert!(poison["most_blame"].as_u64() < Some(10), "{report}");
+    // A processor that was killed or stopped with it counts as well.
+    assert!(poison["deaths"].as_u64() > Some(10), "{report}");
+    assert!(report["faults"][0]["injected"].as_u64() > Some(2), "{report}");
 }
 
 #[test]
@@ -101,11 +126,66 @@ fn a_locked_database_is_survived() {
     survive(&["--faults", "lock-database,kill-processor,kill-all"]);
 }
 
+const MERGED: [&str; 4] = ["--order", "total", "--partitions", "3"];
+
+#[test]
+fn a_merged_line_survives_a_locked_database_and_kills() {
+    let faults = "lock-database,kill-processor,kill-leader,stop-leader,pause-leader,kill-all";
+    survive(&[&MERGED[..], &["--faults", faults]].concat());
+}
+
+#[test]
+fn a_merged_line_survives_faults_of_the_network_and_of_the_server() {
+    let faults = "kill-leader,reset,black-hole,latency,kill-redis,client-kill,oom";
+    survive(&[&MERGED[..], &["--serve", "redis", "--faults", faults]].concat());
+}
+
+#[test]
+fn primaries_of_a_merged_line_are_killed_and_slots_move() {
+    let faults = "kill-primary,move-slot,kill-processor,kill-leader";
+    survive(&[&MERGED[..], &["--serve", "cluster", "--faults", faults]].concat());
+}
+
+/// The table has the positions of the partitions, and the output has the sequences.
+#[test]
+fn a_merged_line_recorded_in_postgres_survives_its_faults() {
+    let faults = "kill-postgres,kill-postgres-connections,kill-processor,kill-leader";
+    let report = survive(&[&MERGED[..], &["--record", "serve", "--faults", faults]].concat());
+    assert_eq!(report["verdict"]["rows"], report["verdict"]["sent"], "{report}");
+}
+
+#[test]
+fn poison_is_buried_and_nothing_else() {
+    bury_the_poisons_alone(&[]);
+    bury_the_poisons_alone(&["--serve", "redis", "--order", "key", "--per-key", "serial"]);
+    bury_the_poisons_alone(&["--order", "none"]);
+}
+
+#[test]
+fn poison_in_one_of_several_partitions_is_buried_and_nothing_else() {
+    bury_the_poisons_alone(&["--serve", "redis", "--order", "key", "--partitions", "3"]);
+    bury_the_poisons_alone(&MERGED);
+}
+
+/// What is broken on purpose in lines like this one is found, and nothing where nothing is: so many campaigns.
+fn find_what_is_broken(line: &[&str], campaigns: usize) {
+    let (report, code) = campaign(&[&["--self-test"], line].concat());
+    assert_eq!((code, &report["passed"]), (Some(0), &true.into()), "{report}");
+    assert_eq!(
+        report["self_test"].as_array().map(Vec::len),
+        Some(campaigns),
+        "{report}"
+    );
+}
+
 #[test]
 fn what_is_broken_on_purpose_is_found() {
-    let (report, code) = campaign(&["--self-test"]);
-    assert_eq!((code, &report["passed"]), (Some(0), &true.into()), "{report}");
-    assert_eq!(report["self_test"].as_array().map(Vec::len), Some(12), "{report}");
+    find_what_is_broken(&[], 12);
+}
+
+#[test]
+fn what_is_broken_on_purpose_in_a_merged_line_is_found() {
+    find_what_is_broken(&MERGED, 14);
 }
 
 #[test]

@@ -46,7 +46,8 @@ pub(crate) struct Chaos {
     /// How many messages each processes at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
     pub(crate) concurrency: usize,
-    /// How many sequencers, each a process of its own; one that is killed is followed by another
+    /// How many sequencers, each a process of its own; one that is killed is followed by another. Of a line that needs none,
+    /// none run
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one)]
     pub(crate) sequencers: usize,
     /// How far claims may run ahead of the head, and how many messages may be on their way at all
@@ -54,12 +55,16 @@ pub(crate) struct Chaos {
     pub(crate) window: u64,
     #[command(flatten)]
     pub(crate) orders: Orders,
-    /// In how many partitions the line has its messages, with `--order key` or `none`. There the store delivers: no sequencer
-    /// runs, and what would be done to a leader is left out
+    /// In how many partitions the line has its messages. With `--order key` or `none` the store delivers: no sequencer runs, and
+    /// what would be done to a leader is left out. In total order the producer numbers, and sequencers merge
     #[arg(long, value_name = "P", default_value = "1")]
     pub(crate) partitions: NonZeroU16,
+    /// So many of the messages kill their processor, amid everything else: each of them has to end as a dead letter in its
+    /// place, and none of the others
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) poison: u32,
     /// Break one law after the other on purpose, in short runs: done if each was found
-    #[arg(long, conflicts_with_all = ["messages", "duration", "rate", "faults", "partitions"])]
+    #[arg(long, conflicts_with_all = ["messages", "duration", "rate", "faults", "poison"])]
     pub(crate) self_test: bool,
 }
 
@@ -71,6 +76,11 @@ without a delivery, until the next fault: from its beginning where it hits one p
 healed, answers again, or as many processes were started; for kill-primary the promotion, for move-slot the slot's \
 arrival) where it hits all. Only faults that nothing overlapped are \
 measured. The time that the handlers take is in it.
+
+In total order over several partitions the leader is the one that merges, and in a cluster the primary of one of the partitions is \
+hit, or that of the base. Beside the zombies that emit and complete there is one that merges.
+
+With --poison a fault is measured only where no processor died of one meanwhile.
 
 Network faults need a single Redis server: each process, and the producer, then has a proxy in front of the server, and the \
 seed decides whether one or all are hit. Faults of the server need --serve: no other server is touched. \

@@ -2,7 +2,7 @@
 //! judge and zombie look through it; no service ever does.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,8 +16,13 @@ use conga::core::partition::{
 use conga::core::shape::Shape;
 use conga::core::term::Campaign;
 use conga::deliver::position_of;
+use conga::shards::Shards;
 use conga::store::{Result, SharedStore, Store};
 use conga::wake::Wakes;
+
+use self::early::Early;
+
+mod early;
 
 /// How a law is broken, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -45,10 +50,17 @@ pub(crate) enum Break {
     Stall,
     /// A message stays in flight for ever.
     LeaveOver,
+    /// What an earlier leader merges counts.
+    StaleMerge,
+    /// A merge counts wherever the head is.
+    UncheckedHead,
+    /// A partition's output is acknowledged before it is merged.
+    AcknowledgeFirst,
 }
 
 impl Break {
-    pub(crate) const ALL: [Self; 11] = [
+    /// Those of every line.
+    const ALWAYS: [Self; 10] = [
         Self::LoseOutput,
         Self::DoubleOutput,
         Self::RepeatOutput,
@@ -56,11 +68,20 @@ impl Break {
         Self::AlterOutput,
         Self::AlterBoth,
         Self::ForgetRecord,
-        Self::StaleEmit,
         Self::StaleComplete,
         Self::Stall,
         Self::LeaveOver,
     ];
+
+    /// Those that a line has, merged or not.
+    pub(crate) fn of(merged: bool) -> Vec<Self> {
+        let more: &[Self] = if merged {
+            &[Self::StaleMerge, Self::UncheckedHead, Self::AcknowledgeFirst]
+        } else {
+            &[Self::StaleEmit]
+        };
+        [&Self::ALWAYS, more].concat()
+    }
 }
 
 /// From this position on the law is broken.
@@ -70,30 +91,57 @@ const FROM: u64 = 20;
 pub(crate) struct Broken {
     inner: SharedStore,
     how: Break,
-    state: Mutex<State>,
+    /// Consumers read here.
+    is_outlet: bool,
+    state: Arc<Mutex<State>>,
+    /// Who has what, by what was claimed through here.
+    latest: Mutex<HashMap<Position, (OwnerId, Attempt)>>,
+    /// Which partition it is, where a producer's messages are watched.
+    early: Option<(usize, Arc<Early>)>,
 }
 
+/// All stores of a line have one.
 #[derive(Debug, Default)]
 struct State {
     /// The law was broken, for the message of this id.
     done: Option<Id>,
     /// An output that was handed out.
     kept: Option<Bytes>,
-    /// Who has what, by what was claimed through here.
-    latest: HashMap<Position, (OwnerId, Attempt)>,
 }
 
 impl Broken {
-    pub(crate) fn new(inner: SharedStore, how: Break) -> Self {
-        Self {
-            inner,
-            how,
-            state: Mutex::default(),
+    /// A line as it is seen through such stores: one partition, or several that are merged.
+    pub(crate) fn line(shards: &Shards, how: Break) -> Shards {
+        let state = Arc::new(Mutex::default());
+        let merged = shards.are_merged();
+        let early = (merged && how == Break::AcknowledgeFirst).then(|| Arc::new(Early::new(shards)));
+        let broken = |inner: &SharedStore, is_outlet, early| -> SharedStore {
+            Arc::new(Self {
+                inner: inner.clone(),
+                how,
+                is_outlet,
+                state: Arc::clone(&state),
+                latest: Mutex::default(),
+                early,
+            })
+        };
+        let base = broken(shards.base(), true, None);
+        if !merged {
+            return Shards::one(base);
         }
+        let partitions = shards.partitions().iter().enumerate();
+        let partitions = partitions
+            .map(|(partition, inner)| broken(inner, false, early.clone().map(|early| (partition, early))))
+            .collect();
+        Shards::of(base, partitions, shards.router().by())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn latest(&self) -> MutexGuard<'_, HashMap<Position, (OwnerId, Attempt)>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Breaks the law in what is handed out. The position of an output that is lost by that.
@@ -146,6 +194,11 @@ fn altered(line: &Bytes) -> Bytes {
 #[async_trait]
 impl Store for Broken {
     async fn send(&self, entries: &[Bytes], numbered: Option<&Numbered>) -> Result<Sent> {
+        if let Some((partition, early)) = &self.early
+            && early.keeps_back(*partition, entries).await?
+        {
+            return Ok(Sent::Accepted { last: 0, mark: 0 });
+        }
         self.inner.send(entries, numbered).await
     }
 
@@ -154,7 +207,7 @@ impl Store for Broken {
         let held = claims
             .iter()
             .map(|claim| (claim.position, (request.owner.clone(), claim.attempt)));
-        self.state().latest.extend(held);
+        self.latest().extend(held);
         Ok(claims)
     }
 
@@ -164,7 +217,7 @@ impl Store for Broken {
         }
         let (mut owner, mut completions) = (owner.clone(), completions.to_vec());
         for completion in &mut completions {
-            let latest = self.state().latest.get(&completion.held().position).cloned();
+            let latest = self.latest().get(&completion.held().position).cloned();
             if let (Completion::Done(record), Some((holder, attempt))) = (completion, latest) {
                 (owner, record.attempts) = (holder, attempt);
             }
@@ -193,10 +246,19 @@ impl Store for Broken {
     }
 
     async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
-        self.inner.merge(request).await
+        let mut request = request.clone();
+        match self.how {
+            Break::StaleMerge => request.term = self.inner.status().await?.term,
+            Break::UncheckedHead => request.head = self.inner.status().await?.head,
+            _ => {}
+        }
+        self.inner.merge(&request).await
     }
 
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
+        if !self.is_outlet {
+            return self.inner.receive(request).await;
+        }
         if self.how == Break::Stall && request.max > 0 {
             let mut state = self.state();
             if request.acknowledge >= Some(Position(FROM)) {

@@ -1,6 +1,6 @@
 //! Real processes: this same program, started as services.
 
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,6 +184,11 @@ impl Member {
         self.child.id()
     }
 
+    /// Whether it is gone, and how it ended.
+    pub(crate) fn gone(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        self.child.try_wait().context("can't tell whether a service is there")
+    }
+
     pub(crate) async fn ready(mut self) -> anyhow::Result<Self> {
         let Ok(line) = timeout(PATIENCE, self.lines.next_line()).await else {
             bail!("a service did not start in {} s", PATIENCE.as_secs());
@@ -201,12 +206,17 @@ impl Member {
 
     /// Waits for its end, which must be a clean one.
     pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
-        let Ok(status) = timeout(PATIENCE, self.child.wait()).await else {
-            bail!("{} did not end in {} s", self.owner, PATIENCE.as_secs());
-        };
-        match status? {
+        match self.end().await? {
             status if status.success() => Ok(()),
             status => bail!("{} ended with {status}", self.owner),
+        }
+    }
+
+    /// Waits for its end, whatever that is.
+    pub(crate) async fn end(&mut self) -> anyhow::Result<ExitStatus> {
+        match timeout(PATIENCE, self.child.wait()).await {
+            Ok(status) => Ok(status?),
+            Err(_) => bail!("{} did not end in {} s", self.owner, PATIENCE.as_secs()),
         }
     }
 

@@ -12,10 +12,11 @@ use conga::core::shape::Order;
 use conga::core::time::Micros;
 use conga::ledger::SharedLedger;
 use conga::record::Rows;
+use conga::shards::Shards;
 use conga::store::SharedStore;
 use serde::{Deserialize, Serialize};
 
-use super::table;
+use super::table::{self, Places};
 
 /// How many violations are told in words.
 pub(crate) const TOLD: usize = 20;
@@ -72,7 +73,10 @@ pub(crate) struct Came {
     /// From when to when it was worked on.
     work: (Micros, Micros),
     at: Micros,
+    /// All of it.
     line: u64,
+    /// All but its position and the times of its delivery: in a merged line it has others than in its partition.
+    open: u64,
     payload: u64,
     /// All that a record apart from the store holds too; but the position, which may differ.
     pub(crate) told: u64,
@@ -115,6 +119,7 @@ impl Digest {
             work: (output.record.processing, output.processed),
             at: output.sequenced.unwrap_or_default(),
             line: self.of(line),
+            open: self.of(open(line)),
             payload,
             told: self.of(told(&output.record).as_bytes()),
         }
@@ -124,6 +129,15 @@ impl Digest {
     pub(crate) fn is_payload(&self, came: &Came, payload: &Payload) -> bool {
         !came.dead && came.payload == self.of(payload.text().as_bytes())
     }
+}
+
+/// An output from its position to the times of its delivery.
+fn open(line: &[u8]) -> &[u8] {
+    const DELIVERY: &[u8] = b",\"sequencing\":";
+    let end = line.windows(DELIVERY.len()).rposition(|part| part == DELIVERY);
+    let line = &line[..end.unwrap_or(line.len())];
+    let begin = line.iter().position(|byte| *byte == b',');
+    &line[begin.unwrap_or(0)..]
 }
 
 /// What a record says of a message, by whichever attempt, and of several with one id by whichever.
@@ -222,12 +236,12 @@ pub(crate) async fn judge_run(
         .zip(outputs)
         .map(|(line, output)| digest.output(line, output))
         .collect();
-    judge_came(std::slice::from_ref(store), ledger, ids, &came, &digest).await
+    judge_came(&Shards::one(store.clone()), ledger, ids, &came, &digest).await
 }
 
-/// As [`judge_run`], of a run whose outputs were not kept, on a line of these partitions: what came is [`placed`].
+/// As [`judge_run`], of a run whose outputs were not kept, on a line of these partitions: what came is [`placed`], or merged.
 pub(crate) async fn judge_came(
-    partitions: &[SharedStore],
+    shards: &Shards,
     ledger: &SharedLedger,
     ids: &[String],
     came: &[Came],
@@ -242,15 +256,17 @@ pub(crate) async fn judge_came(
     let mut history: Vec<Event> = sent(ids).chain(delivered).collect();
     // The last word on each id; pages of a line at rest repeat nothing, but a store need not promise that.
     let mut records: HashMap<Id, (Position, u64)> = HashMap::new();
-    let mut order = Order::default();
-    for (partition, store) in (0..).zip(partitions) {
-        order = store.shape(None).await?.unwrap_or_default().order;
+    let (merged, order) = (shards.are_merged(), shards.base().shape(None).await?);
+    let order = order.unwrap_or_default().order;
+    // What has to be the same in a record.
+    let text = |came: &Came| if merged { came.open } else { came.line };
+    for (partition, store) in (0..).zip(shards.partitions()) {
         let mut of = HashMap::new();
         let mut rows = Rows::new(store.clone(), Shelf::Record);
         while let Some(page) = rows.next().await? {
             for row in page {
                 let came = digest.came(&row.json)?;
-                of.insert(row.id, (placed(partition, came.position), came.line));
+                of.insert(row.id, (placed(partition, came.position), text(&came)));
             }
         }
         history.extend(of.iter().map(|(id, (position, _))| Event::Recorded {
@@ -262,7 +278,7 @@ pub(crate) async fn judge_came(
     let mut verdict = judge_history(&history, order, came);
     verdict.records.get_or_insert(0);
     for came in came.iter().filter(|came| !came.dead) {
-        if records.get(&came.id).map(|(_, line)| *line) != Some(came.line) {
+        if records.get(&came.id).map(|(_, line)| *line) != Some(text(came)) {
             verdict.differing += 1;
             verdict.add(&[Violation {
                 invariant: "record",
@@ -272,8 +288,25 @@ pub(crate) async fn judge_came(
             }]);
         }
     }
-    table::compare(&mut verdict, ledger, came, digest, false).await?;
+    if merged {
+        out_of_place(&mut verdict, came);
+    }
+    let places = if merged { Places::Merged } else { Places::Own };
+    table::compare(&mut verdict, ledger, came, digest, places, false).await?;
     Ok(verdict)
+}
+
+/// In a merged line the sequence is the identity, and the place.
+fn out_of_place(verdict: &mut Verdict, came: &[Came]) {
+    for came in came.iter().filter(|came| came.id.as_str() != came.position.to_string()) {
+        verdict.reordered += 1;
+        verdict.add(&[Violation {
+            invariant: "order",
+            position: Some(came.position),
+            id: Some(came.id.clone()),
+            what: "came out at another place than its sequence".to_owned(),
+        }]);
+    }
 }
 
 #[cfg(test)]
@@ -312,6 +345,28 @@ mod tests {
         assert_eq!((reordered.reordered, reordered.passed()), (1, false));
         let nothing = judge(&[], Order::Total, |_| None::<u64>);
         assert!(!nothing.passed(), "nothing was sent, so nothing was shown");
+    }
+
+    #[test]
+    fn in_a_merged_line_an_output_has_another_place_and_other_times_and_else_is_what_is_recorded() {
+        let line = |position: u64, payload: &str, at: &str| {
+            let open =
+                format!("{{\"position\":{position},\"id\":\"7\",\"sequence\":7,\"payload\":{payload},\"attempts\":1");
+            let text = format!("{open},\"processed\":\"p\",\"sequencing\":\"{at}\",\"sequenced\":\"{at}\"}}");
+            Bytes::from(text)
+        };
+        let payload = "\",\\\"sequencing\\\":\"";
+        let merged = line(7, payload, "b");
+        assert_eq!(open(&line(3, payload, "a")), open(&merged));
+        assert_ne!(open(&line(3, "1", "a")), open(&merged));
+        let digest = Digest::default();
+        let text = r#"{"position":7,"id":"7","sequence":7,"payload":1,"attempts":1,"created":"2026-01-02T03:04:05Z","processing":"2026-01-02T03:04:05Z","processed":"2026-01-02T03:04:05Z"}"#;
+        let came = digest.came(&Bytes::from_static(text.as_bytes())).expect("an output");
+        let mut verdict = Verdict::default();
+        out_of_place(&mut verdict, std::slice::from_ref(&came));
+        assert_eq!(verdict.reordered, 0);
+        out_of_place(&mut verdict, &[came.placed(1)]);
+        assert_eq!(verdict.reordered, 1);
     }
 
     #[test]

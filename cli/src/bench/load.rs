@@ -1,5 +1,6 @@
 //! Generated messages, at once or at a rate.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub(crate) use goal::Goal;
 const BATCH: u64 = 1_000;
 /// How often a load with a rate looks whether something is due.
 const TICK: Duration = Duration::from_millis(1);
+/// How the payload of a poison begins.
+pub(crate) const POISON: &str = "poison";
 
 /// When a load ends.
 #[derive(Debug, Clone)]
@@ -46,6 +49,8 @@ pub(crate) struct Load {
     keys: (u64, u8),
     /// The sequence of the first message, where they have sequences, which then are their ids too.
     first_sequence: Option<u64>,
+    /// Which are poison, by their numbers.
+    poison: BTreeSet<u64>,
 }
 
 impl Load {
@@ -59,6 +64,7 @@ impl Load {
             bound: None,
             keys: (0, 0),
             first_sequence: None,
+            poison: BTreeSet::new(),
         }
     }
 
@@ -91,6 +97,11 @@ impl Load {
     /// With sequences from this one on.
     pub(crate) fn numbered(self, first_sequence: Option<u64>) -> Self {
         Self { first_sequence, ..self }
+    }
+
+    /// The messages of these numbers are poison: their payloads begin with [`POISON`].
+    pub(crate) fn poisoned(self, poison: BTreeSet<u64>) -> Self {
+        Self { poison, ..self }
     }
 
     /// The key of the message of this number: the same in every run.
@@ -171,6 +182,11 @@ impl Load {
         id.strip_prefix(&self.run)?.strip_prefix('-')?.parse().ok()
     }
 
+    /// Whether the message with this id kills its processor.
+    pub(crate) fn is_poison(&self, id: &str) -> bool {
+        self.number(id).is_some_and(|number| self.poison.contains(&number))
+    }
+
     /// When a message counts as made: with a rate no later than one look after it was due, so that a store which
     /// holds up the producer does not make its own delay look shorter.
     #[allow(
@@ -230,7 +246,12 @@ impl Load {
     }
 
     fn make_payload(&self, number: u64) -> Payload {
-        let mut text = format!("message {number} ");
+        let what = if self.poison.contains(&number) {
+            POISON
+        } else {
+            "message"
+        };
+        let mut text = format!("{what} {number} ");
         // Its quotes count.
         text.truncate(self.size.saturating_sub(2).max(1));
         let padding = noise(number, self.size.saturating_sub(text.len() + 2));
@@ -280,6 +301,14 @@ mod tests {
                 load.message(number, Micros(0)).to_entry()
             );
         }
+    }
+
+    #[test]
+    fn some_messages_may_be_poison() {
+        let load = Load::new(Until::Count(9), None, 50).poisoned([3].into());
+        assert!(load.payload_of(3).text().starts_with("\"poison 3 "));
+        assert!(load.payload_of(4).text().starts_with("\"message 4 "));
+        assert!(load.is_poison(&load.id(3)) && !load.is_poison(&load.id(4)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use conga::core::message::{Body, Output};
 use tokio::time::Instant;
 
 use super::judge::{Came, Digest};
@@ -15,6 +16,8 @@ pub(crate) struct Trail {
     pub(crate) came: Vec<Came>,
     pub(crate) arrivals: Vec<Instant>,
     pub(crate) strange: Vec<String>,
+    /// Why each dead letter is one.
+    pub(crate) reasons: Vec<String>,
 }
 
 impl Trail {
@@ -23,7 +26,12 @@ impl Trail {
         let partition = u32::try_from(partition).unwrap_or(u32::MAX);
         for line in lines {
             match self.digest.came(line) {
-                Ok(came) => self.came.push(came.placed(partition)),
+                Ok(came) => {
+                    if came.dead {
+                        self.reasons.extend(reason(line));
+                    }
+                    self.came.push(came.placed(partition));
+                }
                 Err(error) => self.strange.push(error.to_string()),
             }
         }
@@ -34,11 +42,19 @@ impl Trail {
         gaps.max().unwrap_or_default()
     }
 
-    /// The outputs that do not carry what was sent.
+    /// The outputs that do not carry what was sent. A poison has none.
     pub(crate) fn altered(&self, load: &Load) -> impl Iterator<Item = &Came> {
-        self.came.iter().filter(|came| {
+        let dies = |came: &Came| came.dead && load.is_poison(came.id.as_str());
+        self.came.iter().filter(move |came| !dies(came)).filter(|came| {
             load.payload(came.id.as_str())
                 .is_none_or(|payload| !self.digest.is_payload(came, &payload))
         })
+    }
+}
+
+fn reason(line: &Bytes) -> Option<String> {
+    match Output::parse(line).ok()?.record.body {
+        Body::Dead { reason } => Some(reason),
+        Body::Result(_) => None,
     }
 }

@@ -17,7 +17,7 @@ use conga::shards::router;
 use super::bench::verdict_text;
 use crate::args::{Ordering, Verify};
 use crate::bench::judge::{Digest, PLACES, delivered, judge_history, placed};
-use crate::bench::table;
+use crate::bench::table::{self, Places};
 use crate::settings::{Settings, wrong};
 
 pub(crate) async fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<bool> {
@@ -26,10 +26,10 @@ pub(crate) async fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<
         per_key: verify.per_key,
     };
     let order = ordering.meant().map_err(wrong)?.unwrap_or_default();
+    let several = verify.partitions.filter(|partitions| partitions.get() > 1);
     // In total order there is one output, and one position for each message.
-    let several = verify
-        .partitions
-        .filter(|partitions| partitions.get() > 1 && order != Order::Total);
+    let is_merged = several.is_some() && order == Order::Total;
+    let several = several.filter(|_| !is_merged);
     let router = several.map(|partitions| router(Shape { order, partitions }));
     let (mut outputs, mut came, digest) = (Vec::new(), Vec::new(), Digest::default());
     each_line(&verify.file, |number, line| match Output::parse(&line) {
@@ -75,7 +75,8 @@ pub(crate) async fn run(settings: &Settings, verify: &Verify) -> anyhow::Result<
     }
     if let LedgerUrl::Postgres(url) = settings.record()? {
         let ledger: SharedLedger = Arc::new(PostgresLedger::open(&url, &settings.line()?).await?);
-        table::compare(&mut verdict, &ledger, &came, &digest, verify.gaps).await?;
+        let places = if is_merged { Places::Merged } else { Places::Own };
+        table::compare(&mut verdict, &ledger, &came, &digest, places, verify.gaps).await?;
     }
     let passed = verdict.passed() && verify.count.is_none_or(|count| count == verdict.delivered);
     if settings.json {

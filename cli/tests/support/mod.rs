@@ -87,7 +87,6 @@ impl Place {
         parse(&self.done(args))
     }
 
-    /// Runs the program with `input` on its standard input.
     /// What is known of the line.
     pub(crate) fn status(&self) -> Value {
         self.json(&["status", "--json"])
@@ -115,6 +114,7 @@ impl Place {
             .expect("conga starts")
     }
 
+    /// Runs the program with `input` on its standard input.
     pub(crate) fn fed(&self, args: &[&str], input: &[u8]) -> Output {
         let mut child = self
             .conga(args)

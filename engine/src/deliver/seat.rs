@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use conga_core::lease::OwnerId;
+use conga_core::partition::CampaignRequest;
 use conga_core::term::{Reign, Role, Term};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
@@ -54,12 +55,22 @@ impl Drop for Seat {
 impl Seat {
     /// Asks for the seat from now on. Needs a tokio runtime, on which it starts a task that ends with this.
     pub(crate) fn ask(store: SharedStore, owner: OwnerId) -> Self {
+        Self::begin(store, owner, false)
+    }
+
+    /// The same, but whoever has the seat when it is first asked for loses it, at once. For who has the right to it from
+    /// elsewhere, as the leader of a merged line has, and where to take it from one that is alive does no harm.
+    pub(crate) fn take(store: SharedStore, owner: OwnerId) -> Self {
+        Self::begin(store, owner, true)
+    }
+
+    fn begin(store: SharedStore, owner: OwnerId, takes: bool) -> Self {
         let (tell, standing) = watch::channel(Standing::default());
         // One is enough: of what is not taken yet there is nothing more to be said.
         let (fenced, heard) = mpsc::channel(1);
         let stop = CancellationToken::new();
         let elector = Elector::new(store.clone(), Role::Consumer, owner.clone());
-        let task = tokio::spawn(keep(store, elector, tell, heard, stop.clone()));
+        let task = tokio::spawn(keep(store, elector, takes, tell, heard, stop.clone()));
         Self {
             owner,
             standing,
@@ -121,6 +132,7 @@ impl Seat {
 async fn keep(
     store: SharedStore,
     mut elector: Elector,
+    mut takes: bool,
     tell: watch::Sender<Standing>,
     mut fenced: mpsc::Receiver<Term>,
     stop: CancellationToken,
@@ -148,6 +160,13 @@ async fn keep(
                     tell.send_modify(|standing| *standing = Standing { failed: Some(error), ..Standing::default() });
                     return;
                 }
+                // Once, so that two that both think they have the right do not take it from each other for ever.
+                if takes && (elector.leads() || elector.other().is_some()) {
+                    takes = false;
+                    if let Some(other) = elector.other() {
+                        asking = Some(Box::pin(displace(store.clone(), other.clone(), elector.ask())));
+                    }
+                }
             }
             () = lock.hinted(), if !elector.leads() => elector.hurry(),
         }
@@ -166,6 +185,19 @@ async fn keep(
         Ok(Err(error)) => tracing::debug!(%error, "could not give up the seat; its lock expires"),
         Err(_) => tracing::debug!("could not give up the seat in time; its lock expires"),
     }
+}
+
+/// Gives the seat up in the name of `other`, and then asks.
+async fn displace<T>(store: SharedStore, other: OwnerId, ask: impl Future<Output = T>) -> T {
+    let request = CampaignRequest {
+        owner: other,
+        role: Role::Consumer,
+        lock_us: 0,
+    };
+    if let Err(error) = store.campaign(&request).await {
+        tracing::debug!(%error, "could not take the seat; its lock expires");
+    }
+    ask.await
 }
 
 #[cfg(test)]
@@ -193,5 +225,25 @@ mod tests {
             timeout(LOCK, lost).await.unwrap();
         }
         assert_eq!(seat.reign().await.unwrap(), reign);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_the_seat_has_it_at_once_and_does_not_take_it_again() {
+        let store: SharedStore = Arc::new(MemoryStore::new(Clock::Store));
+        let seat = |take: fn(_, _) -> Seat, name: &str| take(store.clone(), OwnerId::new(name));
+        let mut first = seat(Seat::take, "first");
+        let before = first.reign().await.unwrap();
+        let began = tokio::time::Instant::now();
+        let mut second = seat(Seat::take, "second");
+        let reign = timeout(LOCK, second.reign()).await.expect("the seat").unwrap();
+        assert_eq!((reign.term, began.elapsed()), (Term(before.term.0 + 1), Duration::ZERO));
+        // The first one is alive, and hears of it.
+        first.lost(&before).await;
+        sleep(3 * LOCK).await;
+        assert_eq!((second.other(), second.reign().await.unwrap()), (None, reign));
+        assert_eq!(first.other(), Some(OwnerId::new("second")));
+        // Who only asks waits.
+        let mut third = seat(Seat::ask, "third");
+        assert_eq!(third.reign_soon().await.unwrap(), None);
     }
 }

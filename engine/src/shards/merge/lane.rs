@@ -49,7 +49,8 @@ pub(super) enum Heard {
 impl Lane {
     pub(super) fn new(store: SharedStore, owner: OwnerId) -> Self {
         Self {
-            seat: Seat::ask(store.clone(), owner),
+            // Who leads at the base reads here: whom it follows can merge nothing any more.
+            seat: Seat::take(store.clone(), owner),
             hints: store.wakes().listen(&[Topic::Output]),
             pace: Pace::new(),
             reign: None,

@@ -10,9 +10,10 @@ use conga::line::Line;
 use conga::shards::Shards;
 use conga::store::{SharedStore, StoreUrl};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::blame::Blame;
 use super::database::Lock;
 use super::fault::Nature;
 use super::group::Over;
@@ -20,11 +21,13 @@ use super::log::Injection;
 use super::postgres::{self, Record};
 use super::schedule::{Lot, Schedule};
 use super::server::{self, Served};
-use super::zombie::{Tries, Zombie};
+use super::zombie::{AllTries, Tries, Zombie};
 use crate::args::Fault;
 use crate::bench::fleet::{Fleet, Member, Role, Work};
 use crate::bench::proxy::{Door, Proxy, Weather};
 use crate::bench::recorder::Recorder;
+
+mod cast;
 
 /// How long after a kill another process is started: later than those who are left must have noticed.
 const REPLACE: Duration = Duration::from_millis(250);
@@ -41,6 +44,8 @@ pub(super) struct Cast {
     pub(super) work: Work,
     pub(super) processors: usize,
     pub(super) sequencers: usize,
+    /// Some messages kill their processor.
+    pub(super) poisoned: bool,
 }
 
 /// Injects faults into a fleet at work.
@@ -51,15 +56,21 @@ pub(super) struct Injector {
     fleet: Fleet,
     served: Option<Served>,
     record: Record,
+    /// The hash tags of all that the line has, and so where it is: its partitions, and the base of a merged line.
+    tags: Vec<String>,
     /// One at each partition; they come by turns.
     zombies: Vec<Zombie>,
+    at_the_base: Option<Zombie>,
     /// How often one has come.
     visits: usize,
     /// Processes on their way; and who ends when one is there.
     starting: JoinSet<anyhow::Result<(Member, Option<String>)>>,
-    /// Processes that were told to end.
-    ending: JoinSet<anyhow::Result<()>>,
+    /// Processes that were told to end; whether one died of a poison instead.
+    ending: JoinSet<anyhow::Result<bool>>,
     paused: Option<String>,
+    /// When processors died of a poison.
+    pub(super) deaths: Vec<Instant>,
+    blame: Option<Blame>,
     pub(super) log: Vec<Injection>,
 }
 
@@ -106,10 +117,24 @@ impl Done {
 impl Injector {
     pub(super) fn new(cast: Cast, shards: &Shards, fleet: Fleet, served: Option<Served>, recorder: Recorder) -> Self {
         let partitions = shards.partitions().iter();
+        let zombies: Vec<Zombie> = partitions
+            .map(|store| Zombie::new(store.clone(), cast.work.window))
+            .collect();
+        let mut tags = vec![cast.line.tag()];
+        if shards.are_several() {
+            let count = u32::try_from(zombies.len()).unwrap_or(u32::MAX);
+            tags = (0..count)
+                .map(|partition| cast.line.partition(partition).tag())
+                .collect();
+        }
+        let blame = cast.poisoned.then(|| Blame::watch(&cast.url, tags.clone())).flatten();
+        if shards.are_merged() {
+            tags.push(cast.line.tag());
+        }
         Self {
-            zombies: partitions
-                .map(|store| Zombie::new(store.clone(), cast.work.window))
-                .collect(),
+            tags,
+            zombies,
+            at_the_base: shards.are_merged().then(|| Zombie::at_a_base(shards.base().clone())),
             visits: 0,
             cast: Arc::new(cast),
             store: shards.base().clone(),
@@ -119,6 +144,8 @@ impl Injector {
             starting: JoinSet::new(),
             ending: JoinSet::new(),
             paused: None,
+            deaths: Vec::new(),
+            blame,
             log: Vec::new(),
         }
     }
@@ -135,25 +162,27 @@ impl Injector {
         while let Some(round) = schedule.next() {
             if matches!(self.served, Some(Served::Group(_))) {
                 // Such servers promote another one whenever they find the primary silent, and not only when it was killed.
-                self.zombies.iter_mut().for_each(Zombie::forget);
+                let all = self.zombies.iter_mut().chain(&mut self.at_the_base);
+                all.for_each(Zombie::forget);
             }
-            let turn = self.visits % self.zombies.len();
-            self.zombies[turn].haunt().await?;
-            self.visits += 1;
-            if stop.run_until_cancelled(sleep(round.before)).await.is_none() {
+            self.haunt().await?;
+            let Some(passed) = stop.run_until_cancelled(self.pass(Instant::now() + round.before)).await else {
                 break;
-            }
+            };
+            passed?;
             let began = Instant::now();
             let Some(done) = self.inject(round.fault, round.lot).await? else {
                 // Nobody was there to be hit.
-                stop.run_until_cancelled(sleep(LATENCY)).await;
+                if let Some(passed) = stop.run_until_cancelled(self.pass(Instant::now() + LATENCY)).await {
+                    passed?;
+                }
                 continue;
             };
             let first = self.log.len();
             let everybody = done.everybody;
             self.log.push(Injection::new(round.fault, began, everybody, done.form));
             for (after, fault, lot) in round.company {
-                sleep_until(began + after).await;
+                self.pass(began + after).await?;
                 let at = Instant::now();
                 if let Some(done) = self.inject(fault, lot).await? {
                     self.log[first].overlapped = true;
@@ -162,12 +191,14 @@ impl Injector {
                     self.log.push(injection);
                 }
             }
-            sleep_until(began + round.fault.lasts()).await;
+            self.pass(began + round.fault.lasts()).await?;
             self.undo(done.undo, round.lot).await?;
             self.log[first].ended = done.over.unwrap_or_else(Instant::now);
-            if stop.run_until_cancelled(sleep(round.fault.rest())).await.is_none() {
+            let rested = Instant::now() + round.fault.rest();
+            let Some(passed) = stop.run_until_cancelled(self.pass(rested)).await else {
                 break;
-            }
+            };
+            passed?;
             if faults
                 .iter()
                 .all(|fault| self.log.iter().any(|done| done.fault == *fault))
@@ -175,7 +206,17 @@ impl Injector {
                 each.cancel();
             }
         }
-        stop.cancelled().await;
+        self.attend(stop).await
+    }
+
+    /// One partition by its turn, and the base of a merged line each time.
+    async fn haunt(&mut self) -> anyhow::Result<()> {
+        let turn = self.visits % self.zombies.len();
+        self.visits += 1;
+        self.zombies[turn].haunt().await?;
+        if let Some(at_the_base) = &mut self.at_the_base {
+            at_the_base.haunt().await?;
+        }
         Ok(())
     }
 
@@ -297,15 +338,13 @@ impl Injector {
                 Ok(Done::all(form, Undo::Server(undo)))
             }
             Served::Group(group) => {
-                // Where there are partitions one of them is hit.
-                let tag = match self.zombies.len() {
-                    1 => self.cast.line.tag(),
-                    several => {
-                        let partition = u32::try_from(lot.one_of(3, several)).unwrap_or(0);
-                        self.cast.line.partition(partition).tag()
-                    }
+                // Where there are partitions one of them is hit, or the base.
+                let tag = &self.tags[lot.one_of(3, self.tags.len())];
+                let Over { form, at } = group.inject(fault, lot, tag).await?;
+                let form = match self.tags.len() {
+                    1 => form,
+                    _ => format!("{tag} {form}"),
                 };
-                let Over { form, at } = group.inject(fault, lot, &tag).await?;
                 Ok(Done {
                     over: Some(at),
                     ..Done::all(form, Undo::Nothing)
@@ -338,86 +377,31 @@ impl Injector {
         timeout(LOOK, self.store.status()).await.ok()?.ok()
     }
 
-    fn start(&mut self, role: Role, after: Duration, then_ends: Option<String>) {
-        let cast = self.cast.clone();
-        self.starting.spawn(async move {
-            sleep(after).await;
-            let member = Member::spawn(&cast.url, &cast.line, &cast.work, role).await?;
-            Ok((member.ready().await?, then_ends))
-        });
-    }
-
-    /// Starts another, then tells this one to end.
-    async fn relieve(&mut self, owner: &str, role: Role) -> anyhow::Result<()> {
-        let cast = self.cast.clone();
-        let spawned = Member::spawn(&cast.url, &cast.line, &cast.work, role).await?;
-        if let Ok(ready) = timeout(LOOK, spawned.ready()).await {
-            self.fleet.members.push(ready?);
-            return self.dismiss(owner);
+    /// What the zombies have tried, and how much of it counted.
+    pub(super) fn tries(&self) -> AllTries {
+        let sum = |of: fn(&Zombie) -> Tries| self.all_zombies().map(of).fold(Tries::default(), Tries::plus);
+        AllTries {
+            emits: sum(|zombie| zombie.emits),
+            completes: sum(|zombie| zombie.completes),
+            merges: sum(|zombie| zombie.merges),
         }
-        // The store is away just now: it comes later.
-        self.start(role, Duration::ZERO, Some(owner.to_owned()));
-        Ok(())
     }
 
-    fn dismiss(&mut self, owner: &str) -> anyhow::Result<()> {
-        if let Some(mut member) = self.fleet.dismiss(owner)? {
-            self.ending.spawn(async move { member.ended().await });
+    /// The most that a message was blamed which killed nobody, as far as that can be seen.
+    pub(super) async fn blame(&self, shards: &Shards) -> anyhow::Result<Option<u32>> {
+        match &self.blame {
+            Some(blame) => blame.of_innocents(shards).await.map(Some),
+            None => Ok(None),
         }
-        Ok(())
     }
 
-    async fn replace_all(&mut self) -> anyhow::Result<Done> {
-        self.starting.shutdown().await;
-        self.ending.shutdown().await;
-        while self.fleet.kill(|_| true).await?.is_some() {}
-        for (role, count) in [
-            (Role::Sequencer, self.cast.sequencers),
-            (Role::Processor, self.cast.processors),
-        ] {
-            for _ in 0..count {
-                self.start(role, Duration::ZERO, None);
-            }
-        }
-        Ok(Done::all("", Undo::Nothing))
-    }
-
-    /// Takes in who has started, and lets go of who has ended.
-    fn tend(&mut self) -> anyhow::Result<()> {
-        while let Some(started) = self.starting.try_join_next() {
-            self.enter(started??)?;
-        }
-        while let Some(ended) = self.ending.try_join_next() {
-            ended??;
-        }
-        Ok(())
-    }
-
-    fn enter(&mut self, (member, relieved): (Member, Option<String>)) -> anyhow::Result<()> {
-        self.fleet.members.push(member);
-        relieved.map_or(Ok(()), |owner| self.dismiss(&owner))
-    }
-
-    /// How many emits and completes the zombies have tried, and how many of them counted.
-    pub(super) fn tries(&self) -> (Tries, Tries) {
-        let sum = |of: fn(&Zombie) -> Tries| self.zombies.iter().map(of).fold(Tries::default(), Tries::plus);
-        (sum(|zombie| zombie.emits), sum(|zombie| zombie.completes))
+    fn all_zombies(&self) -> impl Iterator<Item = &Zombie> {
+        self.zombies.iter().chain(&self.at_the_base)
     }
 
     /// What the zombies saw that must not be.
     pub(super) fn strange(&self) -> Vec<String> {
-        self.zombies.iter().flat_map(Zombie::violations).collect()
-    }
-
-    /// Ends the fleet, which must end cleanly.
-    pub(super) async fn end(&mut self) -> anyhow::Result<()> {
-        while let Some(started) = self.starting.join_next().await {
-            self.enter(started??)?;
-        }
-        while let Some(ended) = self.ending.join_next().await {
-            ended??;
-        }
-        std::mem::take(&mut self.fleet).stop().await
+        self.all_zombies().flat_map(Zombie::violations).collect()
     }
 }
 

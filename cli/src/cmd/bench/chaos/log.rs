@@ -71,6 +71,17 @@ pub(super) struct Kind {
     pub(super) bound_ms: f64,
 }
 
+/// Something else happened in these moments.
+pub(super) fn overlap(log: &mut [Injection], moments: &[Instant]) {
+    let mut begins: Vec<Instant> = log.iter().map(|injection| injection.began).collect();
+    begins.sort_unstable();
+    for injection in log {
+        let next = begins.iter().copied().find(|begin| *begin > injection.ended);
+        let until = next.unwrap_or(injection.ended + LONGEST);
+        injection.overlapped |= moments.iter().any(|at| (injection.began..until).contains(at));
+    }
+}
+
 fn stalls(log: &[Injection], arrivals: &[Instant]) -> Vec<Option<Duration>> {
     let mut begins: Vec<Instant> = log.iter().map(|injection| injection.began).collect();
     begins.sort_unstable();
@@ -172,8 +183,8 @@ mod tests {
                 .collect()
         };
         assert_eq!(told(&log), [Some(200), Some(500), Some(800)]);
-        log[1].overlapped = true;
-        assert_eq!(told(&log)[1], None);
+        overlap(&mut log, &[at(500), at(3_000), at(5_999)]);
+        assert_eq!(told(&log), [Some(200), None, Some(800)]);
         let kinds = kinds(&[Fault::Oom, Fault::KillProcessor, Fault::Busy], &log, &arrivals);
         let counts: Vec<_> = kinds.iter().map(|kind| (kind.injected, kind.measured)).collect();
         assert_eq!(counts, [(1, 0), (1, 1), (0, 0)]);

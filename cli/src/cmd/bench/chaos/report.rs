@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::super::verdict_text;
 use super::log::{Kind, Line};
+use super::poison::Poison;
 use super::zombie::Tries;
 use crate::bench::judge::Verdict;
 use crate::text;
@@ -34,6 +35,11 @@ pub(super) struct Report {
     /// Emits under an earlier term, and completes under a lease that another had by then.
     pub(super) stale_emits: Tries,
     pub(super) stale_completes: Tries,
+    /// Merges under an earlier term, and at a head that is past.
+    pub(super) stale_merges: Tries,
+    /// What became of messages that kill their processor, if there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) poison: Option<Poison>,
     pub(super) verdict: Verdict,
     /// What else must not be, in words.
     pub(super) violations: Vec<String>,
@@ -82,12 +88,29 @@ impl Findings {
         }
     }
 
-    /// There is one record for each id that was sent.
-    pub(super) fn records(&mut self, verdict: &Verdict, ids: &[String]) {
+    /// There is one record for each id that was sent, but for those that are dead.
+    pub(super) fn records(&mut self, verdict: &Verdict, ids: &[String], dead: u64) {
         let sent = ids.iter().collect::<HashSet<_>>().len() as u64;
         let records = verdict.records.unwrap_or(0);
-        if records != sent {
+        if records + dead != sent {
             self.add(format!("{records} records for {sent} ids"));
+        }
+    }
+
+    /// There are as many dead letters as there have to be.
+    pub(super) fn dead(&mut self, count: u64, expected: u64) {
+        if count != expected {
+            self.add(format!("{} instead of {expected}", text::count(count, "dead letter")));
+        }
+    }
+
+    /// What came out of a partition, and then out of nothing.
+    pub(super) fn not_merged(&mut self, ids: &[String]) {
+        if let Some(first) = ids.first() {
+            let outputs = text::count(ids.len() as u64, "output");
+            self.add(format!(
+                "{outputs} of partitions acknowledged and not merged, first sequence {first}"
+            ));
         }
     }
 
@@ -114,7 +137,7 @@ impl Report {
         let mut text = format!(
             "  store       {}\n  record      {}\n  order       {}\n  seed        {}\n  elapsed     {:.1} ms, at most {:.1} ms without a delivery; all out \
              {:.1} ms after the last fault\n  terms       {}\n  again       {} processed more than once\n  \
-             stale       {} emits and {} completes sent, {} and {} of them counted\n  {:<18}{:>9}{:>9}{:>15}{:>15}{:>11}\n",
+             stale       {} emits, {} completes and {} merges sent; {}, {} and {} of them counted\n{}  {:<18}{:>9}{:>9}{:>15}{:>15}{:>11}\n",
             self.store,
             self.record,
             self.order,
@@ -126,8 +149,11 @@ impl Report {
             self.processed_again,
             self.stale_emits.sent,
             self.stale_completes.sent,
+            self.stale_merges.sent,
             self.stale_emits.accepted,
             self.stale_completes.accepted,
+            self.stale_merges.accepted,
+            self.poison.as_ref().map(Poison::to_text).unwrap_or_default(),
             "fault",
             "injected",
             "measured",

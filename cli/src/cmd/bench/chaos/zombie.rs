@@ -1,5 +1,5 @@
-//! Somebody who should be gone: it emits under an earlier term, and completes under a lease that was given to another.
-//! Neither may ever count (laws 2 and 3). It also keeps what can be seen of the terms and the head.
+//! Somebody who should be gone: it emits or merges under an earlier term, and completes under a lease that was given to
+//! another. None of that may ever count (laws 2 and 3). It also keeps what can be seen of the terms and the head.
 
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use conga::store::{Result, SharedStore};
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
+
+mod merge;
 
 /// How long one visit may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -38,12 +40,23 @@ impl Tries {
     }
 }
 
+/// All that zombies try.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AllTries {
+    pub(super) emits: Tries,
+    pub(super) completes: Tries,
+    pub(super) merges: Tries,
+}
+
 #[derive(Debug)]
 pub(super) struct Zombie {
     store: SharedStore,
     window: u64,
     pub(super) emits: Tries,
     pub(super) completes: Tries,
+    pub(super) merges: Tries,
+    /// It is at the base of a merged line: there is nothing but merges.
+    at_a_base: bool,
     term: Term,
     head: Position,
     history: Vec<Event>,
@@ -58,6 +71,8 @@ impl Zombie {
             window,
             emits: Tries::default(),
             completes: Tries::default(),
+            merges: Tries::default(),
+            at_a_base: false,
             term: Term::default(),
             head: Position::FIRST,
             history: Vec::new(),
@@ -65,12 +80,23 @@ impl Zombie {
         }
     }
 
-    /// Tries both once. A store that is away is no reason to stop.
+    /// One at the base of a merged line.
+    pub(super) fn at_a_base(store: SharedStore) -> Self {
+        Self {
+            at_a_base: true,
+            ..Self::new(store, 0)
+        }
+    }
+
+    /// Tries each once. A store that is away is no reason to stop.
     ///
     /// # Errors
     /// Only what no repetition can help.
     pub(super) async fn haunt(&mut self) -> Result<()> {
         let visit = async {
+            if self.at_a_base {
+                return self.merge().await;
+            }
             self.emit().await?;
             self.complete().await
         };

@@ -132,7 +132,7 @@ pub(super) async fn measure(spread: &Spread, nodes: &Nodes, shape: Shape) -> any
     collector.finish().await?;
     fleet.stop().await?;
     let ledger = place.open_record(shards.base()).await?;
-    let mut verdict = judge_came(shards.partitions(), &ledger, &ids, &trail.came, &trail.digest).await?;
+    let mut verdict = judge_came(&shards, &ledger, &ids, &trail.came, &trail.digest).await?;
     verdict.duplicated += repeated as u64;
     compare(&mut verdict, &trail, &load);
     drop((producer, shards));
