@@ -63,6 +63,7 @@ macro_rules! contract_suite {
                 no_limit_at_all,
                 a_full_window_hands_out_nothing_new,
                 a_window_smaller_than_what_is_in_flight,
+                nothing_new_beyond_what_the_caller_says,
                 what_is_free_again_goes_before_what_is_new,
                 an_expired_lease_in_each_state,
                 an_owner_that_claims_keeps_what_it_holds,

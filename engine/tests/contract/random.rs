@@ -337,8 +337,11 @@ impl Driver {
 
     /// With `forget` the reply is lost: the owner does not know what it holds.
     async fn claim(&mut self, owner: usize, max: usize, forget: bool) {
+        let sent = self.sent.len() as u64;
+        let below = (self.random.chance(20)).then(|| Position(1 + self.random.below(sent + 1)));
         let request = ClaimRequest {
             window: WINDOW,
+            below,
             ..ask(self.owners[owner].0, max)
         };
         let claims = self.pair.claim(&request).await;

@@ -20,7 +20,7 @@ pub(super) struct Gap {
     /// Whether it was said that it is overdue.
     alarmed: bool,
     proofs: Vec<Proof>,
-    looking: FuturesUnordered<BoxFuture<'static, (usize, Result<()>)>>,
+    looking: FuturesUnordered<BoxFuture<'static, (usize, Result<Position>)>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,15 +36,15 @@ enum Proof {
     None,
     /// It is waited for that all that had come to it is out.
     Passing,
-    /// It is, since then; what came out has to be read.
-    Passed(Instant),
+    /// It is, since then: all before that position. What came out has to be read.
+    Passed(Instant, Position),
     Read,
 }
 
 /// What a gap waits for.
 pub(super) enum News {
     Overdue,
-    Passed(usize),
+    Passed(usize, Position),
 }
 
 impl Gap {
@@ -113,24 +113,33 @@ impl Gap {
 
     /// What is in hand of a partition is read anew.
     pub(super) fn lost(&mut self, partition: usize) {
-        if matches!(self.proofs[partition], Proof::Passed(_) | Proof::Read) {
+        if matches!(self.proofs[partition], Proof::Passed(..) | Proof::Read) {
             self.proofs[partition] = Proof::None;
         }
     }
 
-    /// A partition was read to its end by a call that began then.
-    pub(super) fn was_read(&mut self, partition: usize, asked: Instant) {
-        let proof = &mut self.proofs[partition];
-        if matches!(*proof, Proof::Passed(since) if asked >= since) {
-            *proof = Proof::Read;
-        }
+    /// A partition was read to its end by a call that began then. Whether something is proved by that.
+    pub(super) fn was_read(&mut self, partition: usize, asked: Instant) -> bool {
+        self.is_read(partition, |since, _| asked >= since)
     }
 
-    /// `missing` is the number that is missing as far as it can be told now: of another nothing is said, or whoever waits for this
-    /// would be told so again and again. Cancel-safe.
-    pub(super) async fn next(&mut self, missing: Option<Position>) -> Result<News> {
-        let overdue = self.open.filter(|open| !self.alarmed && missing == Some(open.head));
-        let overdue = overdue.map(|open| open.overdue_at);
+    /// All of a partition was read up to an output. Whether something is proved by that, however much comes after it.
+    pub(super) fn was_read_to(&mut self, partition: usize, last: Position) -> bool {
+        self.is_read(partition, |_, end| last.next() >= end)
+    }
+
+    fn is_read(&mut self, partition: usize, proves: impl Fn(Instant, Position) -> bool) -> bool {
+        let proof = &mut self.proofs[partition];
+        let proves = matches!(*proof, Proof::Passed(since, end) if proves(since, end));
+        if proves {
+            *proof = Proof::Read;
+        }
+        proves
+    }
+
+    /// Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<News> {
+        let overdue = self.open.filter(|_| !self.alarmed).map(|open| open.overdue_at);
         let is_overdue = async {
             match overdue {
                 Some(moment) => sleep_until(moment).await,
@@ -139,19 +148,13 @@ impl Gap {
         };
         tokio::select! {
             biased;
-            Some((partition, passed)) = self.looking.next() => passed.map(|()| News::Passed(partition)),
+            Some((partition, passed)) = self.looking.next() => passed.map(|end| News::Passed(partition, end)),
             () = is_overdue => Ok(News::Overdue),
         }
     }
 
-    /// Takes what came. Whether there is something to do.
-    pub(super) fn proof(&mut self, news: News) -> bool {
-        match news {
-            News::Overdue => true,
-            News::Passed(partition) => {
-                self.proofs[partition] = Proof::Passed(Instant::now());
-                false
-            }
-        }
+    /// All before `end` is out of a partition.
+    pub(super) fn passed(&mut self, partition: usize, end: Position) {
+        self.proofs[partition] = Proof::Passed(Instant::now(), end);
     }
 }
