@@ -262,9 +262,10 @@ impl World {
         let acknowledged = done.map_or(0, |(_, count)| count);
         let (held, head) = (merger.machine.held(partition), merger.machine.head());
         let is_sought = merger.machine.is_sought_in(partition);
-        let max = match is_sought {
-            true => max,
-            false => max.min(WINDOW.saturating_sub(held)),
+        let max = if is_sought {
+            max
+        } else {
+            max.min(WINDOW.saturating_sub(held))
         };
         let glimpses = is_sought && held >= PLACES;
         if merger.glimpsed[partition].0 != head || held == 0 {

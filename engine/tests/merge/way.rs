@@ -24,8 +24,8 @@ pub(crate) struct Way {
     pub(crate) width: AtomicUsize,
     /// So many did not.
     pub(crate) lost: AtomicUsize,
-    /// The most bytes of outputs that came through together.
-    pub(crate) largest: AtomicUsize,
+    /// So many outputs came through.
+    pub(crate) read: AtomicUsize,
     /// Nothing comes through.
     pub(crate) is_away: AtomicBool,
     /// So many merges are done, and nobody hears of them.
@@ -44,7 +44,7 @@ impl Way {
             store,
             width: AtomicUsize::new(usize::MAX),
             lost: AtomicUsize::new(0),
-            largest: AtomicUsize::new(0),
+            read: AtomicUsize::new(0),
             is_away: AtomicBool::new(false),
             unheard_merges: AtomicUsize::new(0),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
@@ -58,15 +58,14 @@ impl Way {
             self.lost.fetch_add(1, Ordering::SeqCst);
             return Err(StoreError::Unknown("it is not through in time".to_owned()));
         }
-        self.largest.fetch_max(bytes, Ordering::SeqCst);
         self.is_there()
     }
 
     fn is_there(&self) -> Result<()> {
-        match self.is_away.load(Ordering::SeqCst) {
-            true => Err(StoreError::Unavailable("it is away".to_owned())),
-            false => Ok(()),
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("it is away".to_owned()));
         }
+        Ok(())
     }
 }
 
@@ -133,6 +132,7 @@ impl Store for Way {
                 self.waiting.fetch_sub(1, Ordering::SeqCst);
             }
             self.pass(outputs.iter().map(Bytes::len).sum())?;
+            self.read.fetch_add(outputs.len(), Ordering::SeqCst);
         }
         Ok(received)
     }
