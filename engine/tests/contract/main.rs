@@ -197,6 +197,7 @@ macro_rules! contract_suite {
                 only_a_line_that_is_halted_goes_on,
                 behind_the_head_it_is_decided_too,
                 what_ended_before_does_not_end_it_again,
+                what_is_ready_goes_out_whatever_is_judged,
                 a_duplicate_does_not_halt,
                 by_key_only_its_key_waits,
                 by_key_what_is_marked_has_its_turn,

@@ -43,6 +43,23 @@ async fn nothing_of_a_partition_that_is_away_is_given_up() {
     line.end().await;
 }
 
+/// However long it is overdue by all clocks.
+#[tokio::test]
+async fn a_line_that_holds_gives_up_nothing() {
+    let options = MergerOptions {
+        on_gap: OnGap::Hold,
+        ..gives_up(Duration::from_millis(50))
+    };
+    let mut line = Line::new(1, options).await;
+    line.process();
+    line.send([1, 3], "x").await;
+    line.expect([1]).await;
+    line.expect_nothing(Duration::from_millis(600)).await;
+    line.send([2], "x").await;
+    all_are_results(&line.receive(2).await);
+    line.end().await;
+}
+
 /// It is out by then, and was not heard of.
 #[tokio::test]
 async fn nothing_that_is_out_and_not_read_is_given_up() {
