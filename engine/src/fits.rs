@@ -150,9 +150,9 @@ mod tests {
         let through = (0..10_000).filter(|_| {
             let is_through = fits.bytes() <= width;
             if is_through {
-                fits.came(fits.bytes())
+                fits.came(fits.bytes());
             } else {
-                fits.smaller()
+                fits.smaller();
             }
             is_through
         });
