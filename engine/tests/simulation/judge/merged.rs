@@ -306,9 +306,10 @@ impl Merge {
     }
 
     fn account_for_number(&mut self, number: u64, late: u64) {
-        let came_out = self.read.values().filter(|place| place.number == number);
-        let mut results = came_out.clone().filter(|place| !place.is_dead);
-        let (has_result, is_dead) = (results.next().is_some(), came_out.clone().any(|place| place.is_dead));
+        let mut came_out = self.read.values().filter(|place| place.number == number);
+        let has_result = came_out.clone().any(|place| !place.is_dead);
+        // What was sent more than once may have ended in either way each time: the first of them counts.
+        let is_dead = came_out.next().is_some_and(|first| first.is_dead);
         let written = self.base.written.get(&Position(number)).cloned();
         let record = written.as_ref().and_then(|output| Output::parse(output).ok());
         let is_given_up = self.given_up.contains(&number);
