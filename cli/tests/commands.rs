@@ -77,10 +77,6 @@ fn wrong_usage_says_what_to_do() {
         (&["bench", "latency", "--loads", "0"], "above 0"),
         (&["bench", "chaos", "--faults", "earthquake"], "kill-leader"),
         (
-            &["bench", "chaos", "--order", "total", "--partitions", "3"],
-            "--order key or none",
-        ),
-        (
             &["process", "--handler", "echo", "--order", "none", "--on-dead", "halt"],
             "mark or skip",
         ),

@@ -118,28 +118,28 @@ impl Gap {
         }
     }
 
-    /// A partition was read to its end by a call that began then. Whether something is proved by that.
-    pub(super) fn was_read(&mut self, partition: usize, asked: Instant) -> bool {
-        self.is_read(partition, |since, _| asked >= since)
+    /// A partition was read to its end by a call that began then.
+    pub(super) fn was_read(&mut self, partition: usize, asked: Instant) {
+        self.is_read(partition, |since, _| asked >= since);
     }
 
-    /// All of a partition was read up to an output. Whether something is proved by that, however much comes after it.
-    pub(super) fn was_read_to(&mut self, partition: usize, last: Position) -> bool {
-        self.is_read(partition, |_, end| last.next() >= end)
+    /// All of a partition was read up to an output: that proves as much, however much comes after it.
+    pub(super) fn was_read_to(&mut self, partition: usize, last: Position) {
+        self.is_read(partition, |_, end| last.next() >= end);
     }
 
-    fn is_read(&mut self, partition: usize, proves: impl Fn(Instant, Position) -> bool) -> bool {
+    fn is_read(&mut self, partition: usize, proves: impl Fn(Instant, Position) -> bool) {
         let proof = &mut self.proofs[partition];
-        let proves = matches!(*proof, Proof::Passed(since, end) if proves(since, end));
-        if proves {
+        if matches!(*proof, Proof::Passed(since, end) if proves(since, end)) {
             *proof = Proof::Read;
         }
-        proves
     }
 
-    /// Cancel-safe.
-    pub(super) async fn next(&mut self) -> Result<News> {
-        let overdue = self.open.filter(|_| !self.alarmed).map(|open| open.overdue_at);
+    /// `missing` is the number that is missing as far as it can be told now: of another nothing is said, or whoever waits for this
+    /// would be told so again and again. Cancel-safe.
+    pub(super) async fn next(&mut self, missing: Option<Position>) -> Result<News> {
+        let overdue = self.open.filter(|open| !self.alarmed && missing == Some(open.head));
+        let overdue = overdue.map(|open| open.overdue_at);
         let is_overdue = async {
             match overdue {
                 Some(moment) => sleep_until(moment).await,

@@ -103,6 +103,7 @@ impl Work {
         let mut asking: Option<BoxFuture<'static, _>> = None;
         loop {
             let trims = self.trimming.is_none() && self.elector.leads();
+            let missing = self.machine.missing();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return self.settle().await,
@@ -119,13 +120,13 @@ impl Work {
                 }
                 merged = answer(&mut self.merging) => self.merged(merged).await?,
                 Some((partition, lane, heard)) = self.calls.next() => self.heard(partition, lane, heard?)?,
-                news = self.gap.next() => {
-                    if let News::Passed(partition, end) = news? {
+                news = self.gap.next(missing) => match news? {
+                    News::Overdue => self.prove(),
+                    News::Passed(partition, end) => {
                         self.gap.passed(partition, end);
                         self.was_read(partition, None);
                     }
-                    self.prove();
-                }
+                },
                 () = sleep_until(self.trim_at), if trims => self.trimming = Some(self.trim()),
                 trimmed = answer(&mut self.trimming) => {
                     let more = trimmed.unwrap_or_else(|error| {

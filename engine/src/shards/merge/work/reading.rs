@@ -112,11 +112,14 @@ impl Work {
 
     /// A partition was read, maybe to its end by a call that began then.
     pub(super) fn was_read(&mut self, partition: usize, ended: Option<Instant>) {
-        let is_end = ended.is_some_and(|asked| self.gap.was_read(partition, asked));
-        let last = self.hands[partition].last(&self.machine, partition);
-        if is_end || last.is_some_and(|last| self.gap.was_read_to(partition, last)) {
-            self.prove();
+        if let Some(asked) = ended {
+            self.gap.was_read(partition, asked);
         }
+        if let Some(last) = self.hands[partition].last(&self.machine, partition) {
+            self.gap.was_read_to(partition, last);
+        }
+        // A proof that was lost with what was in hand is begun anew.
+        self.prove();
     }
 
     fn lost(&mut self, partition: usize) {
