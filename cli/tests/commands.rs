@@ -81,20 +81,6 @@ fn wrong_usage_says_what_to_do() {
             "mark or skip",
         ),
         (
-            &[
-                "process",
-                "--handler",
-                "echo",
-                "--order",
-                "total",
-                "--partitions",
-                "2",
-                "--on-dead",
-                "halt",
-            ],
-            "--order key",
-        ),
-        (
             &["bench", "chaos", "--messages", "5", "--duration", "5s"],
             "cannot be used with",
         ),
