@@ -59,6 +59,7 @@ impl Holder {
             max: 1,
             lease_us: LEASE_US,
             window: WINDOW,
+            below: None,
             limits: Limits::default(),
         };
         let claims = holder.runtime.block_on(holder.store.claim(&request)).expect("a claim");

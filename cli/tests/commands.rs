@@ -77,26 +77,8 @@ fn wrong_usage_says_what_to_do() {
         (&["bench", "latency", "--loads", "0"], "above 0"),
         (&["bench", "chaos", "--faults", "earthquake"], "kill-leader"),
         (
-            &["bench", "chaos", "--order", "total", "--partitions", "3"],
-            "--order key or none",
-        ),
-        (
             &["process", "--handler", "echo", "--order", "none", "--on-dead", "halt"],
             "mark or skip",
-        ),
-        (
-            &[
-                "process",
-                "--handler",
-                "echo",
-                "--order",
-                "total",
-                "--partitions",
-                "2",
-                "--on-dead",
-                "halt",
-            ],
-            "--order key",
         ),
         (
             &["bench", "chaos", "--messages", "5", "--duration", "5s"],

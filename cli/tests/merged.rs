@@ -185,7 +185,7 @@ fn what_has_no_place_in_the_order_is_not_sent() {
             "{\"sequence\":4,\"id\":\"x\",\"payload\":1}\n",
             "leave out the `id`",
         ),
-        (&["send", "--count", "3"], "", "no sequence"),
+        (&["send", "--count", "3"], "", "give --first-sequence"),
         (
             &["send", "--first-sequence", "2"],
             "{\"sequence\":3,\"payload\":1}\n",

@@ -106,6 +106,7 @@ fn partition(criterion: &mut Criterion) {
         max: entries.len(),
         lease_us: 1_000_000,
         window: 10_000,
+        below: None,
         limits: Limits::default(),
     };
     let mut waiting = Partition::default();

@@ -10,11 +10,12 @@
 //! had come to its partition, at a moment when it had been missing for long enough, is out and read. A partition that is away, or
 //! behind with its work, proves nothing.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
+use self::hand::{Hand, Key};
 use crate::message::Position;
 use crate::partition::GIVE_UP_MOST;
 use crate::term::Term;
+
+mod hand;
 
 /// A number so far beyond the head proves nothing about those before it: better to hold the line than to give up as many.
 pub const FAR: u64 = 100_000;
@@ -31,8 +32,28 @@ pub struct Found<T> {
     pub place: Option<Position>,
     /// Whether it is a tombstone.
     pub is_dead: bool,
+    /// How many bytes it has in memory, as far as that is to be bounded.
+    pub bytes: usize,
     /// Whatever the caller needs to merge it.
     pub ticket: T,
+}
+
+/// How much may be kept of a partition: those with the lowest places, and one in any case. Of the others only the place is known,
+/// until they are read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// So many outputs.
+    pub count: usize,
+    /// So many bytes of them.
+    pub bytes: usize,
+}
+
+impl Room {
+    /// For all.
+    pub const ALL: Self = Self {
+        count: usize::MAX,
+        bytes: usize::MAX,
+    };
 }
 
 /// What happened.
@@ -51,9 +72,17 @@ pub enum Event<T> {
         partition: usize,
         /// What stands there next.
         outputs: Vec<Found<T>>,
-        /// So many of them may be kept. Of the others only the place is known, until they are read again; but what is missing is
-        /// kept in any case.
-        room: usize,
+        /// How much of all that is in hand of it may be kept.
+        room: Room,
+    },
+    /// Outputs of a partition were looked through that come after more than can be in hand of it. They are read again.
+    Glimpsed {
+        /// Which.
+        partition: usize,
+        /// Some of them.
+        outputs: Vec<Found<T>>,
+        /// As where they are read.
+        room: Room,
     },
     /// The partition has acknowledged up to there.
     Acknowledged {
@@ -101,7 +130,7 @@ pub enum Action {
         head: Position,
         /// So many of [`Merge::ready`] have their turn.
         count: usize,
-        /// So many of [`Merge::late`] may have come too late.
+        /// So many that [`Merge::late`] tells of may have come too late.
         late: usize,
         /// Whether something is in hand that comes after a head that is not.
         is_missing: bool,
@@ -110,39 +139,15 @@ pub enum Action {
     },
 }
 
-/// What is in hand of a partition, in the order in which it came out.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Held {
-    position: Position,
-    state: State,
-    /// The last of those that were read together.
-    is_last: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum State {
-    /// Until the head is past it.
-    Waits(Position),
-    /// Until it is told of.
-    Late,
-    Done,
-}
-
 /// The base's head, and what is in hand of each partition.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Merge<T> {
     head: Position,
     /// Nothing was heard of the base yet under this term.
     is_lost: bool,
-    hands: Vec<VecDeque<Held>>,
-    /// By their places: tombstones and results that wait for their turn.
-    early: BTreeMap<Position, Ticket<T>>,
-    /// The places of those that were read and not kept.
-    skimmed: BTreeSet<Position>,
-    /// By place and by where it came from.
-    late: BTreeMap<(Position, Position), T>,
-    /// Which of them the merge on its way tells of.
-    telling: Vec<(Position, Position)>,
+    hands: Vec<Hand<T>>,
+    /// What the merge on its way tells of.
+    telling: Vec<Key>,
     batch: usize,
     term: Option<Term>,
     is_merging: bool,
@@ -154,23 +159,13 @@ pub struct Merge<T> {
     proved: Vec<bool>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Ticket<T> {
-    position: Position,
-    is_dead: bool,
-    ticket: T,
-}
-
 impl<T> Merge<T> {
     /// One that knows nothing, of so many partitions; it asks to merge at most `batch` at once. Both are at least 1.
     pub fn new(partitions: usize, batch: usize) -> Self {
         Self {
             head: Position::FIRST,
             is_lost: true,
-            hands: vec![VecDeque::new(); partitions.max(1)],
-            early: BTreeMap::new(),
-            skimmed: BTreeSet::new(),
-            late: BTreeMap::new(),
+            hands: (0..partitions.max(1)).map(|_| Hand::default()).collect(),
             telling: Vec::new(),
             batch: batch.max(1),
             term: None,
@@ -198,20 +193,21 @@ impl<T> Merge<T> {
                 partition,
                 outputs,
                 room,
-            } => self.read(partition, outputs, room),
-            Event::Acknowledged { partition, position } => {
-                let hand = &mut self.hands[partition];
-                let count = hand.partition_point(|held| held.position <= position);
-                hand.drain(..count);
-            }
+            } => self.hands[partition].read(self.head, outputs, room),
+            Event::Glimpsed {
+                partition,
+                outputs,
+                room,
+            } => self.hands[partition].glimpse(self.head, outputs, room),
+            Event::Acknowledged { partition, position } => self.hands[partition].acknowledged(position),
             Event::Lost { partition } => self.lose(partition),
             Event::Proved { partition, head } => self.proved[partition] |= head == self.head && self.told == Some(head),
             Event::Merged { head } => {
                 self.is_merging = false;
                 self.is_lost = false;
                 for told in std::mem::take(&mut self.telling) {
-                    self.late.remove(&told);
-                    self.tell(told);
+                    let home = self.home(told.0);
+                    self.hands[home].tell(told);
                 }
                 self.advance(head);
             }
@@ -234,16 +230,16 @@ impl<T> Merge<T> {
         (self.head.0..)
             .map(Position)
             .map_while(|place| {
-                let ticket = self.early.get(&place)?;
-                Some((place, ticket.is_dead, &ticket.ticket))
+                let early = self.hands[self.home(place)].early(place)?;
+                Some((place, early.is_dead, &early.ticket))
             })
             .take(count)
     }
 
-    /// What has come when its place was passed, by its place.
-    pub fn late(&self, count: usize) -> impl Iterator<Item = (Position, &T)> {
-        let tellable = self.late.iter().filter(|((place, _), _)| *place < self.head);
-        tellable.map(|((place, _), ticket)| (*place, ticket)).take(count)
+    /// What the merge that was asked for last tells of, by its place: what has come when its place was passed.
+    pub fn late(&self) -> impl Iterator<Item = (Position, &T)> {
+        let ticket = |key: &Key| self.hands[self.home(key.0)].late(*key).map(|ticket| (key.0, ticket));
+        self.telling.iter().filter_map(ticket)
     }
 
     /// The next number that is expected, as far as this one knows.
@@ -275,32 +271,30 @@ impl<T> Merge<T> {
         self.hands[partition].len()
     }
 
+    /// How many bytes of a partition are kept.
+    pub fn bytes(&self, partition: usize) -> usize {
+        self.hands[partition].bytes()
+    }
+
     /// The partition that has to be read anew from what is not acknowledged on, for what has its turn was not kept.
     pub fn again(&self) -> Option<usize> {
-        self.skimmed.contains(&self.head).then(|| self.home(self.head))
+        let home = self.home(self.head);
+        self.hands[home].is_skimmed(self.head).then_some(home)
     }
 
     /// Whether a partition may have the number that is missing behind what is in hand of it.
     pub fn is_sought_in(&self, partition: usize) -> bool {
-        self.is_missing(0) && self.home(self.head) == partition
+        self.home(self.head) == partition && self.is_missing(0)
     }
 
     /// The last output in hand of a partition.
     pub fn last(&self, partition: usize) -> Option<Position> {
-        self.hands[partition].back().map(|held| held.position)
+        self.hands[partition].last()
     }
 
     /// Up to where a partition may acknowledge, and how many of those in hand that are. What was read together goes together.
     pub fn acknowledge(&self, partition: usize) -> Option<(Position, usize)> {
-        let hand = &self.hands[partition];
-        let done = |held: &&Held| match held.state {
-            State::Waits(place) => place < self.head,
-            State::Late => false,
-            State::Done => true,
-        };
-        let count = hand.iter().take_while(done).count();
-        let last = hand.iter().take(count).rposition(|held| held.is_last)?;
-        Some((hand[last].position, last + 1))
+        self.hands[partition].acknowledge(self.head)
     }
 
     fn next_action(&mut self) -> Action {
@@ -308,11 +302,14 @@ impl<T> Merge<T> {
             return Action::Wait;
         };
         // Where it is lost the answer tells where it is.
-        let (count, late) = if self.is_lost {
-            (0, 0)
+        let (count, telling) = if self.is_lost {
+            (0, Vec::new())
         } else {
-            let late = self.late(TOLD_MOST.min(self.batch));
-            (self.ready(self.batch).count(), late.count())
+            let late = self.hands.iter().flat_map(|hand| hand.late_before(self.head));
+            (
+                self.ready(self.batch).count(),
+                late.take(TOLD_MOST.min(self.batch)).collect(),
+            )
         };
         let is_missing = !self.is_lost && self.is_missing(count);
         let give_up = match count {
@@ -321,7 +318,7 @@ impl<T> Merge<T> {
         };
         let next = self.head.plus(count as u64);
         let is_news = is_missing && self.told != Some(next);
-        if !self.is_lost && count == 0 && late == 0 && give_up == 0 && !is_news {
+        if !self.is_lost && count == 0 && telling.is_empty() && give_up == 0 && !is_news {
             return Action::Wait;
         }
         self.is_merging = true;
@@ -329,8 +326,8 @@ impl<T> Merge<T> {
         if is_missing {
             self.told = Some(next);
         }
-        let telling = self.late.keys().filter(|(place, _)| *place < self.head).take(late);
-        self.telling = telling.copied().collect();
+        let late = telling.len();
+        self.telling = telling;
         Action::Merge {
             term,
             head: self.head,
@@ -349,9 +346,7 @@ impl<T> Merge<T> {
 
     /// The first place from there on of which something is known.
     fn first(&self, from: Position) -> Option<Position> {
-        let early = self.early.range(from..).next().map(|(place, _)| *place);
-        let skimmed = self.skimmed.range(from..).next().copied();
-        early.into_iter().chain(skimmed).min()
+        self.hands.iter().filter_map(|hand| hand.first(from)).min()
     }
 
     /// The numbers that are missing from the head on, as far as they may be given up.
@@ -368,68 +363,11 @@ impl<T> Merge<T> {
         usize::try_from(place.0 % self.hands.len() as u64).unwrap_or(0)
     }
 
-    fn read(&mut self, partition: usize, outputs: Vec<Found<T>>, mut room: usize) {
-        let count = outputs.len();
-        for (found, nth) in outputs.into_iter().zip(1..) {
-            let Found {
-                position,
-                place,
-                is_dead,
-                ticket,
-            } = found;
-            let state = match place {
-                None => State::Done,
-                Some(place) if is_dead && (place < self.head || self.is_known(place)) => State::Done,
-                Some(place) if place < self.head || self.is_known(place) => {
-                    self.late.insert((place, position), ticket);
-                    State::Late
-                }
-                Some(place) if room == 0 && self.first(self.head).is_some_and(|first| first < place) => {
-                    self.skimmed.insert(place);
-                    State::Waits(place)
-                }
-                Some(place) => {
-                    room = room.saturating_sub(1);
-                    let ticket = Ticket {
-                        position,
-                        is_dead,
-                        ticket,
-                    };
-                    self.early.insert(place, ticket);
-                    State::Waits(place)
-                }
-            };
-            let is_last = nth == count;
-            self.hands[partition].push_back(Held {
-                position,
-                state,
-                is_last,
-            });
-        }
-    }
-
-    fn is_known(&self, place: Position) -> bool {
-        self.early.contains_key(&place) || self.skimmed.contains(&place)
-    }
-
     fn lose(&mut self, partition: usize) {
-        let count = self.hands.len() as u64;
-        let is_other = |place: Position| place.0 % count != partition as u64;
-        self.hands[partition].clear();
-        self.early.retain(|place, _| is_other(*place));
-        self.skimmed.retain(|place| is_other(*place));
-        self.late.retain(|(place, _), _| is_other(*place));
-        self.telling.retain(|(place, _)| is_other(*place));
+        self.hands[partition] = Hand::default();
         self.proved[partition] = false;
-    }
-
-    /// What is late was told of.
-    fn tell(&mut self, (place, position): (Position, Position)) {
-        let home = self.home(place);
-        let hand = &mut self.hands[home];
-        if let Ok(index) = hand.binary_search_by_key(&position, |held| held.position) {
-            hand[index].state = State::Done;
-        }
+        let count = self.hands.len() as u64;
+        self.telling.retain(|(place, _)| place.0 % count != partition as u64);
     }
 
     fn advance(&mut self, head: Position) {
@@ -441,8 +379,9 @@ impl<T> Merge<T> {
             self.pass();
             return;
         }
-        self.early = self.early.split_off(&self.head);
-        self.skimmed = self.skimmed.split_off(&self.head);
+        for hand in &mut self.hands {
+            hand.advance(self.head);
+        }
         if by > 0 {
             self.proved.fill(false);
         }
@@ -469,19 +408,9 @@ impl<T> Merge<T> {
 
     /// What is in hand and below the head was not merged by this one: it has to be told of.
     fn pass(&mut self) {
-        let unkept: Vec<usize> = self.skimmed.range(..self.head).map(|place| self.home(*place)).collect();
-        unkept.into_iter().for_each(|partition| self.lose(partition));
-        let later = self.early.split_off(&self.head);
-        for (place, passed) in std::mem::replace(&mut self.early, later) {
-            let home = self.home(place);
-            let hand = &mut self.hands[home];
-            let found = hand.binary_search_by_key(&passed.position, |held| held.position);
-            let state = if passed.is_dead { State::Done } else { State::Late };
-            if let Ok(index) = found {
-                hand[index].state = state;
-            }
-            if state == State::Late {
-                self.late.insert((place, passed.position), passed.ticket);
+        for partition in 0..self.hands.len() {
+            if !self.hands[partition].pass(self.head) {
+                self.lose(partition);
             }
         }
     }
@@ -499,199 +428,4 @@ impl<T> Merge<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TERM: Term = Term(1);
-
-    /// Of two partitions, that leads and knows where the base is.
-    fn leader() -> Merge<u64> {
-        let mut merge = Merge::new(2, 10);
-        assert_eq!(merge.step(Event::Elected { term: TERM }), asks(1, 0, false));
-        assert_eq!(merge.step(Event::Merged { head: Position(1) }), Action::Wait);
-        merge
-    }
-
-    fn asks(head: u64, count: usize, is_missing: bool) -> Action {
-        Action::Merge {
-            term: TERM,
-            head: Position(head),
-            count,
-            late: 0,
-            is_missing,
-            give_up: 0,
-        }
-    }
-
-    fn gives_up(head: u64, give_up: usize) -> Action {
-        Action::Merge {
-            term: TERM,
-            head: Position(head),
-            count: 0,
-            late: 0,
-            is_missing: true,
-            give_up,
-        }
-    }
-
-    /// A partition's next outputs, by position and sequence.
-    fn read(partition: usize, outputs: &[(u64, u64)]) -> Event<u64> {
-        let outputs = outputs.iter().map(|(position, place)| Found {
-            position: Position(*position),
-            place: Some(Position(*place)),
-            is_dead: false,
-            ticket: *place,
-        });
-        Event::Read {
-            partition,
-            outputs: outputs.collect(),
-            room: usize::MAX,
-        }
-    }
-
-    fn merged(head: u64) -> Event<u64> {
-        Event::Merged { head: Position(head) }
-    }
-
-    fn proved(partition: usize, head: u64) -> Event<u64> {
-        let head = Position(head);
-        Event::Proved { partition, head }
-    }
-
-    #[test]
-    fn what_comes_in_any_order_leaves_in_order_and_is_acknowledged_then() {
-        let mut merge = leader();
-        assert_eq!(merge.step(read(1, &[(1, 3), (2, 1)])), asks(1, 1, true));
-        assert_eq!(merge.step(merged(2)), Action::Wait);
-        assert_eq!(merge.acknowledge(1), None, "what was read together goes together");
-        assert_eq!(merge.step(read(0, &[(1, 2)])), asks(2, 2, false));
-        assert_eq!(merge.acknowledge(0), None, "not before it is merged");
-        assert_eq!(merge.step(merged(4)), Action::Wait);
-        assert_eq!(merge.acknowledge(0), Some((Position(1), 1)));
-        assert_eq!(merge.acknowledge(1), Some((Position(2), 2)));
-    }
-
-    #[test]
-    fn what_was_given_up_without_an_answer_and_came_then_is_told_of() {
-        let mut merge = leader();
-        assert_eq!(merge.step(read(1, &[(1, 3)])), asks(1, 0, true));
-        assert_eq!(merge.step(merged(1)), Action::Wait);
-        assert_eq!(merge.doubts(), [0, 1]);
-        assert_eq!(merge.step(proved(1, 1)), gives_up(1, 1), "2 is another partition's");
-        assert_eq!(merge.step(Event::Unknown), asks(1, 0, false), "where is it?");
-        merge.step(read(1, &[(2, 1)]));
-        let told = Action::Merge {
-            term: TERM,
-            head: Position(2),
-            count: 0,
-            late: 1,
-            is_missing: true,
-            give_up: 0,
-        };
-        assert_eq!(merge.step(Event::Moved { head: Position(2) }), told);
-        assert_eq!(merge.late(9).collect::<Vec<_>>(), [(Position(1), &1)]);
-    }
-
-    #[test]
-    fn a_base_that_may_not_have_heard_that_a_number_is_missing_is_told_again() {
-        let mut merge = leader();
-        assert_eq!(merge.step(read(1, &[(1, 3)])), asks(1, 0, true));
-        assert_eq!(merge.step(Event::Unknown), asks(1, 0, false));
-        assert_eq!(merge.step(merged(1)), asks(1, 0, true));
-    }
-
-    /// Its tombstone is in the output then, and nothing else says that it came.
-    #[test]
-    fn what_comes_while_it_is_given_up_is_told_of() {
-        let mut merge = leader();
-        assert_eq!(merge.step(read(1, &[(1, 3)])), asks(1, 0, true));
-        assert_eq!(merge.step(merged(1)), Action::Wait);
-        assert_eq!(merge.step(proved(1, 1)), gives_up(1, 1));
-        assert_eq!(merge.step(read(1, &[(2, 1)])), Action::Wait);
-        let Action::Merge { late, .. } = merge.step(merged(2)) else {
-            panic!("it has to be told of");
-        };
-        assert_eq!(late, 1);
-        assert_eq!(merge.late(2).map(|(place, _)| place.0).collect::<Vec<_>>(), [1]);
-        assert_eq!(merge.acknowledge(1), None, "before it is told of");
-    }
-
-    /// Else the base never hears that the next is missing, and nobody ever looks for it.
-    #[test]
-    fn a_merge_whose_partition_was_lost_meanwhile_gives_up_nothing() {
-        let mut merge = leader();
-        assert_eq!(merge.step(read(1, &[(1, 1)])), asks(1, 1, false));
-        assert_eq!(merge.step(Event::Lost { partition: 1 }), Action::Wait);
-        assert_eq!(merge.step(merged(2)), Action::Wait);
-        assert_eq!(merge.step(read(1, &[(2, 3)])), asks(2, 0, true));
-    }
-
-    #[test]
-    fn a_proof_is_for_what_is_missing_then_and_not_for_what_is_missing_later() {
-        let mut merge = leader();
-        merge.step(read(1, &[(1, 5)]));
-        merge.step(merged(1));
-        assert_eq!(merge.step(proved(1, 2)), Action::Wait, "of another head");
-        assert_eq!(merge.step(proved(1, 1)), gives_up(1, 1));
-        assert_eq!(merge.step(merged(2)), Action::Wait);
-        assert_eq!(merge.step(read(0, &[(1, 2)])), asks(2, 1, true));
-        assert_eq!(merge.step(merged(3)), Action::Wait, "3 is missing since now");
-    }
-
-    #[test]
-    fn a_number_far_away_gives_up_nothing() {
-        let mut merge = leader();
-        assert_eq!(merge.step(read(1, &[(1, 3 + FAR)])), asks(1, 0, true));
-        merge.step(merged(1));
-        assert!(merge.doubts().is_empty());
-        assert_eq!(merge.step(proved(1, 1)), Action::Wait);
-    }
-
-    /// Else a number that comes when more than can be kept came before it would never be found.
-    #[test]
-    fn what_is_missing_is_found_behind_more_than_is_kept() {
-        let mut merge = leader();
-        assert_eq!(merge.step(read(1, &[(1, 3)])), asks(1, 0, true));
-        assert_eq!(merge.step(merged(1)), Action::Wait);
-        assert!(merge.is_sought_in(1) && !merge.is_sought_in(0));
-        let full = |outputs: &[(u64, u64)]| match read(1, outputs) {
-            Event::Read { partition, outputs, .. } => Event::Read {
-                partition,
-                outputs,
-                room: 0,
-            },
-            other => other,
-        };
-        assert_eq!(merge.step(full(&[(2, 5), (3, 7)])), Action::Wait);
-        assert_eq!((merge.held(1), merge.again()), (3, None));
-        assert_eq!(merge.step(full(&[(4, 1)])), asks(1, 1, true));
-        merge.step(read(0, &[(1, 2), (2, 4)]));
-        assert_eq!(merge.step(merged(2)), asks(2, 3, false), "5 is not missing");
-        assert_eq!(merge.step(merged(5)), Action::Wait);
-        assert_eq!((merge.again(), merge.missing()), (Some(1), None));
-        merge.step(Event::Lost { partition: 1 });
-        let told = Action::Merge {
-            term: TERM,
-            head: Position(5),
-            count: 1,
-            late: 1,
-            is_missing: true,
-            give_up: 0,
-        };
-        assert_eq!(
-            merge.step(read(1, &[(2, 5), (3, 7), (4, 1)])),
-            told,
-            "1 is there, which the base knows"
-        );
-    }
-
-    #[test]
-    fn a_base_that_comes_back_older_is_merged_anew() {
-        let mut merge = leader();
-        merge.step(read(1, &[(1, 1)]));
-        merge.step(merged(2));
-        assert_eq!(merge.step(Event::Moved { head: Position(1) }), Action::Wait);
-        assert_eq!((merge.held(1), merge.acknowledge(1)), (0, None));
-        assert_eq!(merge.step(read(1, &[(1, 1)])), asks(1, 1, false));
-    }
-}
+mod tests;

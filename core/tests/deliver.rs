@@ -63,6 +63,7 @@ fn leased(endings: &[Ending]) -> (Partition, Vec<Claim>) {
             max: endings.len(),
             lease_us: 1_000_000,
             window: endings.len() as u64,
+            below: None,
             limits: Limits::default(),
         },
     );

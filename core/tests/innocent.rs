@@ -126,6 +126,7 @@ fn live(seed: u64, rates: Rates, seen: &mut Seen) {
                 *seen.highest.entry(claim.crashes).or_default() += 1;
             }
             let request = ClaimRequest {
+                below: None,
                 owner: owner.clone(),
                 max: CONCURRENCY - processor.held.len(),
                 lease_us: LEASE,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
-use conga_core::merge::{Action, Event, Found, Merge};
+use conga_core::merge::{Action, Event, Found, Merge, Room};
 use conga_core::message::{Body, Format, Output, Payload, Position, Record, parse, write_open};
 use conga_core::partition::{
     CampaignRequest, ClaimRequest, Completion, GiveUp, Late, Limits, MergeRequest, Merged, Partition, Piece,
@@ -19,6 +19,9 @@ use proptest::prelude::*;
 const LOCK_US: u64 = 20_000;
 const TIMEOUT_US: u64 = 2_000;
 const WINDOW: usize = 12;
+/// How much is kept of a partition, and of how many the place is known.
+const ROOM: Room = Room { count: 5, bytes: 9 };
+const PLACES: usize = 20;
 const PARTITIONS: usize = 3;
 
 /// What one step of a merge became.
@@ -64,6 +67,8 @@ struct Merger {
     /// The merge to be done next.
     wish: Option<Action>,
     reigns: Vec<Option<Reign>>,
+    /// So many that come after what is in hand were looked through for which head.
+    glimpsed: Vec<(Position, usize)>,
     /// Since when the base says that which head is missing.
     missing: Option<(Position, Micros)>,
     /// When the head was missing for long enough: which, and what had come to each partition by then.
@@ -77,12 +82,23 @@ impl Merger {
             machine: Merge::new(PARTITIONS, 4),
             wish: None,
             reigns: vec![None; PARTITIONS],
+            glimpsed: vec![(Position::FIRST, 0); PARTITIONS],
             missing: None,
             ends: None,
         }
     }
 
     fn step(&mut self, event: Event<Bytes>) {
+        match event {
+            Event::Read {
+                partition, ref outputs, ..
+            } => {
+                let (_, count) = &mut self.glimpsed[partition];
+                *count = count.saturating_sub(outputs.len());
+            }
+            Event::Lost { partition } => self.glimpsed[partition].1 = 0,
+            _ => {}
+        }
         if let wish @ Action::Merge { .. } = self.machine.step(event) {
             // Under a new term what was asked for before is dropped.
             self.wish = Some(wish);
@@ -164,6 +180,7 @@ impl World {
             max: 3,
             lease_us: 1_000_000_000,
             window: 100,
+            below: None,
             limits: Limits::default(),
         };
         let part = &mut self.parts[partition];
@@ -243,16 +260,22 @@ impl World {
         }
         let done = merger.machine.acknowledge(partition);
         let acknowledged = done.map_or(0, |(_, count)| count);
-        let room = WINDOW.saturating_sub(merger.machine.held(partition));
-        let max = if merger.machine.is_sought_in(partition) {
+        let (held, head) = (merger.machine.held(partition), merger.machine.head());
+        let is_sought = merger.machine.is_sought_in(partition);
+        let max = if is_sought {
             max
         } else {
-            max.min(room)
+            max.min(WINDOW.saturating_sub(held))
         };
+        let glimpses = is_sought && held >= PLACES;
+        if merger.glimpsed[partition].0 != head || held == 0 {
+            merger.glimpsed[partition] = (head, 0);
+        }
+        let beyond = if glimpses { merger.glimpsed[partition].1 } else { 0 };
         let request = ReceiveRequest {
             reign: merger.reigns[partition].clone(),
             acknowledge: done.map(|(position, _)| position),
-            skip: merger.machine.held(partition) - acknowledged,
+            skip: held - acknowledged + beyond,
             max,
         };
         let Received::Outputs(outputs) = part.receive(&request) else {
@@ -263,12 +286,23 @@ impl World {
             merger.step(Event::Acknowledged { partition, position });
         }
         let all = outputs.len() < max;
-        let outputs = outputs.into_iter().map(found).collect();
-        merger.step(Event::Read {
-            partition,
-            outputs,
-            room,
-        });
+        let outputs: Vec<_> = outputs.into_iter().map(found).collect();
+        let room = ROOM;
+        if glimpses {
+            merger.glimpsed[partition].1 += outputs.len();
+            merger.step(Event::Glimpsed {
+                partition,
+                outputs,
+                room,
+            });
+        } else {
+            merger.step(Event::Read {
+                partition,
+                outputs,
+                room,
+            });
+        }
+        assert!(merger.machine.bytes(partition) <= ROOM.bytes + PLACES, "it is bounded");
         if let Some(partition) = merger.machine.again() {
             merger.step(Event::Lost { partition });
         }
@@ -281,9 +315,9 @@ impl World {
             term,
             head,
             count,
-            late,
             is_missing,
             give_up,
+            ..
         }) = merger.wish.take()
         else {
             return;
@@ -294,7 +328,7 @@ impl World {
             head,
             late: merger
                 .machine
-                .late(late)
+                .late()
                 .map(|(position, output)| Late {
                     position,
                     reason: "late".to_owned(),
@@ -442,6 +476,7 @@ fn found(output: Bytes) -> Found<Bytes> {
         position: read.position,
         place: read.sequence.map(Position),
         is_dead: matches!(read.body, Body::Dead { .. }),
+        bytes: 1,
         ticket: output,
     }
 }

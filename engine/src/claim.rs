@@ -4,14 +4,13 @@
 //! reply kept from it can be taken up.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use conga_core::lease::{Attempt, Held, OwnerId};
 use conga_core::message::Position;
 use conga_core::partition::{Claim, ClaimRequest, Completion, Keep, Limits, RenewRequest, Renewed};
 use conga_core::time::Micros;
 
+use crate::fits::Fits;
 use crate::persist::persist;
 use crate::random::Random;
 use crate::store::{Result, SharedStore, StoreError};
@@ -54,38 +53,6 @@ pub(crate) struct Claimer {
     pub(crate) random: Random,
 }
 
-/// How many bytes an answer may have. One that does not get through may be too large to, so the next is smaller.
-#[derive(Debug, Clone)]
-pub(crate) struct Fits {
-    most: u64,
-    bytes: Arc<AtomicU64>,
-}
-
-impl Fits {
-    /// At first, and at most, `most` bytes.
-    pub(crate) fn new(most: u64) -> Self {
-        Self {
-            most,
-            bytes: Arc::new(AtomicU64::new(most)),
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    fn smaller(&self) {
-        self.bytes.store(self.bytes().div_ceil(2), Ordering::Relaxed);
-    }
-
-    /// Grows slower than it shrinks: where the way is narrow for good, few answers are lost in finding out how narrow.
-    fn larger(&self) {
-        let bytes = self.bytes();
-        let larger = bytes.saturating_add(bytes / 4 + 1).min(self.most);
-        self.bytes.store(larger, Ordering::Relaxed);
-    }
-}
-
 /// The answer to a claim.
 #[derive(Debug)]
 pub(crate) struct Claims {
@@ -102,18 +69,16 @@ impl Claimer {
     /// the head of the line again and again, each time for as long as a lease lasts.
     pub(crate) async fn claim(self, max: usize) -> Result<Claims> {
         let limits = self.limits();
-        let room = match &self.brake {
-            Some(brake) => brake.room(&*self.store, self.options.window).await,
-            None => u64::MAX,
+        let below = match &self.brake {
+            Some(brake) => brake.below(&*self.store, self.options.window).await,
+            None => None,
         };
-        // Without room there may be something that is free again.
-        let window = if room == 0 { 0 } else { self.options.window };
-        let max = max.min(usize::try_from(room.max(1)).unwrap_or(usize::MAX));
         let request = ClaimRequest {
             owner: self.owner.clone(),
             max,
             lease_us: self.options.lease_us,
-            window,
+            window: self.options.window,
+            below,
             limits,
         };
         let ask = || async {
@@ -133,11 +98,11 @@ impl Claimer {
                 lost_reply: true,
             });
         };
-        self.fits.larger();
+        let bytes = bytes_of(&claims);
+        self.fits.came(bytes);
         if let Some(brake) = &self.brake {
-            brake.took(claims.len());
+            brake.took(&claims, max);
         }
-        let bytes: u64 = claims.iter().map(|claim| claim.entry.handed_out()).sum();
         Ok(Claims {
             may_be_more: claims.len() >= max || bytes >= limits.total_bytes,
             taken: claims,
@@ -166,7 +131,7 @@ impl Claimer {
         };
         let renewed = persist("renew", &self.random, ask, trouble).await?;
         if compares {
-            self.fits.larger();
+            self.fits.came(bytes_of(&renewed.found));
         }
         Ok(renewed)
     }
@@ -189,6 +154,10 @@ impl Claimer {
         };
         self.store.renew(&request).await
     }
+}
+
+fn bytes_of(claims: &[Claim]) -> u64 {
+    claims.iter().map(|claim| claim.entry.handed_out()).sum()
 }
 
 /// What this process believes to hold: the attempt, and when it was claimed. A store that comes back older than it was

@@ -2,7 +2,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
@@ -13,6 +12,7 @@ use tokio::time::sleep_until;
 
 use self::seat::Seat;
 
+use crate::fits::Portions;
 use crate::pace::Pace;
 use crate::persist::persist;
 use crate::random::Random;
@@ -67,17 +67,10 @@ pub struct Consumer {
     /// The number of the last batch.
     number: u64,
     acknowledged: Acknowledged,
-    /// How many outputs are asked for at once: as many as their sizes so far let fit into [`BATCH_BYTES`].
-    fits: usize,
+    portions: Portions,
     pace: Pace,
     random: Random,
 }
-
-/// About so many bytes in one batch.
-const BATCH_BYTES: usize = 8 << 20;
-/// At first, and at most.
-const FIRST: usize = 250;
-const MOST: usize = 1_000;
 
 /// The position at the beginning of an output.
 pub fn position_of(output: &[u8]) -> Option<Position> {
@@ -112,7 +105,7 @@ impl Consumer {
             written: None,
             number: 0,
             acknowledged: Acknowledged::default(),
-            fits: FIRST,
+            portions: Portions::new(),
             pace: Pace::new(),
             random,
         }
@@ -148,11 +141,12 @@ impl Consumer {
             sleep_until(self.pace.due()).await;
             let reign = self.seat().reign().await?;
             self.pace.asked();
+            let asked = self.portions.count();
             let Some(batch) = self.receive(&reign, max).await? else {
                 continue;
             };
             self.pace.answered(!batch.outputs.is_empty());
-            if batch.outputs.len() >= max.min(self.fits) {
+            if batch.outputs.len() >= max.min(asked) {
                 self.pace.hurry();
             }
             if !batch.outputs.is_empty() {
@@ -218,29 +212,25 @@ impl Consumer {
 
     async fn ask(&mut self, reign: &Reign, max: usize) -> Result<Option<Batch>> {
         let (store, acknowledge) = (self.store.clone(), self.written.map(|written| written.last));
-        // Not a `Cell`: a consumer has to run in a spawned task too.
-        let fits = AtomicUsize::new(self.fits);
-        let fitting = || fits.load(Ordering::Relaxed);
+        let portions = &self.portions;
         let ask = || {
             let request = ReceiveRequest {
                 reign: Some(reign.clone()),
                 acknowledge,
                 skip: 0,
-                max: fitting().min(max).max(1),
+                max: portions.count().min(max).max(1),
             };
             let store = store.clone();
             async move { store.receive(&request).await }
         };
-        // An answer that does not get through may be too large to.
-        let smaller = |_: &StoreError| fits.store(fitting().div_ceil(2), Ordering::Relaxed);
-        let Received::Outputs(outputs) = persist("receive", &self.random, ask, smaller).await? else {
+        let failed = |error: &StoreError| portions.failed(error);
+        let Received::Outputs(outputs) = persist("receive", &self.random, ask, failed).await? else {
             // What is written and not acknowledged is said again when this is the active consumer again.
             return Ok(None);
         };
         // Said again to a store that went back it might mean what nobody has seen.
         self.written = None;
-        let largest = outputs.iter().map(Bytes::len).max();
-        self.fits = largest.map_or(fitting(), |bytes| (BATCH_BYTES / bytes.max(1)).clamp(1, MOST));
+        self.portions.came(&outputs);
         let last = outputs.last().and_then(|output| position_of(output));
         self.number += 1;
         Ok(Some(Batch {

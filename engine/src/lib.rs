@@ -66,5 +66,6 @@ pub mod random;
 pub mod store;
 pub mod wake;
 
+mod fits;
 mod pace;
 mod persist;

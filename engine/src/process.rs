@@ -10,7 +10,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::work::Work;
-use crate::claim::{Brake, ClaimOptions, Claimer, Fits};
+use crate::claim::{Brake, ClaimOptions, Claimer};
+use crate::fits::Fits;
 use crate::ledger::SharedLedger;
 use crate::ledger::store::StoreLedger;
 use crate::random::Random;

@@ -284,6 +284,7 @@ fn claim(owner: &OwnerId) -> ClaimRequest {
         max: 100,
         lease_us: 60_000_000,
         window: 1_000,
+        below: None,
         limits: Limits::default(),
     }
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use conga::core::lease::{Attempt, Held, OwnerId};
 use conga::core::message::{Body, Entry, Id, Payload, Position, Record};
 use conga::core::partition::{
-    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Limits, Processed,
-    Ready, ReceiveRequest, RenewRequest, Shelf, Turn,
+    CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Limits, MergeRequest,
+    Merged, Piece, Processed, Ready, ReceiveRequest, RenewRequest, Shelf, Turn,
 };
 use conga::core::term::{Campaign, Reign, Role, Term};
 use conga::core::time::Micros;
@@ -54,6 +54,7 @@ fn claim_of(max: usize) -> ClaimRequest {
         max,
         lease_us: 10 * SECOND,
         window: 1_000,
+        below: None,
         limits: Limits::default(),
     }
 }
@@ -637,6 +638,33 @@ async fn an_acknowledgement_in_doubt_means_what_was_handed_out_when_it_is_repeat
     }
     let left: Vec<String> = run(&mut foreigner, &["LRANGE", "{orders}:out", "0", "-1"]).await;
     assert_eq!(left, [output("new")], "nobody has seen it");
+}
+
+/// Else the partitions would let go of what a server that takes over has never had.
+#[tokio::test]
+async fn a_merge_that_no_replica_has_is_in_doubt() {
+    let server = RedisServer::start(&[]).expect("a Redis server");
+    let options = RedisOptions {
+        replicas: 1,
+        ..RedisOptions::default()
+    };
+    let store = RedisStore::connect(&server.url(), &"orders".parse().unwrap(), options).await;
+    let store = store.expect("a store");
+    let shape = Some("total/3".parse().expect("a shape"));
+    let _in_doubt = store.shape(shape).await;
+    assert_eq!(store.shape(None).await, Ok(shape));
+    let request = MergeRequest {
+        term: Term(0),
+        head: Position(1),
+        late: Vec::new(),
+        pieces: vec![Piece::Nothing],
+        is_missing: false,
+        give_up: None,
+    };
+    let merged = store.merge(&request).await;
+    assert!(matches!(merged, Err(StoreError::Unknown(_))), "{merged:?}");
+    let merged = store.merge(&request).await;
+    assert_eq!(merged, Ok(Merged::Moved { head: Position(2) }), "it was done");
 }
 
 /// Two consumers of one store are handed out different outputs at the same position, by servers that differ.

@@ -100,6 +100,7 @@ async fn claim(store: &RedisStore, owner: &str) -> Vec<Claim> {
         max: 10,
         lease_us: MINUTE,
         window: 100,
+        below: None,
         limits: Limits::default(),
     };
     store.claim(&request).await.unwrap()

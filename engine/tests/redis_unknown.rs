@@ -134,6 +134,7 @@ fn claim_of(max: usize) -> ClaimRequest {
         max,
         lease_us: MINUTE,
         window: 100,
+        below: None,
         limits: Limits::default(),
     }
 }

@@ -36,6 +36,9 @@ pub struct ClaimRequest {
     /// New messages are handed out as long as fewer than so many are claimed and not yet delivered: in total order below head
     /// + window.
     pub window: u64,
+    /// New messages are handed out only below this position, if it is given: so the caller can hold on to a bound of its own that
+    /// no other caller's claim takes it beyond.
+    pub below: Option<Position>,
     /// How large the answer may be.
     pub limits: Limits,
 }
@@ -76,7 +79,7 @@ impl Partition {
             if is_held_up || (is_first && fresh == allowed) || !hands.may_take(suspected) {
                 break;
             }
-            let Some((position, attempt)) = again.or_else(|| self.take_next(request.window, &mut passed)) else {
+            let Some((position, attempt)) = again.or_else(|| self.take_next(request, &mut passed)) else {
                 break;
             };
             let Some(entry) = self.entry(position, request.limits.entry_bytes) else {
@@ -144,10 +147,11 @@ impl Partition {
     }
 
     /// Takes the next message that nothing holds back. `passed` counts what was passed over.
-    fn take_next(&mut self, window: u64, passed: &mut usize) -> Option<(Position, Attempt)> {
+    fn take_next(&mut self, request: &ClaimRequest, passed: &mut usize) -> Option<(Position, Attempt)> {
         loop {
             let position = self.next;
-            if *passed >= PASS_MOST || !self.has_room(window) || self.raw(position).is_none() {
+            let is_beyond = request.below.is_some_and(|below| position >= below);
+            if *passed >= PASS_MOST || is_beyond || !self.has_room(request.window) || self.raw(position).is_none() {
                 return None;
             }
             self.next = position.next();

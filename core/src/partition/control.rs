@@ -238,6 +238,7 @@ mod tests {
             max: 1_000,
             lease_us: u64::MAX / 4,
             window: 100_000,
+            below: None,
             limits: Limits::default(),
         };
         partition.claim(now, &request).len() as u64

@@ -113,6 +113,7 @@ mod tests {
             max: 2,
             lease_us: 1_000,
             window: 10,
+            below: None,
             limits: Limits::default(),
         };
         for claim in partition.claim(Micros(1), &request) {
@@ -162,6 +163,7 @@ mod tests {
             max: 9,
             lease_us: 1_000,
             window: 10,
+            below: None,
             limits: Limits::default(),
         };
         let claims = partition.claim(Micros(4), &request);

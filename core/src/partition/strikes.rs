@@ -178,6 +178,7 @@ mod tests {
             max,
             lease_us: LEASE_US,
             window: 10_000,
+            below: None,
             limits: Limits::default(),
         };
         partition.claim(now, &request)

@@ -39,6 +39,7 @@ impl Step<'_> {
             max,
             lease_us,
             window,
+            below: None,
             limits: Limits::default(),
         };
         let before = self.state.store.clone();

@@ -138,6 +138,7 @@ impl Driver {
             max,
             lease_us: LEASE_US,
             window,
+            below: None,
             limits: Limits::default(),
         };
         let claims = self.partition.claim(self.now, &request);

@@ -1,21 +1,27 @@
-//! Brake: in a line whose partitions are merged, no new claims while as many outputs of a partition wait for their turn as the
-//! window has. A number that is missing for long would else have all others processed meanwhile.
+//! Brake: in a line whose partitions are merged, no new claims while as many messages of a partition are claimed and not merged as
+//! the window has. A number that is missing for long would else have all others processed meanwhile.
 //!
 //! The partition in which the missing number belongs is not held back, or the number could not come through behind what came before
 //! it.
 //!
-//! Each process sees to it for itself, by a look at the store before so many claims: together they may go beyond by
-//! what each has claimed since its last look.
+//! A position says how far claims may go: that of what was merged and taken off, and a window. It only grows, so that one that is not
+//! fresh holds back too early and never too late; the claim keeps to it in its own step, and all processors together to the same.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use conga_core::message::Position;
+use conga_core::partition::{Claim, Status};
 use tokio::time::Instant;
 
 use crate::process::Place;
 use crate::store::{SharedStore, Store};
 use crate::wake::FALLBACK;
 
-/// How many more may be claimed. Clones are the same.
+/// After a claim that brought less than it asked for the brake may be the reason.
+const SOON: Duration = Duration::from_millis(10);
+
+/// How far may be claimed. Clones are the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Brake {
     base: SharedStore,
@@ -23,38 +29,44 @@ pub(crate) struct Brake {
     look: Arc<Mutex<Look>>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Look {
     at: Option<Instant>,
-    room: u64,
+    /// How far; nothing, where the missing number is looked for.
+    below: Option<Position>,
+    /// Whether the last claim brought less than it asked for.
+    is_short: bool,
 }
 
 impl Brake {
     /// For a partition of a line whose base is merged.
     pub(crate) fn new(base: SharedStore, place: Place) -> Self {
+        let nothing = Look {
+            at: None,
+            below: Some(Position::FIRST),
+            is_short: false,
+        };
         Self {
             base,
             place,
-            look: Arc::default(),
+            look: Arc::new(Mutex::new(nothing)),
         }
     }
 
-    /// How many more may be claimed so that no more outputs wait than `window`. Of a store that does not answer it is what it was.
-    pub(crate) async fn room(&self, store: &dyn Store, window: u64) -> u64 {
+    /// Below which position may be claimed. Of a store that does not answer it is what it was.
+    pub(crate) async fn below(&self, store: &dyn Store, window: u64) -> Option<Position> {
         let look = *self.look();
-        let is_fresh = look.at.is_some_and(|at| at.elapsed() < FALLBACK);
-        if is_fresh && look.room > 0 {
-            return look.room;
+        let fresh = if look.is_short { SOON } else { FALLBACK };
+        if look.at.is_none_or(|at| at.elapsed() >= fresh)
+            && let Ok(status) = store.status().await
+        {
+            let below = reach(&status, window);
+            let is_free = status.next >= below && self.is_sought().await;
+            let mut look = self.look();
+            look.at = Some(Instant::now());
+            look.below = (!is_free).then_some(below);
         }
-        if let Ok(status) = store.status().await {
-            let room = window.saturating_sub(status.output + status.processed + status.in_flight);
-            let is_sought = room == 0 && self.is_sought().await;
-            *self.look() = Look {
-                at: Some(Instant::now()),
-                room: if is_sought { window } else { room },
-            };
-        }
-        self.look().room
+        self.look().below
     }
 
     /// Whether the number that is missing belongs here.
@@ -66,13 +78,17 @@ impl Brake {
         base.missing.is_some() && home == Ok(self.place.partition)
     }
 
-    /// So many more are claimed.
-    pub(crate) fn took(&self, count: usize) {
-        let mut look = self.look();
-        look.room = look.room.saturating_sub(count as u64);
+    /// This was claimed, of so many that were asked for.
+    pub(crate) fn took(&self, claims: &[Claim], max: usize) {
+        self.look().is_short = claims.len() < max;
     }
 
     fn look(&self) -> MutexGuard<'_, Look> {
         self.look.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What was merged and taken off, and a window more.
+fn reach(status: &Status, window: u64) -> Position {
+    Position(status.head.0.saturating_sub(status.output).max(1)).plus(window)
 }

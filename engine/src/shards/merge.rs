@@ -19,6 +19,7 @@ use crate::sequence::Sequencing;
 use crate::store::Result;
 
 mod gap;
+mod hand;
 mod lane;
 mod text;
 mod work;
@@ -38,6 +39,9 @@ pub enum OnGap {
 pub struct MergerOptions {
     /// How many outputs of each partition it has in hand at most: so far out of order may numbers come to their partition.
     pub window: usize,
+    /// Of how many outputs of the partition in which a missing number belongs it knows the places. What comes after them is looked
+    /// through for that number again and again.
+    pub places: usize,
     /// How many messages it delivers in one step.
     pub batch: usize,
     /// Whether the tombstone of a dead letter is delivered in its place.
@@ -54,6 +58,7 @@ impl Default for MergerOptions {
     fn default() -> Self {
         Self {
             window: 10_000,
+            places: 1_000_000,
             batch: 1_000,
             mark_dead: true,
             gap_timeout: Duration::from_secs(30),

@@ -32,7 +32,8 @@ const FORGETS_A_MESSAGE: u8 = 5;
 const APPENDS_AGAIN: u8 = 6;
 const IGNORES_THE_REIGN: u8 = 7;
 const ACCEPTS_AN_OLDER_SESSION: u8 = 8;
-const IGNORES_A_FULL_LINE: u8 = 30;
+const IGNORES_A_FULL_LINE: u8 = 24;
+const IGNORES_A_BOUND: u8 = 25;
 const TRIMS_ONE_TOO_MANY: u8 = 9;
 const TRIMS_WHAT_WAITS: u8 = 10;
 const NEVER_TRIMS: u8 = 11;
@@ -108,6 +109,9 @@ impl<const FLAW: u8> Store for Broken<FLAW> {
         let mut request = request.clone();
         if FLAW == IGNORES_THE_WINDOW {
             request.window = u64::MAX;
+        }
+        if FLAW == IGNORES_A_BOUND {
+            request.below = None;
         }
         let before = self.0.status().await?.control;
         let lets_through = match FLAW {
@@ -308,6 +312,11 @@ async fn random_histories_find_each_flaw() {
     assert!(
         found::<BrokenFixture<IGNORES_A_FULL_LINE>>().await > 2,
         "appends to a full line"
+    );
+    // Not every claim says how far it goes, and then there is more.
+    assert!(
+        found::<BrokenFixture<IGNORES_A_BOUND>>().await > 2,
+        "hands out more than the caller lets it"
     );
     assert!(
         found::<BrokenFixture<IGNORES_THE_REIGN>>().await > 5,

@@ -156,6 +156,39 @@ pub(crate) async fn a_window_smaller_than_what_is_in_flight<F: Fixture>() {
     pair.finish().await;
 }
 
+/// However many claim at once, none is told of more than that.
+pub(crate) async fn nothing_new_beyond_what_the_caller_says<F: Fixture>() {
+    let mut pair = Pair::open::<F>().await;
+    pair.send_many(9).await;
+    let request = |below| ClaimRequest {
+        below: Some(Position(below)),
+        ..ask("q", 9)
+    };
+    assert_eq!(pair.claim(&request(1)).await, []);
+    let claims = pair.claim(&request(4)).await;
+    assert_eq!(positions(&claims), [1, 2, 3]);
+    assert_eq!(pair.claim(&request(4)).await, []);
+    assert_eq!(pair.claim(&request(2)).await, []);
+    pair.complete(&ask("q", 0).owner, &[retry(&claims[2], 0)]).await;
+    assert_eq!(
+        positions(&pair.claim(&request(1)).await),
+        [3],
+        "what is free again was claimed before"
+    );
+    let narrow = ClaimRequest {
+        window: 4,
+        ..request(9)
+    };
+    assert_eq!(positions(&pair.claim(&narrow).await), [4], "the window counts as well");
+    pair.finish_work("q", &claims[..2]).await;
+    let term = pair.elect("s").await;
+    pair.deliver(term).await;
+    assert_eq!(pair.claim(&request(5)).await, [], "wherever the head is");
+    assert_eq!(positions(&pair.claim(&request(6)).await), [5]);
+    assert_eq!(positions(&pair.claim(&ask("q", 9)).await), [6, 7, 8, 9]);
+    pair.finish().await;
+}
+
 pub(crate) async fn what_is_free_again_goes_before_what_is_new<F: Fixture>() {
     let pair = Pair::open::<F>().await;
     pair.send_many(8).await;

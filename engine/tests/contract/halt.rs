@@ -291,3 +291,19 @@ pub(crate) async fn retention_leaves_it<F: Fixture>() {
         pair.finish().await;
     }
 }
+
+/// The call before may have done it, and its answer be lost.
+pub(crate) async fn what_is_ready_goes_out_whatever_is_judged<F: Fixture>() {
+    for verdict in [Verdict::Skip, Verdict::Mark, Verdict::Retry, Verdict::Purge] {
+        let mut pair = Pair::open::<F>().await;
+        pair.delivery = Delivery::Leader;
+        pair.send_many(2).await;
+        let claims = pair.take("p", 1).await;
+        pair.finish_work("p", &claims).await;
+        pair.delivery = Delivery::Store;
+        assert_eq!(pair.dead(verdict, &[7]).await, [Missing]);
+        let goes_out = matches!(verdict, Verdict::Skip | Verdict::Mark);
+        assert_eq!(pair.status().await.output, u64::from(goes_out), "{verdict:?}");
+        pair.finish().await;
+    }
+}

@@ -389,6 +389,7 @@ pub(crate) fn ask(name: &str, max: usize) -> ClaimRequest {
         max,
         lease_us: LEASE_US,
         window: 1_000,
+        below: None,
         limits: Limits::default(),
     }
 }

@@ -337,8 +337,12 @@ impl Driver {
 
     /// With `forget` the reply is lost: the owner does not know what it holds.
     async fn claim(&mut self, owner: usize, max: usize, forget: bool) {
+        // Near the end, or it would hold up all that comes.
+        let end = self.sent.len() as u64 + 1;
+        let below = (self.random.chance(10)).then(|| Position(end.saturating_sub(self.random.below(6)).max(1)));
         let request = ClaimRequest {
             window: WINDOW,
+            below,
             ..ask(self.owners[owner].0, max)
         };
         let claims = self.pair.claim(&request).await;

@@ -83,6 +83,7 @@ impl Work {
             max: 10_000,
             lease_us: 60_000_000,
             window: 100_000,
+            below: None,
             limits: Limits::default(),
         };
         self.store.claim(&request).await.unwrap().len()

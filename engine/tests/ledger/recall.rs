@@ -36,6 +36,7 @@ async fn come_and_go(store: &SharedStore) {
         max: 10,
         lease_us: 60_000_000,
         window: 100,
+        below: None,
         limits: Limits::default(),
     };
     assert!(!store.claim(&claim).await.unwrap().is_empty());

@@ -64,6 +64,7 @@ async fn claim(store: &SharedStore) -> Claim {
         max: 1,
         lease_us: MINUTE,
         window: 100,
+        below: None,
         limits: Limits::default(),
     };
     insist(|| store.claim(&request)).await.remove(0)
@@ -152,6 +153,7 @@ async fn who_was_heard_of_by_another_server_is_not_taken_for_dead() {
         max: 1,
         lease_us: MINUTE,
         window: 100,
+        below: None,
         limits: Limits::default(),
     };
     for _ in 0..5 {

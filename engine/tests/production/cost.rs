@@ -42,6 +42,7 @@ async fn of_waiting_for_a_replica() {
             max: 1,
             lease_us: 60_000_000,
             window: 1_000_000,
+            below: None,
             limits: Limits::default(),
         };
         let times = times(|| async { drop(store.claim(&request).await.unwrap()) }).await;

@@ -87,6 +87,7 @@ async fn send(store: &SharedStore) {
 
 async fn claim(store: &SharedStore) -> Claim {
     let request = ClaimRequest {
+        below: None,
         owner: OwnerId::new("p"),
         max: 1,
         lease_us: 60_000_000,

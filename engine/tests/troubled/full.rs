@@ -119,6 +119,7 @@ impl Producers {
             max,
             lease_us: 3_600_000_000,
             window: 1_000_000,
+            below: None,
             limits: Limits::default(),
         };
         for claim in store.claim(&request).await? {

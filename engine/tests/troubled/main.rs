@@ -101,6 +101,7 @@ async fn what_is_held_is_taken_up_while_claims_are_refused() {
         max: 2,
         lease_us: options.claim.lease_us,
         window: options.claim.window,
+        below: None,
         limits: options.claim.limits,
     };
     store.inner.claim(&unheard).await.unwrap();

@@ -123,6 +123,7 @@ impl Line {
     /// What somebody else gets of the first partition.
     async fn claim(&self, owner: &str, max: usize, lease_us: u64) -> Vec<Claim> {
         let request = ClaimRequest {
+            below: None,
             owner: OwnerId::new(owner),
             max,
             lease_us,

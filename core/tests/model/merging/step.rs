@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use conga_core::lease::{Attempt, OwnerId};
-use conga_core::merge::{Action as Wish, Event, Found, Merge};
+use conga_core::merge::{Action as Wish, Event, Found, Merge, Room};
 use conga_core::message::{Body, Id, Output, Payload, Position, Record, write_open};
 use conga_core::partition::{
     CampaignRequest, ClaimRequest, Completion, GiveUp, Late, Limits, MergeRequest, Merged, Partition, Piece,
@@ -100,6 +100,7 @@ impl State {
             max: 1,
             lease_us: LEASE_US,
             window: u64::MAX,
+            below: None,
             limits: Limits::default(),
         };
         self.parts[home(number)].edit(|part| {
@@ -191,7 +192,7 @@ impl State {
             merger.hear(Event::Read {
                 partition,
                 outputs,
-                room: usize::MAX,
+                room: Room::ALL,
             });
             true
         })
@@ -274,6 +275,7 @@ fn found(output: Bytes) -> Found<Bytes> {
         position: read.position,
         place: read.sequence.map(Position),
         is_dead: false,
+        bytes: 0,
         ticket: output,
     }
 }
@@ -303,7 +305,7 @@ pub(super) fn request(machine: &Merge<Bytes>, wish: Wish) -> MergeRequest {
     MergeRequest {
         term,
         head,
-        late: (machine.late(late))
+        late: (machine.late().take(late))
             .map(|(position, output)| Late {
                 position,
                 reason: "late".to_owned(),

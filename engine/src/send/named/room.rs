@@ -81,6 +81,7 @@ mod tests {
             max,
             lease_us: 3_600_000_000,
             window: 1_000,
+            below: None,
             limits: Limits::default(),
         };
         store.claim(&request).await.unwrap().len()

@@ -20,7 +20,7 @@ pub(super) struct Gap {
     /// Whether it was said that it is overdue.
     alarmed: bool,
     proofs: Vec<Proof>,
-    looking: FuturesUnordered<BoxFuture<'static, (usize, Result<()>)>>,
+    looking: FuturesUnordered<BoxFuture<'static, (usize, Result<Position>)>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,15 +36,15 @@ enum Proof {
     None,
     /// It is waited for that all that had come to it is out.
     Passing,
-    /// It is, since then; what came out has to be read.
-    Passed(Instant),
+    /// It is, since then: all before that position. What came out has to be read.
+    Passed(Instant, Position),
     Read,
 }
 
 /// What a gap waits for.
 pub(super) enum News {
     Overdue,
-    Passed(usize),
+    Passed(usize, Position),
 }
 
 impl Gap {
@@ -113,15 +113,24 @@ impl Gap {
 
     /// What is in hand of a partition is read anew.
     pub(super) fn lost(&mut self, partition: usize) {
-        if matches!(self.proofs[partition], Proof::Passed(_) | Proof::Read) {
+        if matches!(self.proofs[partition], Proof::Passed(..) | Proof::Read) {
             self.proofs[partition] = Proof::None;
         }
     }
 
     /// A partition was read to its end by a call that began then.
     pub(super) fn was_read(&mut self, partition: usize, asked: Instant) {
+        self.is_read(partition, |since, _| asked >= since);
+    }
+
+    /// All of a partition was read up to an output: that proves as much, however much comes after it.
+    pub(super) fn was_read_to(&mut self, partition: usize, last: Position) {
+        self.is_read(partition, |_, end| last.next() >= end);
+    }
+
+    fn is_read(&mut self, partition: usize, proves: impl Fn(Instant, Position) -> bool) {
         let proof = &mut self.proofs[partition];
-        if matches!(*proof, Proof::Passed(since) if asked >= since) {
+        if matches!(*proof, Proof::Passed(since, end) if proves(since, end)) {
             *proof = Proof::Read;
         }
     }
@@ -139,19 +148,13 @@ impl Gap {
         };
         tokio::select! {
             biased;
-            Some((partition, passed)) = self.looking.next() => passed.map(|()| News::Passed(partition)),
+            Some((partition, passed)) = self.looking.next() => passed.map(|end| News::Passed(partition, end)),
             () = is_overdue => Ok(News::Overdue),
         }
     }
 
-    /// Takes what came. Whether there is something to do.
-    pub(super) fn proof(&mut self, news: News) -> bool {
-        match news {
-            News::Overdue => true,
-            News::Passed(partition) => {
-                self.proofs[partition] = Proof::Passed(Instant::now());
-                false
-            }
-        }
+    /// All before `end` is out of a partition.
+    pub(super) fn passed(&mut self, partition: usize, end: Position) {
+        self.proofs[partition] = Proof::Passed(Instant::now(), end);
     }
 }

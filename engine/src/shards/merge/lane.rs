@@ -1,5 +1,6 @@
 //! A partition as the merging leader sees it: its place as the active consumer there, and one call at a time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,10 +8,13 @@ use conga_core::lease::OwnerId;
 use conga_core::message::Position;
 use conga_core::partition::{ReceiveRequest, Received};
 use conga_core::term::Reign;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::hand::Question;
 use crate::deliver::seat::Seat;
+use crate::fits::Portions;
 use crate::pace::Pace;
 use crate::store::{Result, SharedStore};
 use crate::wake::{Listener, Topic};
@@ -24,7 +28,11 @@ pub(super) struct Lane {
     store: SharedStore,
     seat: Seat,
     hints: Listener,
-    pub(super) pace: Pace,
+    pace: Pace,
+    /// Told when there may be something to do without a hint.
+    nudge: Arc<Notify>,
+    /// How much is asked for at once.
+    pub(super) portions: Portions,
     /// Under which reign it was last asked.
     reign: Option<Reign>,
 }
@@ -47,12 +55,14 @@ pub(super) enum Heard {
 }
 
 impl Lane {
-    pub(super) fn new(store: SharedStore, owner: OwnerId) -> Self {
+    pub(super) fn new(store: SharedStore, owner: OwnerId, nudge: Arc<Notify>) -> Self {
         Self {
             // Who leads at the base reads here: whom it follows can merge nothing any more.
             seat: Seat::take(store.clone(), owner),
             hints: store.wakes().listen(&[Topic::Output]),
             pace: Pace::new(),
+            nudge,
+            portions: Portions::new(),
             reign: None,
             store,
         }
@@ -61,7 +71,10 @@ impl Lane {
     /// Returns when there may be something to read. Cancel-safe.
     pub(super) async fn wait(&mut self, stop: &CancellationToken) -> Heard {
         let wait = async {
-            self.hints.heard().await;
+            tokio::select! {
+                () = self.hints.heard() => {}
+                () = self.nudge.notified() => {}
+            }
             sleep_until(self.pace.due()).await;
         };
         tokio::select! {
@@ -71,22 +84,16 @@ impl Lane {
         }
     }
 
-    /// Acknowledges, and reads what comes after so many that are left then.
-    pub(super) async fn read(
-        &mut self,
-        acknowledge: Option<Position>,
-        skip: usize,
-        max: usize,
-        stop: &CancellationToken,
-    ) -> Result<Heard> {
+    /// Acknowledges, and reads what comes next.
+    pub(super) async fn read(&mut self, question: Question, stop: &CancellationToken) -> Result<Heard> {
         tokio::select! {
             biased;
             () = stop.cancelled() => Ok(Heard::Stopped),
-            heard = self.ask(acknowledge, skip, max) => heard,
+            heard = self.ask(question) => heard,
         }
     }
 
-    async fn ask(&mut self, acknowledge: Option<Position>, skip: usize, max: usize) -> Result<Heard> {
+    async fn ask(&mut self, question: Question) -> Result<Heard> {
         let reign = self.seat.reign().await?;
         if self.reign.as_ref() != Some(&reign) {
             self.reign = Some(reign);
@@ -96,13 +103,14 @@ impl Lane {
         self.pace.asked();
         let request = ReceiveRequest {
             reign: Some(reign.clone()),
-            acknowledge,
-            skip,
-            max,
+            acknowledge: question.acknowledge,
+            skip: question.skip,
+            max: question.max,
         };
         match self.store.receive(&request).await {
             Ok(Received::Outputs(outputs)) => {
                 self.pace.answered(!outputs.is_empty());
+                self.portions.came(&outputs);
                 Ok(Heard::Outputs { outputs, asked })
             }
             Ok(Received::Fenced { .. }) => {
@@ -112,6 +120,7 @@ impl Lane {
             }
             Err(error) if error.is_passing() => {
                 tracing::debug!(%error, "a partition does not answer");
+                self.portions.failed(&error);
                 // It may be another server by then.
                 sleep(PAUSE).await;
                 Ok(Heard::Lost)
@@ -126,15 +135,16 @@ impl Lane {
     }
 }
 
-/// Returns when all that had come to the partition at the time of the call is out; never while it is away.
-pub(super) async fn passed(store: SharedStore) -> Result<()> {
+/// Returns when all that had come to the partition at the time of the call is out, with the position up to which that is; never
+/// while it is away.
+pub(super) async fn passed(store: SharedStore) -> Result<Position> {
     let mut end = None;
     loop {
         match store.status().await {
             Ok(status) => {
                 let end = *end.get_or_insert_with(|| status.next.plus(status.waiting));
                 if status.head >= end {
-                    return Ok(());
+                    return Ok(end);
                 }
             }
             Err(error) if error.is_passing() => {}

@@ -25,6 +25,7 @@ pub(super) fn found(router: Router, partition: usize, output: Bytes) -> Result<F
             .filter(|sequence| is_here && *sequence > 0)
             .map(Position),
         is_dead: matches!(record.body, Body::Dead { .. }),
+        bytes: output.len(),
         ticket: output,
     })
 }

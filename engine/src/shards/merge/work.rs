@@ -13,15 +13,19 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::gap::Gap;
+use super::gap::{Gap, News};
+use super::hand::Hand;
 use super::lane::{Heard, Lane};
 use super::{Merger, MergerOptions, OnGap, text};
+use crate::fits::Fits;
 use crate::lead::{Change, Elector};
 use crate::persist::answer;
 use crate::sequence::Sequencing;
 use crate::shards::Shards;
-use crate::store::Result;
+use crate::store::{Result, StoreError};
 use crate::wake::Topic;
+
+mod reading;
 
 /// How long a sequencer that ends waits for the store.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -29,30 +33,12 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// A merge ends with the output by which its bytes reach this.
-const BATCH_BYTES: usize = 8 << 20;
-/// No more is read of a partition of which so many bytes are in hand.
-const HELD_BYTES: usize = 64 << 20;
-/// So many outputs are read at once.
-const READ_MOST: usize = 1_000;
-/// Behind so many outputs of a partition a number that is missing is looked for.
-const SOUGHT_WITHIN: usize = 1_000_000;
+const BATCH_BYTES: u64 = 8 << 20;
 /// How often what is over goes.
 const TRIM: Duration = Duration::from_secs(1);
 
 /// A call to a partition, with who asks.
 type Call = BoxFuture<'static, (usize, Lane, Result<Heard>)>;
-
-/// What is known of a partition.
-#[derive(Debug, Clone, Copy, Default)]
-struct Hand {
-    /// The bytes in hand, about: of what was read since nothing was.
-    bytes: usize,
-    /// What was asked for last: acknowledged, and how many at most.
-    acknowledging: Option<Position>,
-    max: usize,
-    /// How many of them may be kept.
-    room: usize,
-}
 
 /// A merger at work.
 pub(super) struct Work {
@@ -68,6 +54,10 @@ pub(super) struct Work {
     merging: Option<BoxFuture<'static, Result<Merged>>>,
     /// How many merges in a row had no answer, or changed nothing.
     refusals: u32,
+    /// How large a merge may be.
+    fits: Fits,
+    /// How large the one on its way is.
+    size: u64,
     gap: Gap,
     trim_at: Instant,
     trimming: Option<BoxFuture<'static, Result<bool>>>,
@@ -86,6 +76,8 @@ impl Work {
             reign: CancellationToken::new(),
             merging: None,
             refusals: 0,
+            fits: Fits::new(BATCH_BYTES),
+            size: 0,
             gap: Gap::new(count, options.gap_timeout),
             trim_at: Instant::now(),
             trimming: None,
@@ -128,11 +120,13 @@ impl Work {
                 }
                 merged = answer(&mut self.merging) => self.merged(merged).await?,
                 Some((partition, lane, heard)) = self.calls.next() => self.heard(partition, lane, heard?)?,
-                proof = self.gap.next(missing) => {
-                    if self.gap.proof(proof?) {
-                        self.prove();
+                news = self.gap.next(missing) => match news? {
+                    News::Overdue => self.prove(),
+                    News::Passed(partition, end) => {
+                        self.gap.passed(partition, end);
+                        self.was_read(partition, None);
                     }
-                }
+                },
                 () = sleep_until(self.trim_at), if trims => self.trimming = Some(self.trim()),
                 trimmed = answer(&mut self.trimming) => {
                     let more = trimmed.unwrap_or_else(|error| {
@@ -162,10 +156,10 @@ impl Work {
                 self.retire().await;
                 self.sequencing.reigns += 1;
                 self.reign = CancellationToken::new();
-                self.hands = vec![Hand::default(); self.shards.partitions().len()];
+                self.hands = self.shards.partitions().iter().map(|_| Hand::default()).collect();
                 self.step(Event::Elected { term });
                 for (partition, store) in self.shards.partitions().to_vec().into_iter().enumerate() {
-                    let lane = Lane::new(store, self.elector.owner().clone());
+                    let lane = Lane::new(store, self.elector.owner().clone(), self.hands[partition].nudge.clone());
                     // The seat first, and what is there.
                     self.read(partition, lane);
                 }
@@ -190,112 +184,6 @@ impl Work {
         join_all(leaving).await;
     }
 
-    /// Reads a partition's next outputs, as far as there is room for them, and acknowledges what is merged.
-    fn read(&mut self, partition: usize, mut lane: Lane) {
-        let (held, done) = (self.machine.held(partition), self.machine.acknowledge(partition));
-        // What has its turn and was not kept is read anew, after what is merged is acknowledged.
-        let again = self.machine.again() == Some(partition);
-        if again && done.is_none() {
-            self.lost(partition);
-            return self.read(partition, lane);
-        }
-        let is_sought = self.machine.is_sought_in(partition) && held < SOUGHT_WITHIN;
-        let hand = &mut self.hands[partition];
-        if held == 0 {
-            hand.bytes = 0;
-        }
-        hand.room = if hand.bytes < HELD_BYTES {
-            self.options.window.saturating_sub(held)
-        } else {
-            0
-        };
-        hand.max = match (again, is_sought) {
-            (true, _) => 0,
-            (false, true) => READ_MOST,
-            (false, false) => hand.room.min(READ_MOST),
-        };
-        hand.acknowledging = done.map(|(position, _)| position);
-        let (acknowledge, max, stop) = (hand.acknowledging, hand.max, self.reign.clone());
-        let skip = held - done.map_or(0, |(_, count)| count);
-        if max == 0 && acknowledge.is_none() {
-            return self.wait(partition, lane);
-        }
-        self.calls.push(Box::pin(async move {
-            let heard = lane.read(acknowledge, skip, max, &stop).await;
-            (partition, lane, heard)
-        }));
-    }
-
-    fn wait(&mut self, partition: usize, mut lane: Lane) {
-        let stop = self.reign.clone();
-        self.calls.push(Box::pin(async move {
-            let heard = lane.wait(&stop).await;
-            (partition, lane, Ok(heard))
-        }));
-    }
-
-    fn heard(&mut self, partition: usize, lane: Lane, heard: Heard) -> Result<()> {
-        match heard {
-            Heard::Hint => self.read(partition, lane),
-            // Only a reign that ends stops it, and then nobody listens any more.
-            Heard::Stopped => {}
-            Heard::Lost => {
-                self.lost(partition);
-                self.read(partition, lane);
-            }
-            Heard::Outputs { outputs, asked } => {
-                let hand = self.hands[partition];
-                if let Some(position) = hand.acknowledging {
-                    self.step(Event::Acknowledged { partition, position });
-                }
-                let (count, router) = (outputs.len(), self.shards.router());
-                let bytes: usize = outputs.iter().map(Bytes::len).sum();
-                let outputs: Vec<_> = outputs
-                    .into_iter()
-                    .map(|output| text::found(router, partition, output))
-                    .collect::<Result<_>>()?;
-                let before = self.machine.last(partition);
-                let positions = before.into_iter().chain(outputs.iter().map(|found| found.position));
-                if !positions.is_sorted_by(|a, b| a < b) {
-                    tracing::warn!(
-                        partition,
-                        "a partition has come back older than it was; reading it anew"
-                    );
-                    self.lost(partition);
-                    self.read(partition, lane);
-                    return Ok(());
-                }
-                let room = hand.room;
-                if room > 0 {
-                    self.hands[partition].bytes += bytes;
-                }
-                self.step(Event::Read {
-                    partition,
-                    outputs,
-                    room,
-                });
-                if count < hand.max {
-                    self.gap.was_read(partition, asked);
-                }
-                // A proof that was lost with what was in hand is begun anew.
-                self.prove();
-                let again = self.machine.again() == Some(partition);
-                if again || (count > 0 && count == hand.max) {
-                    self.read(partition, lane);
-                } else {
-                    self.wait(partition, lane);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn lost(&mut self, partition: usize) {
-        self.hands[partition].bytes = 0;
-        self.gap.lost(partition);
-        self.step(Event::Lost { partition });
-    }
-
     /// Takes the answer to a merge.
     async fn merged(&mut self, merged: Result<Merged>) -> Result<()> {
         match merged {
@@ -304,7 +192,11 @@ impl Work {
                 let waits = self.machine.gives_up() && head == self.machine.head();
                 self.refusals = if waits { self.refusals.saturating_add(1) } else { 0 };
                 self.sequencing.emitted += head.past(self.machine.head());
+                self.fits.came(self.size);
                 self.step(Event::Merged { head });
+                for (partition, hand) in self.hands.iter().enumerate() {
+                    hand.nudge(&self.machine, partition, self.options.window);
+                }
                 self.watch(missing);
             }
             Ok(Merged::Moved { head }) => {
@@ -327,6 +219,9 @@ impl Work {
                 }
                 self.refusals = self.refusals.saturating_add(1);
                 self.sequencing.refused += 1;
+                if matches!(error, StoreError::Unknown(_)) {
+                    self.fits.smaller();
+                }
                 self.gap.reset();
                 self.step(Event::Unknown);
             }
@@ -383,7 +278,8 @@ impl Work {
             give_up,
         } = self.machine.step(event)
         {
-            let request = self.request(count, late, give_up).map(|request| MergeRequest {
+            debug_assert_eq!(late, self.machine.late().count());
+            let request = self.request(count, give_up).map(|request| MergeRequest {
                 is_missing: is_missing && request.pieces.len() == count,
                 term,
                 head,
@@ -399,16 +295,17 @@ impl Work {
     }
 
     /// What is to be merged: the pieces end where they are too large for one step.
-    fn request(&self, count: usize, late: usize, give_up: usize) -> Result<MergeRequest> {
-        let mut bytes = 0;
-        let fitting = self.machine.ready(count).take_while(|(.., output)| {
-            let fits = bytes < BATCH_BYTES;
-            bytes += output.len();
-            fits
-        });
-        let pieces: Result<_> = fitting
-            .map(|(place, is_dead, output)| text::piece(place, is_dead, self.options.mark_dead, output))
-            .collect();
+    fn request(&mut self, count: usize, give_up: usize) -> Result<MergeRequest> {
+        let (mut bytes, most) = (0, self.fits.bytes());
+        let mut pieces = Vec::with_capacity(count);
+        for (place, is_dead, output) in self.machine.ready(count) {
+            bytes += output.len() as u64;
+            if bytes > most && !pieces.is_empty() {
+                break;
+            }
+            pieces.push(text::piece(place, is_dead, self.options.mark_dead, output)?);
+        }
+        self.size = bytes;
         let head = self.machine.head();
         let since = self.gap.since().unwrap_or_default();
         let reason = format!("did not come within {:?}", self.options.gap_timeout);
@@ -424,10 +321,10 @@ impl Work {
             head,
             late: self
                 .machine
-                .late(late)
+                .late()
                 .map(|(place, output)| text::late(place, output))
                 .collect(),
-            pieces: pieces?,
+            pieces,
             is_missing: false,
             give_up: (give_up > 0).then(|| GiveUp {
                 after_us: u64::try_from(self.options.gap_timeout.as_micros()).unwrap_or(u64::MAX),

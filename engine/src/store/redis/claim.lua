@@ -2,6 +2,7 @@
 --
 -- KEYS  1 in  2 meta  3 flight  4 free  5 delayed  6 owners  7 alive  8 lock  9 numbers  10 keys  11 keyed  12 strikes
 -- ARGV  1 time and hints  2 owner  3 max  4 lease_us  5 window  6 limit of an entry's bytes  7 limit of all bytes
+--       8 below which position new messages are handed out
 -- Returns { now, first position, attempt, { entry, entry, ... }, ... }: runs of neighbours with the same attempt, ascending,
 -- but the entries of each run NEWEST FIRST, as the list has them. An entry is a string, or where it is larger than its
 -- limit the number of its bytes. An attempt is a number, or a string of it and of its strikes.
@@ -301,7 +302,8 @@ if max > 0 and total_limit > 0 then
     room = math.min(room, window * REACH - (upcoming - head))
   end
   allowed = is_running and allowed - fresh or 0
-  local new = math.min(max - taken, room, waiting, allowed)
+  local within = math.min(room, tonumber(ARGV[8]) - upcoming)
+  local new = math.min(max - taken, within, waiting, allowed)
   -- Whoever moves the head then says so.
   if room < math.min(max - taken, waiting) and not meta[6] then
     redis.call('HSET', KEYS[2], 'full', '1')
@@ -313,7 +315,7 @@ if max > 0 and total_limit > 0 then
         return entries(KEYS[1], head, position, math.min(count, stride()))
       end
       if bytes < total_limit then
-        local slots = claim_by_key(KEYS[10], KEYS[11], upcoming, math.min(room, waiting),
+        local slots = claim_by_key(KEYS[10], KEYS[11], upcoming, math.min(within, waiting),
           math.min(max - taken, allowed),
           string.find(order, 'serial', 1, true), slot('L', number, 1, now), read, take_one)
         grow(upcoming + #slots - head)

@@ -33,7 +33,8 @@ impl RedisStore {
             .arg(whole(request.lease_us))
             .arg(whole(request.window))
             .arg(whole(request.limits.entry_bytes))
-            .arg(whole(request.limits.total_bytes));
+            .arg(whole(request.limits.total_bytes))
+            .arg(whole(request.below.map_or(u64::MAX, |below| below.0)));
         let mut reply = Items::of(self.run(&script::CLAIM, &call).await?)?;
         let claimed = Micros(reply.number()?);
         let mut claims = Vec::new();

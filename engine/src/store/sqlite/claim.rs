@@ -67,13 +67,19 @@ fn is_idle(database: &Database, request: &ClaimRequest) -> Result<bool> {
             },
         )?;
         let new = line.next <= line.last
-            && line.next < line.limit(request.window)
+            && line.next < limit(&line, request)
             && line.control.flow == Flow::Running
             && line.bucket.allows(line.control.rate, step.now) > 0;
         let set_back = line.set_back(step.now).is_some();
         Ok((freed || new || set_back, stands, step.now))
     })?;
     Ok(!work && database.is_spared(stands, now + request.lease_us, request.lease_us))
+}
+
+/// Below which position new messages are handed out.
+fn limit(line: &LineRow, request: &ClaimRequest) -> Position {
+    let limit = line.limit(request.window);
+    request.below.map_or(limit, |below| limit.min(below))
 }
 
 /// Frees what owners held whose time is up, and what has waited out its delay.
@@ -137,7 +143,7 @@ impl Claims<'_, '_> {
     fn take_new(&mut self, line: &LineRow) -> rusqlite::Result<()> {
         let (step, owner) = (self.step, &self.request.owner);
         let from = self.taken.len();
-        let limit = line.limit(self.request.window);
+        let limit = limit(line, self.request);
         if let Order::Key { serial } = line.shape.unwrap_or_default().order {
             return self.take_new_by_key(line, limit, serial);
         }

@@ -40,6 +40,9 @@ pub(super) fn dead(database: &mut Database, request: &DeadRequest) -> Result<Vec
     if goes_on {
         database.wake(Topic::Processed);
         database.wake_of_head();
+    }
+    // What the line goes on past has its turn, maybe; and so it may have had since a call whose answer was lost.
+    if matches!(request.verdict, Verdict::Skip | Verdict::Mark) {
         deliver_ready(database);
     }
     Ok(answers)

@@ -68,6 +68,7 @@ fn claims(name: &str, max: usize) -> ClaimRequest {
         max,
         lease_us: 1_000_000,
         window: 1_000,
+        below: None,
         limits: Limits::default(),
     }
 }

@@ -32,6 +32,8 @@ pub(super) async fn process(
 pub(super) async fn merge(world: Arc<World>, shards: &Shards, merging: Merging, stop: CancellationToken) -> Result<()> {
     let options = MergerOptions {
         window: merging.window,
+        // Behind the window it knows the places of what comes, or looks it through again and again.
+        places: merging.window * if merging.window.is_multiple_of(2) { 1 } else { 1_000 },
         batch: merging.batch,
         mark_dead: merging.mark_dead,
         gap_timeout: merging.gap_timeout,

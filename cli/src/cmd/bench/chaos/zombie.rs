@@ -273,6 +273,7 @@ impl Zombie {
             max: 1,
             lease_us,
             window: self.window,
+            below: None,
             limits: Limits::default(),
         };
         self.store.claim(&request).await
