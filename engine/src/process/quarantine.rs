@@ -194,6 +194,7 @@ impl Quarantine {
         });
         match due.filter(|due| *due > now) {
             Some(due) => tokio::select! {
+                biased;
                 () = self.news.notified() => {}
                 () = sleep_until(due) => {}
             },

@@ -538,6 +538,7 @@ fn give_back(claim: &Claim) -> Completion {
 async fn told(share: Option<&Share>, quarantine: &Quarantine) {
     match share {
         Some(share) => tokio::select! {
+            biased;
             () = share.told() => {}
             () = quarantine.news() => {}
         },

@@ -72,6 +72,7 @@ impl Lane {
     pub(super) async fn wait(&mut self, stop: &CancellationToken) -> Heard {
         let wait = async {
             tokio::select! {
+                biased;
                 () = self.hints.heard() => {}
                 () = self.nudge.notified() => {}
             }
