@@ -146,11 +146,11 @@ impl Bank {
         self.store.renew(&leave).await.unwrap();
     }
 
-    /// The next outputs, at least so many.
+    /// The next so many outputs.
     pub(crate) async fn outputs(&mut self, count: usize) -> Vec<Record> {
         let mut outputs = Vec::new();
         while outputs.len() < count {
-            let Ok(batch) = timeout(PATIENCE, self.consumer.next(1_000)).await else {
+            let Ok(batch) = timeout(PATIENCE, self.consumer.next(count - outputs.len())).await else {
                 panic!(
                     "{} of {count} outputs, then none for {PATIENCE:?}. {}",
                     outputs.len(),
