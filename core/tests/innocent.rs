@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use conga_core::lease::OwnerId;
-use conga_core::message::{Body, Id, Payload, Record};
+use conga_core::message::{Body, Payload};
 use conga_core::partition::{ALONE_FROM, Claim, ClaimRequest, Completion, Limits, Partition, RenewRequest};
 use conga_core::retry::MAX_CRASHES;
 use conga_core::time::Micros;
@@ -67,16 +67,7 @@ struct Seen {
 }
 
 fn done(claim: &Claim) -> Completion {
-    Completion::Done(Record {
-        position: claim.position,
-        id: Id::of_position(claim.position),
-        sequence: None,
-        key: None,
-        body: Body::Result(Payload::string("")),
-        attempts: claim.attempt,
-        created: claim.claimed,
-        processing: claim.claimed,
-    })
+    Completion::Done(claim.record(Body::Result(Payload::string(""))))
 }
 
 /// One history: there is always something to do.

@@ -228,7 +228,7 @@ impl Holdings {
 
 #[cfg(test)]
 mod tests {
-    use conga_core::message::{Body, Entry, Id, Payload, Record};
+    use conga_core::message::{Body, Entry, Payload};
 
     use super::*;
 
@@ -244,16 +244,7 @@ mod tests {
     }
 
     fn done(claim: &Claim) -> Completion {
-        Completion::Done(Record {
-            position: claim.position,
-            id: Id::of_position(claim.position),
-            sequence: None,
-            key: None,
-            body: Body::Result(Payload::string("")),
-            attempts: claim.attempt,
-            created: claim.claimed,
-            processing: claim.claimed,
-        })
+        Completion::Done(claim.record(Body::Result(Payload::string(""))))
     }
 
     #[test]

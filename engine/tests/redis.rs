@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use conga::core::lease::{Attempt, Held, OwnerId};
-use conga::core::message::{Body, Entry, Id, Payload, Position, Record};
+use conga::core::message::{Body, Entry, Payload, Position};
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Limits, MergeRequest,
     Merged, Piece, Processed, Ready, ReceiveRequest, RenewRequest, Shelf, Turn,
@@ -60,16 +60,7 @@ fn claim_of(max: usize) -> ClaimRequest {
 }
 
 fn done(claim: &Claim, result: &str) -> Completion {
-    Completion::Done(Record {
-        position: claim.position,
-        id: Id::of_position(claim.position),
-        sequence: None,
-        key: None,
-        body: Body::Result(Payload::string(result)),
-        attempts: claim.attempt,
-        created: claim.claimed,
-        processing: claim.claimed,
-    })
+    Completion::Done(claim.record(Body::Result(Payload::string(result))))
 }
 
 async fn lead(store: &RedisStore) -> Term {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use conga::core::lease::OwnerId;
-use conga::core::message::{Body, Id, Payload, Record};
+use conga::core::message::{Body, Payload};
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Limits, Ready,
     ReceiveRequest, RenewRequest,
@@ -116,18 +116,7 @@ async fn campaign(store: &RedisStore, owner: &str) -> Campaign {
 }
 
 fn done(claims: &[Claim], by: &str) -> Vec<Completion> {
-    let done = |claim: &Claim| {
-        Completion::Done(Record {
-            position: claim.position,
-            id: Id::of_position(claim.position),
-            sequence: None,
-            key: None,
-            body: Body::Result(Payload::string(by)),
-            attempts: claim.attempt,
-            created: claim.claimed,
-            processing: claim.claimed,
-        })
-    };
+    let done = |claim: &Claim| Completion::Done(claim.record(Body::Result(Payload::string(by))));
     claims.iter().map(done).collect()
 }
 

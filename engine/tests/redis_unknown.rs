@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use conga::core::lease::OwnerId;
-use conga::core::message::{Body, Id, Payload, Position, Record};
+use conga::core::message::{Body, Payload, Position};
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Cursor, EmitRequest, Emitted, Limits, Ready,
     ReceiveRequest, RenewRequest, Shelf,
@@ -113,18 +113,7 @@ async fn again<T: std::fmt::Debug, F: Future<Output = Result<T>>>(
 }
 
 fn done(claims: &[Claim]) -> Vec<Completion> {
-    let done = |claim: &Claim| {
-        Completion::Done(Record {
-            position: claim.position,
-            id: Id::of_position(claim.position),
-            sequence: None,
-            key: None,
-            body: Body::Result(Payload::string("done")),
-            attempts: claim.attempt,
-            created: claim.claimed,
-            processing: claim.claimed,
-        })
-    };
+    let done = |claim: &Claim| Completion::Done(claim.record(Body::Result(Payload::string("done"))));
     claims.iter().map(done).collect()
 }
 

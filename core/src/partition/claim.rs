@@ -3,7 +3,7 @@
 use super::strikes::Fate;
 use super::{Flight, Flow, PASS_MOST, Partition};
 use crate::lease::{Attempt, Lease, OwnerId};
-use crate::message::{Entry, Position};
+use crate::message::{Body, Entry, Id, Position, Record};
 use crate::time::Micros;
 
 /// How large an answer may be.
@@ -58,6 +58,23 @@ pub struct Claim {
     pub claimed: Micros,
     /// What the producer sent.
     pub entry: Entry,
+}
+
+impl Claim {
+    /// What came of it, as of a message of which no more is known than where it stands: its position is its id, and when it was
+    /// claimed is when it was created.
+    pub fn record(&self, body: Body) -> Record {
+        Record {
+            position: self.position,
+            id: Id::of_position(self.position),
+            sequence: None,
+            key: None,
+            body,
+            attempts: self.attempt,
+            created: self.claimed,
+            processing: self.claimed,
+        }
+    }
 }
 
 impl Partition {

@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
     use crate::lease::{Attempt, OwnerId};
-    use crate::message::{Body, Id, Record};
+    use crate::message::Body;
     use crate::partition::{ClaimRequest, Completion, Limits, OnDead, Shelf};
 
     /// Two messages; both have failed for good, and only the first is delivered past if `only_first`.
@@ -117,18 +117,9 @@ mod tests {
             limits: Limits::default(),
         };
         for claim in partition.claim(Micros(1), &request) {
-            let tombstone = Record {
-                position: claim.position,
-                id: Id::of_position(claim.position),
-                sequence: None,
-                key: None,
-                body: Body::Dead {
-                    reason: "no".to_owned(),
-                },
-                attempts: claim.attempt,
-                created: claim.claimed,
-                processing: claim.claimed,
-            };
+            let tombstone = claim.record(Body::Dead {
+                reason: "no".to_owned(),
+            });
             partition.complete(
                 Micros(2),
                 &owner,

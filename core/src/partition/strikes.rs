@@ -165,7 +165,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::message::{Body, Id, Payload, Record};
+    use crate::message::{Body, Payload};
     use crate::partition::{Claim, ClaimRequest, Completion, Limits, RenewRequest};
     use crate::time::Micros;
 
@@ -185,16 +185,7 @@ mod tests {
     }
 
     fn done(claim: &Claim) -> Completion {
-        Completion::Done(Record {
-            position: claim.position,
-            id: Id::of_position(claim.position),
-            sequence: None,
-            key: None,
-            body: Body::Result(Payload::string("")),
-            attempts: claim.attempt,
-            created: claim.claimed,
-            processing: claim.claimed,
-        })
+        Completion::Done(claim.record(Body::Result(Payload::string(""))))
     }
 
     fn crashes(claims: &[Claim]) -> Vec<(u64, u32)> {

@@ -8,6 +8,8 @@
 //! The larger lines take minutes, and so are run by hand:
 //! `cargo test --release -p conga-core --test model -- --ignored --nocapture --test-threads 1`
 
+use std::fmt;
+use std::hash::Hash;
 use std::time::Instant;
 
 use conga_core::partition::OnDead;
@@ -40,7 +42,16 @@ const DELAY_US: u64 = 1_000;
 /// Visits every state of a line. All that must hold holds in each, and all that must be met with is met with.
 ///
 /// It goes into the depth first, which takes far less memory: so the depth is that of the longest way that it went.
-fn check(line: Line) {
+fn check<M>(line: M)
+where
+    M: Model<
+            State: Clone + fmt::Debug + Hash + PartialEq + Send + Sync,
+            Action: Clone + fmt::Debug + PartialEq + Send + Sync,
+        > + fmt::Display
+        + Send
+        + Sync
+        + 'static,
+{
     let title = line.to_string();
     let begun = Instant::now();
     let checker = line.checker().threads(2).spawn_dfs().join();

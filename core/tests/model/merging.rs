@@ -4,18 +4,18 @@
 //! [`conga_core::merge::Merge`]. What a partition does with a number until it is out is one step here; that is the other model's.
 
 use std::fmt;
-use std::time::Instant;
 
 use conga_core::message::Position;
 use conga_core::partition::Partition;
 use conga_core::shape::Shape;
-use stateright::{Checker, Model, Property};
+use stateright::{Model, Property};
 
 mod flaws;
 mod properties;
 mod state;
 mod step;
 
+use super::check;
 use state::State;
 
 /// Two, and so each number's is its remainder.
@@ -175,20 +175,6 @@ impl fmt::Display for Line {
             "merged, {gap} what is missing: {last} numbers{never}, {mergers} mergers, {crashes} crashes, {losses} losses, {pauses} pauses"
         )
     }
-}
-
-fn check(line: Line) {
-    let title = line.to_string();
-    let begun = Instant::now();
-    let checker = line.checker().threads(2).spawn_dfs().join();
-    println!(
-        "{title}: {} states, {} of them different, depth {}, {:.1} s",
-        checker.state_count(),
-        checker.unique_state_count(),
-        checker.max_depth(),
-        begun.elapsed().as_secs_f64(),
-    );
-    checker.assert_properties();
 }
 
 #[test]

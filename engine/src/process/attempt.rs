@@ -163,30 +163,20 @@ pub(super) fn fail(at: Held, tries: Attempt, mut record: Record, error: HandlerE
 /// What is recorded of a message, as long as it has no result.
 pub(super) fn record_of(claim: &Claim, input: &Input) -> Record {
     Record {
-        position: claim.position,
         id: input.id.clone(),
         sequence: input.sequence,
         key: input.key.clone(),
-        body: Body::Dead { reason: String::new() },
-        attempts: claim.attempt,
         created: input.created.unwrap_or(claim.claimed),
-        processing: claim.claimed,
+        ..claim.record(Body::Dead { reason: String::new() })
     }
 }
 
 /// The tombstone of an entry that is no message, under the id that it has all the same.
 pub(super) fn unreadable(claim: &Claim, reject: &Reject) -> Record {
     tracing::warn!(position = %claim.position, reason = %reject, "not a message; kept as a dead letter");
+    let reason = reject.to_string();
     Record {
-        position: claim.position,
         id: identify(&claim.entry, claim.position),
-        sequence: None,
-        key: None,
-        body: Body::Dead {
-            reason: reject.to_string(),
-        },
-        attempts: claim.attempt,
-        created: claim.claimed,
-        processing: claim.claimed,
+        ..claim.record(Body::Dead { reason })
     }
 }

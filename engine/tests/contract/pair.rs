@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use conga::clock::{Clock, ManualClock};
 use conga::core::lease::{Held, OwnerId};
-use conga::core::message::{Body, Format, Id, Payload, Position, Record, parse};
+use conga::core::message::{Body, Format, Payload, Position, Record, parse};
 use conga::core::partition::{
     CampaignRequest, Claim, ClaimRequest, Completed, Completion, Control, ControlRequest, Cursor, DeadRequest,
     EmitRequest, Emitted, Followed, Judged, Keep, Limits, MergeRequest, Merged, Numbered, OnDead, Processed, Ready,
@@ -428,24 +428,13 @@ pub(crate) fn holding(claim: &Claim) -> Held {
 
 /// The record of a claim. From its payload can be told which attempt it was.
 pub(crate) fn record(claim: &Claim) -> Record {
-    let input = parse(&claim.entry, claim.position, Format::Any, u64::MAX);
-    let (id, sequence, key) = match input {
-        Ok(input) => (input.id, input.sequence, input.key),
-        Err(_) => (Id::of_position(claim.position), None, None),
-    };
-    Record {
-        position: claim.position,
-        id,
-        sequence,
-        key,
-        body: Body::Result(Payload::string(&format!(
-            "done at {} in attempt {}",
-            claim.position, claim.attempt
-        ))),
-        attempts: claim.attempt,
-        created: START,
-        processing: claim.claimed,
+    let result = format!("done at {} in attempt {}", claim.position, claim.attempt);
+    let mut record = claim.record(Body::Result(Payload::string(&result)));
+    record.created = START;
+    if let Ok(input) = parse(&claim.entry, claim.position, Format::Any, u64::MAX) {
+        (record.id, record.sequence, record.key) = (input.id, input.sequence, input.key);
     }
+    record
 }
 
 pub(crate) fn done(claim: &Claim) -> Completion {

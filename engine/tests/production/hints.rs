@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use conga::core::lease::OwnerId;
-use conga::core::message::{Body, Id, Payload, Record};
+use conga::core::message::{Body, Payload};
 use conga::core::partition::{Claim, ClaimRequest, Completed, Completion, Limits, RenewRequest};
 use conga::store::SharedStore;
 use conga::wake::{Listener, Topic};
@@ -98,16 +98,7 @@ async fn claim(store: &SharedStore) -> Claim {
 }
 
 async fn complete(store: &SharedStore, claim: &Claim) {
-    let done = Completion::Done(Record {
-        position: claim.position,
-        id: Id::of_position(claim.position),
-        sequence: None,
-        key: None,
-        body: Body::Result(Payload::string("done")),
-        attempts: claim.attempt,
-        created: claim.claimed,
-        processing: claim.claimed,
-    });
+    let done = Completion::Done(claim.record(Body::Result(Payload::string("done"))));
     let answer = store.complete(&OwnerId::new("p"), &[done]).await.unwrap();
     assert_eq!(answer, [Completed::Accepted]);
 }

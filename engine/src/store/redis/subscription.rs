@@ -112,28 +112,25 @@ impl Subscription {
     /// Subscribes to channels on which others give hints. By whatever they give them: a foreign producer, or a process of
     /// another version or another user, may do it by plain channels where this one has sharded ones.
     pub(super) async fn hear(&mut self, hints: &[&str]) -> RedisResult<()> {
-        match self {
-            Self::Plain { sink, .. } => sink.subscribe(hints).await,
-            Self::Sharded { connection, .. } => {
-                let mut both = ::redis::pipe();
-                for hint in hints {
-                    // One for each, as each has an answer of its own.
-                    both.cmd("SSUBSCRIBE").arg(hint).ignore();
-                    both.cmd("SUBSCRIBE").arg(hint).ignore();
-                }
-                both.exec_async(connection).await
-            }
-        }
+        self.subscribe(hints, &["SSUBSCRIBE", "SUBSCRIBE"]).await
     }
 
     /// Subscribes to channels on which nobody says anything: that somebody listens is what counts.
     pub(super) async fn show(&mut self, channels: &[&str]) -> RedisResult<()> {
+        self.subscribe(channels, &["SSUBSCRIBE"]).await
+    }
+
+    /// Subscribes to channels; where they are sharded ones, by these commands.
+    async fn subscribe(&mut self, channels: &[&str], by: &[&str]) -> RedisResult<()> {
         match self {
             Self::Plain { sink, .. } => sink.subscribe(channels).await,
             Self::Sharded { connection, .. } => {
                 let mut all = ::redis::pipe();
                 for channel in channels {
-                    all.cmd("SSUBSCRIBE").arg(channel).ignore();
+                    // One for each, as each has an answer of its own.
+                    for command in by {
+                        all.cmd(command).arg(channel).ignore();
+                    }
                 }
                 all.exec_async(connection).await
             }

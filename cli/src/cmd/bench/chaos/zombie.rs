@@ -282,18 +282,10 @@ impl Zombie {
 
 /// What nobody sent, under the message's own id: should it count, it is recognised.
 fn result(claim: &Claim) -> Record {
-    let (id, created) = match parse(&claim.entry, claim.position, Format::Any, u64::MAX) {
-        Ok(input) => (input.id, input.created),
-        Err(_) => (conga::core::message::Id::of_position(claim.position), None),
-    };
-    Record {
-        position: claim.position,
-        id,
-        sequence: None,
-        key: None,
-        body: Body::Result(Payload::string("from a zombie")),
-        attempts: claim.attempt,
-        created: created.unwrap_or(claim.claimed),
-        processing: claim.claimed,
+    let mut record = claim.record(Body::Result(Payload::string("from a zombie")));
+    if let Ok(input) = parse(&claim.entry, claim.position, Format::Any, u64::MAX) {
+        record.id = input.id;
+        record.created = input.created.unwrap_or(claim.claimed);
     }
+    record
 }
