@@ -2,9 +2,10 @@
 //! something that waits to be merged: so the producer's first messages are kept back until that has happened.
 
 use bytes::Bytes;
+use conga::core::lease::OwnerId;
 use conga::core::message::{Output, Position};
-use conga::core::partition::ReceiveRequest;
-use conga::core::term::{Reign, Term};
+use conga::core::partition::{ReceiveRequest, Received};
+use conga::core::term::Reign;
 use conga::shards::Shards;
 use conga::store::{Result, SharedStore};
 use tokio::sync::Mutex;
@@ -21,8 +22,8 @@ enum State {
     Begin,
     /// These of a partition were kept back.
     Waits(usize, Vec<Bytes>),
-    /// An output of another was acknowledged in the name of the leader of this term.
-    Acknowledged(usize, Vec<Bytes>, Term),
+    /// An output of another was acknowledged in the name of this leader, who may have it in hand.
+    Acknowledged(usize, Vec<Bytes>, OwnerId),
     Over,
 }
 
@@ -47,30 +48,36 @@ impl Early {
                 let (home, first) = (*home, first.clone());
                 let status = self.base.status().await?;
                 for (partition, store) in self.partitions.iter().enumerate() {
-                    if partition != home && acknowledge(store, status.head).await? {
-                        *state = State::Acknowledged(home, first, status.term);
+                    if partition == home {
+                        continue;
+                    }
+                    if let Some(leader) = acknowledge(store, status.head).await? {
+                        *state = State::Acknowledged(home, first, leader);
                         break;
                     }
                 }
             }
-            // The next leader has nothing in hand that it has not read.
-            State::Acknowledged(home, first, term) if self.base.status().await?.term > *term => {
-                self.partitions[*home].send(first, None).await?;
-                *state = State::Over;
+            State::Acknowledged(home, first, leader) => {
+                // Another has nothing in hand that it has not read.
+                if self.base.status().await?.leader.is_some_and(|now| now != *leader) {
+                    self.partitions[*home].send(first, None).await?;
+                    *state = State::Over;
+                }
             }
-            State::Acknowledged(..) | State::Over => {}
+            State::Over => {}
         }
         Ok(false)
     }
 }
 
-/// Acknowledges the oldest output, if it is not merged, in the name of who reads this partition. Whether there was one.
-async fn acknowledge(store: &SharedStore, head: Position) -> Result<bool> {
+/// Acknowledges the oldest output, if it is not merged, in the name of who reads this partition, and says who that is. None if
+/// there was no such output.
+async fn acknowledge(store: &SharedStore, head: Position) -> Result<Option<OwnerId>> {
     let status = store.status().await?;
-    let Some(owner) = status.consumer else { return Ok(false) };
+    let Some(owner) = status.consumer else { return Ok(None) };
     let mut request = ReceiveRequest {
         reign: Some(Reign {
-            owner,
+            owner: owner.clone(),
             term: status.consumer_term,
         }),
         max: 1,
@@ -79,12 +86,12 @@ async fn acknowledge(store: &SharedStore, head: Position) -> Result<bool> {
     let outputs = store.receive(&request).await?.outputs();
     let oldest = outputs.first().and_then(|line| Output::parse(line).ok());
     let Some(record) = oldest.map(|output| output.record) else {
-        return Ok(false);
+        return Ok(None);
     };
     if record.sequence.is_none_or(|sequence| sequence < head.0) {
-        return Ok(false);
+        return Ok(None);
     }
     (request.acknowledge, request.max) = (Some(record.position), 0);
-    store.receive(&request).await?;
-    Ok(true)
+    let counts = matches!(store.receive(&request).await?, Received::Outputs(_));
+    Ok(counts.then_some(owner))
 }
