@@ -186,6 +186,31 @@ fn what_blocks_a_partition_is_told_and_decided() {
     assert_eq!(status["output"], 0, "nothing stands in its place");
 }
 
+/// The first partitions have nothing to do, and are paused at once.
+#[test]
+fn a_drain_waits_for_every_partition() {
+    let place = Place::sqlite();
+    place.service(&BY_KEY).end();
+    let [.., last] = keys(&place);
+    let service = place.service(&BY_KEY);
+    wait_for("what was there to be done", || {
+        let status = place.status();
+        number(&status["waiting"]) + number(&status["in_flight"]) == 0
+    });
+    service.end();
+    let _service = place.service(&[&BY_KEY[..], &["--handler", "sleep:1h"]].concat());
+    send(&place, &message(&last, "slow"));
+    wait_for("it to be begun with", || place.status()["in_flight"] == 1);
+    let drain = place.run(&["drain", "--timeout", "1ms", "--json"]);
+    let said = String::from_utf8_lossy(&drain.stderr).into_owned();
+    assert_eq!(drain.status.code(), Some(1), "{said}");
+    assert!(said.contains("not drained in time: 1 in flight"), "{said}");
+    assert_eq!(parse(&drain.stdout)["drained"], false);
+    let status = place.status();
+    let flows = [0, 1, 2].map(|partition| status["partitions"][partition]["control"]["flow"].clone());
+    assert_eq!(flows, ["paused", "paused", "draining"], "{status}");
+}
+
 #[test]
 fn the_outputs_of_all_partitions_are_received() {
     const MESSAGES: usize = 4_000;

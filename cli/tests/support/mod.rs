@@ -151,6 +151,17 @@ impl Place {
     }
 }
 
+/// How many scripts the server at this port has run.
+pub(crate) fn scripts(port: u16) -> u64 {
+    let stats = redis_ask::ask(port, &["INFO", "commandstats"])
+        .expect("statistics")
+        .text();
+    let calls = stats
+        .split_once("cmdstat_evalsha:calls=")
+        .and_then(|(_, rest)| rest.split(',').next());
+    calls.and_then(|calls| calls.parse().ok()).unwrap_or(0)
+}
+
 pub(crate) fn number(value: &Value) -> u64 {
     value.as_u64().expect("a number")
 }

@@ -1,10 +1,14 @@
 //! Clients that know nothing of Conga, and what they may have put where the line is.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use conga::core::lease::OwnerId;
 use conga::core::message::{Entry, Position};
 use conga::core::partition::{Completed, Emitted, ReceiveRequest, Shelf};
 use conga::core::time::Micros;
+use conga::deliver::Consumer;
 use conga::store::{Store, StoreError};
 
 use crate::redis_server::RedisServer;
@@ -56,6 +60,19 @@ async fn a_foreign_client_is_a_full_producer_and_consumer() {
     assert!(rest[0].starts_with(b"{\"position\":3,"));
     let left: u64 = run(&mut foreigner, &["LLEN", "{orders}:in"]).await;
     assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn a_consumer_is_told_which_key_is_of_a_wrong_type() {
+    let server = RedisServer::start(&[]).expect("a Redis server");
+    let store = open(&server).await;
+    run::<String>(&mut foreigner(&server).await, &["SET", "{orders}:meta", "mine"]).await;
+    let mut consumer = Consumer::new(Arc::new(store));
+    let told = tokio::time::timeout(Duration::from_secs(20), consumer.next(1)).await;
+    let Ok(Err(StoreError::Broken(text))) = told else {
+        panic!("not broken: {told:?}");
+    };
+    assert!(text.contains("`{orders}:meta` is a string"), "{text}");
 }
 
 #[tokio::test]

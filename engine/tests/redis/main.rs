@@ -11,6 +11,7 @@ mod hints;
 mod memory;
 mod replicas;
 mod server;
+mod strikes;
 
 use conga::core::lease::OwnerId;
 use conga::core::message::{Body, Payload};

@@ -1,5 +1,6 @@
 //! A server that forgets, is away, falls silent or wants a password; and its clock.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use conga::core::message::Position;
 use conga::core::partition::{Completed, Emitted};
 use conga::core::time::Micros;
 use conga::line::Line;
+use conga::send::Producer;
 use conga::store::redis::{RedisOptions, RedisStore};
 use conga::store::{Store, StoreError};
 use redis::aio::MultiplexedConnection;
@@ -101,6 +103,32 @@ async fn a_server_that_falls_silent_is_unknown_and_its_connection_is_replaced() 
     assert!(start.elapsed() < Duration::from_millis(750), "{:?}", start.elapsed());
     signal("-CONT");
     store.status().await.unwrap();
+}
+
+/// It may be done still, when the server goes on.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_send_that_is_given_up_without_an_answer_is_in_doubt() {
+    let server = RedisServer::start(&[]).expect("a Redis server");
+    let options = RedisOptions {
+        connection_timeout: Duration::from_millis(100),
+        response_timeout: Duration::from_millis(100),
+        ..RedisOptions::default()
+    };
+    let store = RedisStore::connect(&server.url(), &"orders".parse().unwrap(), options).await;
+    let store = Arc::new(store.unwrap());
+    let mut producer = Producer::named(store, "p").with_patience(Duration::from_secs(2));
+    assert_eq!(producer.last().await, Ok(0));
+    let signal = |name: &str| {
+        let kill = std::process::Command::new("kill")
+            .args([name, &server.pid().to_string()])
+            .status();
+        assert!(kill.unwrap().success());
+    };
+    signal("-STOP");
+    let sent = producer.send_entries(&[Bytes::from_static(b"1")]).await;
+    signal("-CONT");
+    assert!(matches!(sent, Err(StoreError::Unknown(_))), "{sent:?}");
 }
 
 #[tokio::test]
