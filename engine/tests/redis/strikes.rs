@@ -1,5 +1,6 @@
 //! Strikes: kept only of what is claimed and not done.
 
+use bytes::Bytes;
 use conga::core::lease::OwnerId;
 use conga::core::message::Body;
 use conga::core::partition::{ClaimRequest, Completed, Completion, OnDead};
@@ -20,10 +21,7 @@ async fn what_has_ended_leaves_none() {
         if order != Order::Total {
             store.shape(Some(Shape::of(order))).await.unwrap();
         }
-        store
-            .send(&["1", "2", "3", "4"].map(|text| text.into()), None)
-            .await
-            .unwrap();
+        store.send(&["1", "2", "3", "4"].map(Bytes::from), None).await.unwrap();
         let died = ClaimRequest {
             owner: OwnerId::new("died"),
             lease_us: 1,

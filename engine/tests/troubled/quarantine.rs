@@ -402,9 +402,13 @@ async fn what_is_claimed_while_another_is_alone_is_given_back() {
 async fn what_is_on_its_way_in_another_partition_is_waited_for() {
     for claims in [true, false] {
         let mut line = Line::new();
-        let silence = |store: &Troubled, on| match claims {
-            true => store.silent_claims.store(on, SeqCst),
-            false => store.silent_completes.store(on, SeqCst),
+        let silence = |store: &Troubled, on| {
+            let silent = if claims {
+                &store.silent_claims
+            } else {
+                &store.silent_completes
+            };
+            silent.store(on, SeqCst);
         };
         silence(&line.parts[1], true);
         line.send(1, "other", SHORT).await;
