@@ -348,15 +348,9 @@ fn who_is_told_to_end_before_it_has_all_says_so() {
     let place = Place::sqlite();
     let _service = place.service(&["run"]);
     place.done(&["send", "--count", "1"]);
-    let mut receive = place
-        .conga(&["receive", "--count", "2"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("conga starts");
+    let (mut receive, mut printed) = place.printing(&["receive", "--count", "2"]);
     let mut line = String::new();
-    let mut reader = BufReader::new(receive.stdout.take().expect("standard output"));
-    reader.read_line(&mut line).expect("an output");
+    printed.read_line(&mut line).expect("an output");
     let pid = rustix::process::Pid::from_child(&receive);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
     assert_eq!(receive.wait().expect("it ends").code(), Some(1));

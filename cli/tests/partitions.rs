@@ -2,8 +2,7 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::io::BufRead as _;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -247,18 +246,9 @@ fn who_receives_a_partition_keeps_others_out_and_says_if_it_got_too_few() {
     let _service = place.service(&BY_KEY);
     assert!(place.status()["consumer"].is_null());
     send(&place, &message("a", "one"));
-    let follow = || {
-        place
-            .conga(&["receive", "--count", "2"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("conga starts")
-    };
-    let mut active = follow();
+    let (mut active, mut printed) = place.printing(&["receive", "--count", "2"]);
     let mut line = String::new();
-    let mut reader = BufReader::new(active.stdout.take().expect("standard output"));
-    reader.read_line(&mut line).expect("an output");
+    printed.read_line(&mut line).expect("an output");
     assert_eq!(parse(line.as_bytes())["payload"], "one");
     wait_for("a consumer in each", || {
         let status = place.status();

@@ -2,8 +2,7 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::io::BufRead as _;
 
 use support::{Place, number, parse, wait_for};
 
@@ -56,13 +55,8 @@ fn what_is_to_be_tried_again_is_told_with_its_time_and_then_its_reason() {
 fn a_watch_tells_what_goes_on_between_two_looks() {
     let place = Place::sqlite();
     place.done(&["send", "--count", "5"]);
-    let mut watch = place
-        .conga(&["status", "--watch", "--json"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("conga starts");
-    let mut looks = BufReader::new(watch.stdout.take().expect("standard output")).lines();
+    let (mut watch, printed) = place.printing(&["status", "--watch", "--json"]);
+    let mut looks = printed.lines();
     let mut look = || parse(looks.next().expect("a look").expect("a line").as_bytes());
     assert!(look()["claimed_per_second"].is_null(), "there is no look before it");
     let _service = place.service(&["process", "--handler", "sleep:1h"]);

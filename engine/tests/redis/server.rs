@@ -76,6 +76,14 @@ async fn a_server_that_is_away_is_told_from_one_that_went_away() {
 }
 
 #[cfg(unix)]
+fn signal(server: &RedisServer, name: &str) {
+    let kill = std::process::Command::new("kill")
+        .args([name, &server.pid().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+}
+
+#[cfg(unix)]
 #[tokio::test]
 async fn a_server_that_falls_silent_is_unknown_and_its_connection_is_replaced() {
     let server = RedisServer::start(&[]).expect("a Redis server");
@@ -87,13 +95,7 @@ async fn a_server_that_falls_silent_is_unknown_and_its_connection_is_replaced() 
     };
     let store = RedisStore::connect(&server.url(), &line, options).await.unwrap();
     store.status().await.unwrap();
-    let signal = |name: &str| {
-        let kill = std::process::Command::new("kill")
-            .args([name, &server.pid().to_string()])
-            .status();
-        assert!(kill.unwrap().success());
-    };
-    signal("-STOP");
+    signal(&server, "-STOP");
     let silent = store.status().await;
     assert!(matches!(silent, Err(StoreError::Unknown(_))), "{silent:?}");
     let start = std::time::Instant::now();
@@ -101,7 +103,7 @@ async fn a_server_that_falls_silent_is_unknown_and_its_connection_is_replaced() 
     assert!(matches!(one, Err(StoreError::Unavailable(_))), "{one:?}");
     assert_eq!(one, two, "one attempt to connect serves all who wait for it");
     assert!(start.elapsed() < Duration::from_millis(750), "{:?}", start.elapsed());
-    signal("-CONT");
+    signal(&server, "-CONT");
     store.status().await.unwrap();
 }
 
@@ -119,15 +121,9 @@ async fn a_send_that_is_given_up_without_an_answer_is_in_doubt() {
     let store = Arc::new(store.unwrap());
     let mut producer = Producer::named(store, "p").with_patience(Duration::from_secs(2));
     assert_eq!(producer.last().await, Ok(0));
-    let signal = |name: &str| {
-        let kill = std::process::Command::new("kill")
-            .args([name, &server.pid().to_string()])
-            .status();
-        assert!(kill.unwrap().success());
-    };
-    signal("-STOP");
+    signal(&server, "-STOP");
     let sent = producer.send_entries(&[Bytes::from_static(b"1")]).await;
-    signal("-CONT");
+    signal(&server, "-CONT");
     assert!(matches!(sent, Err(StoreError::Unknown(_))), "{sent:?}");
 }
 
