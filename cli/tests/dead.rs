@@ -163,6 +163,15 @@ fn all_of_them(place: &Place) {
     assert_eq!(place.run(&["dead", "show", "1"]).status.code(), Some(1));
 }
 
+/// Who wants payloads alone has an empty line in its place.
+#[test]
+fn a_tombstone_has_no_payload() {
+    let place = Place::sqlite();
+    let _service = place.service(&["run", "--max-size", LARGEST]);
+    place.fed(&["send"], format!("a\n{}\nb\n", large("big")).as_bytes());
+    assert_eq!(place.done(&["receive", "--payload", "--count", "3"]), b"a\n\nb\n");
+}
+
 #[test]
 fn one_among_a_thousand_on_sqlite() {
     among_a_thousand(&Place::sqlite());

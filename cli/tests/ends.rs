@@ -343,6 +343,23 @@ fn who_does_not_wait_says_who_receives() {
     place.done(&["receive", "--count", "1"]);
 }
 
+#[test]
+fn who_is_told_to_end_before_it_has_all_says_so() {
+    let place = Place::sqlite();
+    let _service = place.service(&["run"]);
+    place.done(&["send", "--count", "1"]);
+    let (mut receive, mut printed) = place.printing(&["receive", "--count", "2"]);
+    let mut line = String::new();
+    printed.read_line(&mut line).expect("an output");
+    let pid = rustix::process::Pid::from_child(&receive);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
+    assert_eq!(receive.wait().expect("it ends").code(), Some(1));
+    assert!(
+        place.done(&["receive"]).is_empty(),
+        "what it has written is acknowledged"
+    );
+}
+
 /// The store is away for so long that a consumer loses its place, while whoever reads it takes their time.
 #[test]
 fn what_is_written_down_is_acknowledged_before_it_ends_well() {

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Place, RedisServer, wait_for};
+use support::{Place, RedisServer, scripts, wait_for};
 
 /// Waits until the status says so.
 fn until(place: &Place, what: &str, is_so: impl Fn(&serde_json::Value) -> bool) {
@@ -33,6 +33,12 @@ fn story(place: &Place) {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("in flight") && said.contains("conga resume"), "{said}");
+    until(place, "nobody there", |status| {
+        status["processors"] == serde_json::json!([])
+    });
+    let output = place.run(&["drain", "--timeout", "1ms"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("no processor is there (start one"), "{said}");
     let before = place.json(&["status", "--json"])["waiting"].clone();
     let service = place.service(&["run", "--handler", "sleep:10ms"]);
     let drained = place.json(&["drain", "--json"]);
@@ -131,17 +137,6 @@ fn a_drain_that_is_interrupted_leaves_the_line_draining() {
         place.done(&["receive", "--count", "3"]);
         assert_eq!(service.end()["done"], 3);
     }
-}
-
-/// How many scripts the server at this port has run.
-fn scripts(port: u16) -> u64 {
-    let stats = support::redis_ask::ask(port, &["INFO", "commandstats"])
-        .expect("statistics")
-        .text();
-    let calls = stats
-        .split_once("cmdstat_evalsha:calls=")
-        .and_then(|(_, rest)| rest.split(',').next());
-    calls.and_then(|calls| calls.parse().ok()).unwrap_or(0)
 }
 
 #[test]

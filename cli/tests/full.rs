@@ -2,9 +2,10 @@
 
 mod support;
 
+use std::io::Write as _;
 use std::process::{Child, Stdio};
 
-use support::{Place, wait_for};
+use support::{Place, scripts, wait_for};
 
 fn lines(count: u64) -> String {
     (1..=count).map(|number| format!("line {number}\n")).collect()
@@ -68,6 +69,29 @@ fn a_producer_waits_for_room_on_sqlite() {
 #[test]
 fn a_producer_waits_for_room_on_redis() {
     story(&Place::redis());
+}
+
+/// Who waits for room waits for no store that is away.
+#[test]
+fn who_waits_for_room_gives_up_with_its_store() {
+    let mut place = Place::redis();
+    place.done(&["send", "--count", "5"]);
+    let mut producer = place
+        .conga(&["send", "--max-waiting", "5"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("conga starts");
+    let mut lines = producer.stdin.take().expect("a pipe");
+    lines.write_all(b"one\n").expect("written");
+    let server = place.server.as_mut().expect("a server");
+    let port = server.port();
+    // More than it takes to begin, and a look every 100 ms at the latest.
+    let before = scripts(port);
+    wait_for("it to wait", || scripts(port) > before + 30);
+    assert!(producer.try_wait().expect("a child").is_none());
+    server.kill().expect("killed");
+    wait_for("it to give up", || producer.try_wait().expect("a child").is_some());
+    assert_eq!(producer.wait().expect("ended").code(), Some(1));
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub(crate) mod redis_cluster;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 pub(crate) use redis_server::RedisServer;
@@ -133,6 +133,18 @@ impl Place {
         })
     }
 
+    /// Starts the program, and what it prints.
+    pub(crate) fn printing(&self, args: &[&str]) -> (Child, BufReader<ChildStdout>) {
+        let mut child = self
+            .conga(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("conga starts");
+        let printed = BufReader::new(child.stdout.take().expect("standard output"));
+        (child, printed)
+    }
+
     /// Starts a service and waits until it works.
     pub(crate) fn service(&self, args: &[&str]) -> Service {
         let mut child = self
@@ -151,6 +163,17 @@ impl Place {
     }
 }
 
+/// How many scripts the server at this port has run.
+pub(crate) fn scripts(port: u16) -> u64 {
+    let stats = redis_ask::ask(port, &["INFO", "commandstats"])
+        .expect("statistics")
+        .text();
+    let calls = stats
+        .split_once("cmdstat_evalsha:calls=")
+        .and_then(|(_, rest)| rest.split(',').next());
+    calls.and_then(|calls| calls.parse().ok()).unwrap_or(0)
+}
+
 pub(crate) fn number(value: &Value) -> u64 {
     value.as_u64().expect("a number")
 }
@@ -162,7 +185,7 @@ pub(crate) fn parse(json: &[u8]) -> Value {
 /// A service, killed with the test if it was not told to end.
 pub(crate) struct Service {
     child: Child,
-    reader: BufReader<std::process::ChildStdout>,
+    reader: BufReader<ChildStdout>,
 }
 
 impl Service {

@@ -246,4 +246,14 @@ mod tests {
         let mut third = seat(Seat::ask, "third");
         assert_eq!(third.reign_soon().await.unwrap(), None);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_fenced_asks_at_once() {
+        let mut seat = Seat::ask(Arc::new(MemoryStore::new(Clock::Store)), OwnerId::new("a"));
+        let reign = seat.reign().await.unwrap();
+        let began = tokio::time::Instant::now();
+        seat.lost(&reign).await;
+        assert_eq!(seat.reign().await.unwrap(), reign);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
 }

@@ -251,6 +251,7 @@ macro_rules! contract_suite {
                 each_death_is_blamed_by_itself,
                 what_was_blamed_twice_comes_in_small_numbers,
                 what_is_to_be_alone_waits_for_empty_hands,
+                what_is_delayed_hides_no_suspect,
                 what_is_to_be_alone_comes_with_nothing,
                 who_leaves_is_no_crash,
                 an_answer_ends_the_suspicion,

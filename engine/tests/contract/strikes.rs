@@ -106,6 +106,34 @@ pub(crate) async fn what_is_to_be_alone_waits_for_empty_hands<F: Fixture>() {
     pair.finish().await;
 }
 
+/// What is delayed is not free: behind it one that is to be alone waits for empty hands all the same.
+pub(crate) async fn what_is_delayed_hides_no_suspect<F: Fixture>() {
+    let pair = Pair::open::<F>().await;
+    pair.send_many(3).await;
+    let first = pair.take("a", 1).await;
+    let mut held = Vec::new();
+    for time in 0..ALONE_FROM {
+        assert_eq!(crashes(&pair.take(&format!("dead{time}"), 1).await), [(2, time)]);
+        if time == 0 {
+            held = pair.take("b", 1).await;
+        }
+        for _ in 0..2 {
+            pair.advance(LEASE_US / 2);
+            pair.renew(&stay("a", None)).await;
+            pair.renew(&stay("b", None)).await;
+        }
+    }
+    let later = retry(&first[0], 10 * LEASE_US);
+    pair.complete(&OwnerId::new("a"), &[later]).await;
+    assert!(pair.take("b", 9).await.is_empty(), "it holds one");
+    assert_eq!(
+        pair.renew(&stay("b", None)).await.blocking,
+        Some(holding(&held[0])),
+        "which is in the way"
+    );
+    pair.finish().await;
+}
+
 /// In whatever order the line keeps.
 pub(crate) async fn what_is_to_be_alone_comes_with_nothing<F: Fixture>() {
     for order in [Order::Total, Order::Key { serial: false }, Order::None] {

@@ -7,6 +7,7 @@ use conga::core::message::Body;
 use conga::core::partition::{CampaignRequest, DeadRequest, Verdict};
 use conga::core::term::{Campaign, Role};
 use conga::deliver::Consumer;
+use conga::store::Store as _;
 
 use super::*;
 use crate::narrow::over_ways;
@@ -208,6 +209,28 @@ async fn what_comes_out_is_what_was_processed() {
         assert_eq!(result.text().trim(), payload.trim());
         assert_eq!(output.record.key.as_deref(), Some("k"));
         assert_eq!(output.record.attempts.0, 1);
+    }
+    line.end().await;
+}
+
+/// Who can't ask the base whether a number is sought here keeps to the window.
+#[tokio::test(start_paused = true)]
+async fn without_the_base_no_more_is_claimed_than_the_window_has() {
+    let memory = || -> SharedStore { Arc::new(MemoryStore::new(Clock::Store)) };
+    let base = Arc::new(Way::to(memory()));
+    base.shape(Some("total/3".parse::<Shape>().expect("a shape")))
+        .await
+        .expect("a step");
+    base.is_away.store(true, Ordering::SeqCst);
+    let mut line = Line::new(0, MergerOptions::default()).await;
+    line.shards = Shards::of(base, line.shards.partitions().to_vec(), By::Sequence);
+    let mut options = ProcessorOptions::default();
+    options.claim.window = 40;
+    line.echo(options);
+    line.send(1..=600, "x").await;
+    sleep(Duration::from_secs(20)).await;
+    for store in line.shards.partitions() {
+        assert_eq!(store.status().await.expect("a status").output, 40);
     }
     line.end().await;
 }

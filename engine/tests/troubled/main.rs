@@ -6,6 +6,7 @@
 #[path = "../../../cli/src/bench/redis_server.rs"]
 mod redis_server;
 
+mod consumer;
 mod full;
 mod quarantine;
 mod store;

@@ -397,6 +397,55 @@ async fn what_is_claimed_while_another_is_alone_is_given_back() {
     line.end().await;
 }
 
+/// Whatever has no answer yet may be in flight: a claim, or the end of what was processed.
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_in_another_partition_is_waited_for() {
+    for claims in [true, false] {
+        let mut line = Line::new();
+        let silence = |store: &Troubled, on| {
+            let silent = if claims {
+                &store.silent_claims
+            } else {
+                &store.silent_completes
+            };
+            silent.store(on, SeqCst);
+        };
+        silence(&line.parts[1], true);
+        line.send(1, "other", SHORT).await;
+        // More than is claimed at once: there are hands for both.
+        line.process(5_000);
+        sleep(2 * SHORT).await;
+        line.suspect(SHORT).await;
+        sleep(SHORT).await;
+        assert_eq!(line.watch.done("suspect"), 0);
+        assert!(!line.watch.runs("suspect"), "claims: {claims}");
+        silence(&line.parts[1], false);
+        line.wait("other", 1, 2 * SHORT).await;
+        assert!(!claims || line.watch.done("suspect") == 0, "what came first goes first");
+        line.wait("suspect", 1, Duration::from_secs(1)).await;
+        line.end().await;
+    }
+}
+
+/// Who wishes to be alone does not claim before what it gave back is free, or it would find nothing and let the others go first.
+#[tokio::test(start_paused = true)]
+async fn a_wish_lasts_until_what_was_given_back_is_free() {
+    let mut line = Line::new();
+    line.send(1, "slow", 5 * SHORT / 2).await;
+    line.process(4);
+    sleep(SHORT / 2).await;
+    line.parts[0].silent_completes.store(true, SeqCst);
+    line.suspect(SHORT).await;
+    sleep(SHORT / 2).await;
+    line.send(1, "next", LONG).await;
+    line.wait("slow", 1, 2 * SHORT).await;
+    sleep(SHORT).await;
+    line.parts[0].silent_completes.store(false, SeqCst);
+    line.wait("suspect", 1, 4 * SHORT).await;
+    line.wait("next", 1, 2 * LONG).await;
+    line.end().await;
+}
+
 /// A program that runs two processors, of two lines.
 #[tokio::test(start_paused = true)]
 async fn two_processors_of_one_program_are_one_process() {

@@ -90,7 +90,10 @@ fn add(mut all: Status, one: &Status) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use conga::core::partition::Partition;
+    use conga::core::lease::OwnerId;
+    use conga::core::message::{Body, Payload};
+    use conga::core::partition::{CampaignRequest, ClaimRequest, Completion, Limits, Partition};
+    use conga::core::term::Role;
     use conga::core::time::Micros;
 
     use super::*;
@@ -115,5 +118,43 @@ mod tests {
         let all = sum(&[part.clone(), part.clone(), part]).unwrap();
         let rate = all.control.rate.unwrap().messages_per_second();
         assert!((rate - 90.0).abs() < 0.001, "{rate}");
+    }
+
+    #[test]
+    fn what_is_in_any_partition_is_in_the_line() {
+        let mut partition = Partition::default();
+        partition.send(&vec![bytes::Bytes::from_static(b"x"); 3]);
+        let mut claim = ClaimRequest {
+            owner: OwnerId::new("p"),
+            max: 2,
+            lease_us: 1_000_000,
+            window: 9,
+            below: None,
+            limits: Limits::default(),
+        };
+        let claims = partition.claim(Micros(1), &claim);
+        let done = Completion::Done(claims[1].record(Body::Result(Payload::string("x"))));
+        partition.complete(Micros(1), &claim.owner, &[done]);
+        for (owner, role) in [("c", Role::Consumer), ("s", Role::Leader)] {
+            let request = CampaignRequest {
+                owner: OwnerId::new(owner),
+                role,
+                lock_us: 1_000_000,
+            };
+            partition.campaign(Micros(1), &request);
+        }
+        let mut other = Partition::default();
+        claim.owner = OwnerId::new("q");
+        other.claim(Micros(1), &claim);
+        let all = sum(&[other.status(Micros(1)), partition.status(Micros(2))]).unwrap();
+        assert_eq!(
+            (all.waiting, all.in_flight, all.processed, all.now),
+            (1, 1, 1, Micros(2))
+        );
+        assert_eq!(
+            (all.leader, all.consumer),
+            (Some(OwnerId::new("s")), Some(OwnerId::new("c")))
+        );
+        assert_eq!(all.processors, [OwnerId::new("p"), OwnerId::new("q")]);
     }
 }

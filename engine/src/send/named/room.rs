@@ -163,4 +163,28 @@ mod tests {
             assert_eq!(store.status().await.unwrap().next.0, 8, "{done}");
         }
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_waited_for_long_looks_as_often() {
+        let store = Arc::new(MemoryStore::new(Clock::Store));
+        let mut producer = Producer::named(store.clone(), "a").with_max_waiting(1, WhenFull::Wait);
+        producer.send_entries(&entries(0..1)).await.unwrap();
+        let sending = tokio::spawn(async move { producer.send_entries(&entries(1..2)).await });
+        tokio::time::sleep(Duration::from_secs(70)).await;
+        take(&store, 1).await;
+        timeout(2 * FALLBACK, sending)
+            .await
+            .expect("it looks")
+            .unwrap()
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn at_least_one_may_wait() {
+        let store = Arc::new(MemoryStore::new(Clock::Store));
+        let mut producer = Producer::named(store, "a").with_max_waiting(0, WhenFull::Refuse);
+        producer.send_entries(&entries(0..1)).await.unwrap();
+        let refused = producer.send_entries(&entries(1..2)).await;
+        assert_eq!(refused, Err(StoreError::Full { waiting: 1, most: 1 }));
+    }
 }
