@@ -162,7 +162,7 @@ impl<H: Handler> Work<H> {
             if claiming.is_none() {
                 self.reserved = 0;
             }
-            let patient_until = self.stand(claiming.is_some() || !completing.is_empty());
+            let patient_until = self.stand(claiming.is_some() || !completing.is_empty() || self.compare);
             let free = self.free();
             let wants = claiming.is_none() && hungry && free > 0 && !self.draining && !self.compare;
             let granted = self.granted(free, wants && pace.is_due());

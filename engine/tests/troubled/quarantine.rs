@@ -240,6 +240,30 @@ async fn who_is_to_be_alone_in_a_store_that_does_not_answer_holds_up_no_other() 
     line.end().await;
 }
 
+/// And one that wishes to be alone, and whose store takes what it is asked, but says nothing any more: it has nothing to wait for
+/// but to compare.
+#[tokio::test(start_paused = true)]
+async fn who_wishes_to_be_alone_and_has_lost_a_reply_holds_up_no_other_while_its_store_is_away() {
+    let mut line = Line::new();
+    line.process(8);
+    line.send(1, "other", 10 * SHORT).await;
+    sleep(SHORT).await;
+    line.suspect(SHORT).await;
+    sleep(SHORT).await;
+    line.parts[0].silent_renewals.store(true, SeqCst);
+    line.parts[0].lost_claims.store(u32::MAX, SeqCst);
+    line.wait("other", 1, Duration::from_secs(2)).await;
+    for count in 2..=4 {
+        line.send(1, "other", SHORT).await;
+        line.wait("other", count, Duration::from_secs(1)).await;
+    }
+    assert_eq!(line.watch.done("suspect"), 0);
+    line.parts[0].lost_claims.store(0, SeqCst);
+    line.parts[0].silent_renewals.store(false, SeqCst);
+    line.wait("suspect", 1, Duration::from_secs(3)).await;
+    line.end().await;
+}
+
 /// The other partition always has more to do than there are hands, and each takes long.
 #[tokio::test(start_paused = true)]
 async fn what_is_to_be_alone_is_not_leased_before_it_runs_and_runs_all_the_same() {
