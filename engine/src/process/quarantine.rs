@@ -23,6 +23,8 @@ pub(super) const MOMENT: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_mins(1);
 /// Who wishes to be alone looks so often whether another process has the message by now.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// Who has not begun after so long does not claim any more: by then it would run beside the rest.
+const LAPSED: Duration = Duration::from_secs(64);
 
 /// What the loops of one process know of each other.
 #[derive(Debug, Default)]
@@ -55,6 +57,11 @@ impl Alone {
 }
 
 impl Ward {
+    /// Forgets the wish of a loop that does not look any more, as its hands are full, or it is to end.
+    fn lapse(&mut self) {
+        self.alone = (self.alone).filter(|alone| alone.has_begun || alone.since.elapsed() < LAPSED);
+    }
+
     fn others_hold_nothing(&self, index: usize) -> bool {
         let mut others = self.each.iter().enumerate().filter(|(other, _)| *other != index);
         others.all(|(_, each)| each.holds == 0)
@@ -117,6 +124,7 @@ impl Quarantine {
     /// it reports.
     pub(super) fn may_claim(&self, is_idle: bool) -> bool {
         let mut ward = self.ward();
+        ward.lapse();
         let is_quiet = is_idle && ward.others_hold_nothing(self.index);
         let may = match &mut ward.alone {
             None => true,
@@ -138,6 +146,7 @@ impl Quarantine {
     /// with it now; else it has to give it back, and wishes to be alone, unless another is or does.
     pub(super) fn admit(&self, is_idle: bool) -> bool {
         let mut ward = self.ward();
+        ward.lapse();
         let now = Instant::now();
         let is_quiet = is_idle && ward.others_hold_nothing(self.index);
         let wished = match ward.alone {
@@ -185,12 +194,10 @@ impl Quarantine {
     /// Returns when this loop may stand otherwise than it did. Cancel-safe.
     pub(super) async fn news(&self) {
         let now = Instant::now();
-        let due = self.ward().alone.and_then(|alone| {
-            if alone.has_begun {
-                Some(alone.since + LONGEST)
-            } else {
-                (alone.index == self.index).then(|| alone.claimed + LOOK_AGAIN)
-            }
+        let due = self.ward().alone.map(|alone| match alone {
+            _ if alone.has_begun => alone.since + LONGEST,
+            _ if alone.index == self.index => alone.claimed + LOOK_AGAIN,
+            _ => alone.since + LAPSED,
         });
         match due.filter(|due| *due > now) {
             Some(due) => tokio::select! {

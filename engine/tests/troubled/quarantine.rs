@@ -495,6 +495,37 @@ async fn two_processors_of_one_program_are_one_process() {
     second.await.unwrap().unwrap();
 }
 
+/// It has wished to be alone, and then has its hands full with what it finds after a reply was lost.
+#[tokio::test(start_paused = true)]
+async fn a_wish_of_one_that_can_claim_no_more_holds_up_no_other_for_ever() {
+    let line = Line::new();
+    let stop = CancellationToken::new();
+    let [first, second] = line.parts.each_ref().map(|part| {
+        let store: SharedStore = part.clone();
+        let options = ProcessorOptions {
+            concurrency: 1,
+            ..ProcessorOptions::default()
+        };
+        Processor::new(store, line.watch.clone(), options)
+    });
+    let second = second.beside(&first);
+    line.send(1, "slow", 10 * SHORT).await;
+    tokio::spawn(second.run(stop.clone()));
+    sleep(SHORT).await;
+    line.suspect(SHORT).await;
+    tokio::spawn(first.run(stop.clone()));
+    sleep(SHORT).await;
+    // Another process takes it.
+    assert_eq!(line.claim("another", 1, 1_000_000_000).await[0].crashes, ALONE_FROM);
+    line.send(0, "hung", 100 * LONG).await;
+    line.parts[0].lost_claims.store(1, SeqCst);
+    line.wait("slow", 1, 10 * SHORT).await;
+    sleep(10 * SHORT).await;
+    assert!(line.watch.runs("hung"), "it was found");
+    line.send(1, "other", SHORT).await;
+    line.wait("other", 1, AT_LAST).await;
+}
+
 /// A claim that arrives late, and is found while a suspect of another partition runs: it would be blamed for it.
 #[tokio::test(start_paused = true)]
 async fn what_is_found_while_another_is_alone_is_given_back() {
