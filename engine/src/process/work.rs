@@ -33,6 +33,7 @@ use crate::store::Result;
 use crate::wake::Topic;
 
 mod among;
+mod late;
 
 /// At most so many messages in one claim, and so many results in one complete.
 const BATCH: usize = 1_000;
@@ -108,6 +109,7 @@ pub(super) struct Work<H> {
     before: Option<oneshot::Receiver<()>>,
     /// What both sides hold has to be compared: a reply was lost, or this process was away.
     compare: bool,
+    late: late::Late,
     draining: bool,
     notice: Notice,
     pub(super) processing: Processing,
@@ -137,6 +139,7 @@ impl<H: Handler> Work<H> {
             results: Vec::new(),
             before: None,
             compare: false,
+            late: late::Late::default(),
             draining: false,
             notice: Notice::new(),
             processing: Processing::default(),
@@ -161,6 +164,7 @@ impl<H: Handler> Work<H> {
         loop {
             if claiming.is_none() {
                 self.reserved = 0;
+                self.compare |= self.late.is_due();
             }
             let patient_until = self.stand(claiming.is_some() || !completing.is_empty() || self.compare);
             let free = self.free();
@@ -233,7 +237,10 @@ impl<H: Handler> Work<H> {
                     if hungry {
                         pace.hurry();
                     }
-                    self.compare |= claims.lost_reply;
+                    if claims.lost_reply {
+                        self.compare = true;
+                        self.late.may_come();
+                    }
                     self.notice.claimed(!claims.taken.is_empty(), &self.claimer.store);
                     if !claims.lost_reply && !claims.taken.iter().any(|claim| self.is_suspect(claim)) {
                         self.quarantine.forgo();
@@ -242,7 +249,10 @@ impl<H: Handler> Work<H> {
                 }
                 // The store may refuse claims alone, as without memory, and for ever; and what is compared may be what
                 // the line waits for. What this claim took is found then, as if its reply had been lost.
-                () = sleep_until(asked + MOMENT), if self.compare && claiming.is_some() => claiming = None,
+                () = sleep_until(asked + MOMENT), if self.compare && claiming.is_some() => {
+                    claiming = None;
+                    self.late.may_come();
+                }
                 Some(ended) = self.running.join_next_with_id() => self.end(ended),
                 () = sleep_until(pace.due()), if wants && !pace.is_due() => {}
                 () = hints.heard(), if !hungry && !self.draining && free > 0 && self.upcoming.is_empty() => hungry = true,

@@ -16,8 +16,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use conga::core::lease::OwnerId;
 use conga::core::message::{Payload, Position};
 use conga::core::partition::{ClaimRequest, Limits};
+use conga::core::shape::{Order, Shape};
 use conga::process::{Handler, HandlerError, Message, Processor, ProcessorOptions, sleep};
 use conga::sequence::{Sequencer, SequencerOptions};
 use conga::store::{SharedStore, Store as _};
@@ -83,6 +85,37 @@ async fn what_a_late_claim_took_is_taken_up() {
     assert_eq!(store.status().await.unwrap().waiting, 0, "it has arrived");
     tokio::time::sleep(4 * LATE).await;
     assert_eq!(head(&store).await, Position(301));
+}
+
+/// The same where what it took waits for nothing, while the head is with another for a long time.
+#[tokio::test(start_paused = true)]
+async fn what_a_late_claim_took_is_taken_up_beyond_a_head_that_is_stuck() {
+    for order in [Order::None, Order::Key { serial: false }] {
+        let store = Troubled::new();
+        let shape = Shape {
+            order,
+            ..Shape::default()
+        };
+        store.shape(Some(shape)).await.unwrap();
+        store.send(&[Bytes::from_static(b"stuck")], None).await.unwrap();
+        let another = ClaimRequest {
+            owner: OwnerId::new("another"),
+            max: 1,
+            lease_us: 1 << 50,
+            window: 1_000,
+            below: None,
+            limits: Limits::default(),
+        };
+        assert_eq!(store.inner.claim(&another).await.unwrap().len(), 1);
+        store.late_claims.store(1, Ordering::SeqCst);
+        work(&store, 300, sleep(2 * LATE, 2 * LATE), Limits::default()).await;
+        tokio::time::sleep(LATE + LATE / 2).await;
+        assert_eq!(store.status().await.unwrap().waiting, 0, "it has arrived");
+        tokio::time::sleep(10 * LATE).await;
+        let status = store.status().await.unwrap();
+        assert_eq!((status.head, status.in_flight), (Position(1), 1), "{order:?}");
+        assert_eq!(status.output, 300);
+    }
 }
 
 /// The store holds all for a processor that does not know of it, as after a failover, and takes no claims.
