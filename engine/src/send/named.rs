@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use conga_core::partition::{ProducerId, Sent, Session};
+use tokio::time::Instant;
 
 use super::{Outgoing, Producer};
 use crate::random::Random;
@@ -14,7 +15,7 @@ mod session;
 mod tail;
 
 pub use room::WhenFull;
-use session::{Doubt, Open};
+use session::{Doubt, KNOWN, Open};
 use tail::Tail;
 
 /// Puts messages into a line, each once, although they need no identity: they are numbered 1, 2, 3 … under the producer's
@@ -35,6 +36,8 @@ pub struct NamedProducer {
     /// The last session that was opened.
     before: Option<Session>,
     doubt: Doubt,
+    /// Up to when the line has not forgotten the name, for sure.
+    known_until: Instant,
     /// Another process has opened a later one.
     is_replaced: bool,
     /// What comes after `last`: given, and not known to be in the line; each with its mark, if that was given too.
@@ -56,6 +59,7 @@ impl Producer {
             open: None,
             before: None,
             doubt: Doubt::default(),
+            known_until: Instant::now(),
             is_replaced: false,
             pending: Vec::new(),
             tail: Tail::default(),
@@ -180,7 +184,10 @@ impl NamedProducer {
             return Ok(None);
         }
         let numbered = self.numbered(open.session, open.last + 1, end.mark);
-        match self.ask_store(&entries, &numbered).await? {
+        let asked = Instant::now();
+        let sent = self.ask_store(&entries, &numbered).await?;
+        self.known_until = asked + KNOWN;
+        match sent {
             Sent::Accepted { last, mark } if (last, mark) == (end.last, end.mark) => {
                 self.done(end, entries, marks);
                 Ok(None)
@@ -275,8 +282,11 @@ pub fn checksum(before: u64, entry: &[u8]) -> u64 {
 mod tests {
     use std::sync::Arc;
 
+    use conga_core::partition::KEPT_US;
+    use conga_core::time::Micros;
+
     use super::*;
-    use crate::clock::Clock;
+    use crate::clock::{Clock, ManualClock};
     use crate::store::Store as _;
     use crate::store::memory::MemoryStore;
 
@@ -348,6 +358,23 @@ mod tests {
         second.send_entries(&entries(4..6)).await.unwrap();
         second.send_entries(&entries(6..8)).await.unwrap();
         assert_eq!(store.status().await.unwrap().waiting, 7);
+    }
+
+    /// One that lives for long, and has sent nothing for so long that its name was forgotten: what came before is not lost.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_sent_before_its_name_was_forgotten_is_not_sent_again() {
+        for pause in [KEPT_US - 1, KEPT_US + 1] {
+            let clock = ManualClock::going(Micros(1));
+            let store = Arc::new(MemoryStore::new(Clock::Manual(clock)));
+            let mut producer = Producer::named(store.clone(), "a");
+            producer.send_entries(&entries(1..4)).await.unwrap();
+            tokio::time::sleep(Duration::from_micros(pause)).await;
+            Producer::named(store.clone(), "b").last().await.unwrap();
+            producer.send_entries(&entries(4..5)).await.unwrap();
+            assert_eq!(store.status().await.unwrap().waiting, 4);
+            producer.send_entries(&entries(5..6)).await.unwrap();
+            assert_eq!(store.status().await.unwrap().waiting, 5);
+        }
     }
 
     /// Whoever gives up a send asks again where it was, and that in a new session: the send may be done late.

@@ -1,14 +1,18 @@
 //! A process's turn at a producer's name, and what may still be on its way in it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use conga_core::partition::{Numbered, Sent, Session};
-use tokio::time::timeout;
+use conga_core::partition::{KEPT_US, Numbered, Sent, Session};
+use tokio::time::{Instant, timeout};
 
-use super::NamedProducer;
+use super::{NamedProducer, Tail};
 use crate::persist::persist;
 use crate::store::{Result, StoreError};
+
+/// So long after it has answered a line still knows a producer's name, by whatever clock.
+pub(super) const KNOWN: Duration = Duration::from_micros(KEPT_US / 7 * 6);
 
 /// A session, and what was sent up to now under the producer's name.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +47,12 @@ impl NamedProducer {
             return Err(self.another());
         }
         if let Some(open) = self.open {
+            if Instant::now() < self.known_until {
+                return Ok(open);
+            }
+            self.settle(open).await?;
+        }
+        if let Some(open) = self.open {
             return Ok(open);
         }
         let (mut number, process) = match self.before {
@@ -50,6 +60,7 @@ impl NamedProducer {
             None => (1, self.random.draw()),
         };
         self.doubt.set(0);
+        let asked = Instant::now();
         let open = loop {
             match self.begin(Session { number, process }).await? {
                 Ok(open) => break open,
@@ -59,6 +70,7 @@ impl NamedProducer {
             }
         };
         (self.open, self.before) = (Some(open), Some(open.session));
+        self.known_until = asked + KNOWN;
         Ok(open)
     }
 
@@ -72,10 +84,21 @@ impl NamedProducer {
             ..open.session
         };
         (self.open, self.before) = (Some(Open { session, ..open }), Some(session));
+        let asked = Instant::now();
         let Ok(there) = self.begin(session).await? else {
             return Err(self.replaced());
         };
+        let (was_known, was_in_doubt) = (asked < self.known_until, self.is_in_doubt());
+        self.known_until = asked + KNOWN;
         self.doubt.set(0);
+        if !was_known && there.last == 0 && open.last > 0 {
+            // It was forgotten, and what was sent under it is not lost: it begins anew.
+            self.tail = Tail::default();
+            if !was_in_doubt {
+                self.open = Some(there);
+                return Ok(());
+            }
+        }
         if there.last < open.last {
             return self.lost(there.last + 1);
         }
