@@ -23,6 +23,7 @@ use conga::store::redis::{RedisOptions, RedisStore};
 use redis_ask::ask;
 use redis_cluster::RedisCluster;
 use redis_server::RedisServer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Long enough that nothing here is an expiry.
 const MINUTE: u64 = 60_000_000;
@@ -469,5 +470,67 @@ async fn a_channel_of_another_server_proves_no_death() {
     let limit = Instant::now() + PATIENCE;
     while claim(&here, "here").await.is_empty() {
         assert!(Instant::now() < limit, "nobody noticed");
+    }
+}
+
+/// Hands on bytes both ways. When it is told to, it closes the subscriptions' side to the server, and keeps the other open and
+/// silent: as one whose end was lost on the way.
+async fn half_open_subscriptions(server: u16, mut cut: tokio::sync::watch::Receiver<bool>) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let is_cut = *cut.borrow_and_update();
+            let mut cut = cut.clone();
+            tokio::spawn(async move {
+                let server = tokio::net::TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+                    (client.into_split(), server.into_split());
+                let mut subscribes = false;
+                let (mut asked, mut told) = ([0; 4_096], [0; 4_096]);
+                loop {
+                    tokio::select! {
+                        read = from_client.read(&mut asked) => match read {
+                            Ok(count) if count > 0 => {
+                                subscribes |= asked[..count].windows(9).any(|part| part == b"SUBSCRIBE");
+                                to_server.write_all(&asked[..count]).await.unwrap();
+                            }
+                            _ => return,
+                        },
+                        read = from_server.read(&mut told) => match read {
+                            Ok(count) if count > 0 => to_client.write_all(&told[..count]).await.unwrap(),
+                            _ => return,
+                        },
+                        Ok(()) = cut.changed(), if subscribes && !is_cut => {
+                            drop((from_server, to_server));
+                            let _ = from_client.read_to_end(&mut Vec::new()).await;
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+/// Else it would be taken for dead from then on, again and again, and what it holds would be blamed for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_whose_end_nobody_was_told_of_comes_again() {
+    let place = Place::server();
+    let (cut, is_cut) = tokio::sync::watch::channel(false);
+    let port = half_open_subscriptions(place.port, is_cut).await;
+    let there = open_at(&format!("redis://127.0.0.1:{port}")).await;
+    show(&there, "there").await;
+    let [channel] = <[String; 1]>::try_from(place.channels()).unwrap();
+    let listeners = || ask(place.port, &["PUBSUB", "NUMSUB", &channel]).unwrap().items()[1].text();
+    assert_eq!(listeners(), "1");
+    cut.send(true).unwrap();
+    let limit = Instant::now() + PATIENCE;
+    for wanted in ["0", "1"] {
+        while listeners() != wanted {
+            assert!(Instant::now() < limit, "{wanted} expected");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::connection::Connection;
 use super::failure;
@@ -257,6 +257,7 @@ impl Subscriber {
     /// Forwards hints until the connection is gone or the commands go elsewhere.
     async fn forward(&mut self, subscribed: &mut Subscribed) -> Ended {
         let mut look_at = Instant::now() + LOOK;
+        let mut ask_at = Instant::now() + QUIET;
         loop {
             if *self.wanted.borrow_and_update() != subscribed.topics && self.subscribe_more(subscribed).await.is_err() {
                 return Ended::Lost;
@@ -272,7 +273,7 @@ impl Subscriber {
                     look_at = Instant::now() + LOOK;
                     continue;
                 }
-                heard = timeout(QUIET, subscribed.subscription.next()) => heard,
+                heard = timeout_at(ask_at, subscribed.subscription.next()) => heard,
                 () = changed(&mut self.nodes) => {
                     match self.nodes.borrow().as_ref() {
                         Some(node) if node.number != subscribed.number => return Ended::Moved,
@@ -293,6 +294,7 @@ impl Subscriber {
                     Ok(Err(_)) | Err(_) => return Ended::Lost,
                 },
             }
+            ask_at = Instant::now() + QUIET;
         }
     }
 }
