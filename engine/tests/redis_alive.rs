@@ -8,6 +8,7 @@ mod redis_cluster;
 #[path = "../../cli/src/bench/redis_server.rs"]
 mod redis_server;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,12 +19,14 @@ use conga::core::partition::{
     ReceiveRequest, RenewRequest,
 };
 use conga::core::term::{Campaign, Role, Term};
-use conga::store::Store;
+use conga::process::{Processor, ProcessorOptions, sleep};
 use conga::store::redis::{RedisOptions, RedisStore};
+use conga::store::{SharedStore, Store};
 use redis_ask::ask;
 use redis_cluster::RedisCluster;
 use redis_server::RedisServer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
 
 /// Long enough that nothing here is an expiry.
 const MINUTE: u64 = 60_000_000;
@@ -532,5 +535,52 @@ async fn a_subscription_whose_end_nobody_was_told_of_comes_again() {
             assert!(Instant::now() < limit, "{wanted} expected");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+}
+
+/// Each is taken for dead by the other as long as it does not know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_those_hold_who_have_lost_their_subscriptions_is_not_given_up_for_that() {
+    let place = Place::server();
+    let (cut, is_cut) = tokio::sync::watch::channel(false);
+    let port = half_open_subscriptions(place.port, is_cut).await;
+    let stop = CancellationToken::new();
+    let second = Duration::from_secs(1);
+    let mut running = Vec::new();
+    for _ in 0..2 {
+        let store: SharedStore = Arc::new(open_at(&format!("redis://127.0.0.1:{port}")).await);
+        let processor = Processor::new(store, sleep(second, second), ProcessorOptions::default());
+        running.push(tokio::spawn(processor.run(stop.clone())));
+    }
+    let here = open(&place).await;
+    let limit = Instant::now() + PATIENCE;
+    while place.channels().len() < 2 {
+        assert!(Instant::now() < limit, "they are not there");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    send(&here, 8).await;
+    while here.status().await.unwrap().in_flight < 8 {
+        assert!(Instant::now() < limit, "they take nothing");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    cut.send(true).unwrap();
+    let mut most = 0;
+    loop {
+        let strikes = ask(place.port, &["HVALS", "{orders}:strikes"]).unwrap();
+        let crashes = |strikes: &redis_ask::Answer| strikes.text().split_once(' ').unwrap().1.parse().unwrap();
+        most = most.max(strikes.items().iter().map(crashes).max().unwrap_or(0));
+        let status = here.status().await.unwrap();
+        if status.head.0 > 8 {
+            assert_eq!(status.dead, 0);
+            break;
+        }
+        assert!(Instant::now() < limit, "they are not done: {status:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    println!("blamed {most} times at most");
+    assert!(most <= 4, "{most}");
+    stop.cancel();
+    for running in running {
+        running.await.unwrap().unwrap();
     }
 }

@@ -11,11 +11,12 @@
 //! the server decides, and so alike for all. Where somebody is refused them all the same, or is of a version before, a
 //! plain hint is heard by all, and the name of the channel by which a process is seen to be alive says how to ask for it.
 
+use std::collections::HashSet;
 use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
@@ -40,6 +41,10 @@ struct Standing {
     /// Of the connection for commands for which it was made.
     number: u64,
     life: String,
+    /// Who is shown to be there by it.
+    shown: HashSet<String>,
+    /// One of them was taken for dead: maybe nobody knows of this any more.
+    is_doubted: bool,
 }
 
 /// The running subscriber. It ends when this is dropped.
@@ -47,6 +52,7 @@ struct Standing {
 pub(super) struct Hints {
     task: JoinHandle<()>,
     standing: Arc<Mutex<Option<Standing>>>,
+    doubt: Arc<Notify>,
     nodes: watch::Receiver<Option<Arc<Node>>>,
 }
 
@@ -70,12 +76,14 @@ impl Hints {
         limit: Duration,
     ) -> Self {
         let standing = Arc::new(Mutex::new(None));
+        let doubt = Arc::new(Notify::new());
         let nodes = connection.node();
         let mut subscriber = Subscriber {
             connection,
             keys: keys.clone(),
             process,
             standing: standing.clone(),
+            doubt: doubt.clone(),
             nodes: nodes.clone(),
             wanted: wakes.wanted(),
             wakes,
@@ -89,6 +97,7 @@ impl Hints {
         Self {
             task: tokio::spawn(subscriber.run(first)),
             standing,
+            doubt,
             nodes,
         }
     }
@@ -99,11 +108,33 @@ impl Hints {
         node.as_ref().map_or(Channels::Plain, |node| node.channels())
     }
 
+    /// An owner is shown to be there, by the channel of this process, and was not before. If it was by what this one knows, it was
+    /// taken for dead; and if the end of the subscription was lost on the way, that would go on: so it is shown by no channel
+    /// any more until the server has answered on it.
+    pub(super) fn shown(&self, owner: &str) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(standing) = &mut *standing
+            && !standing.shown.insert(owner.to_owned())
+        {
+            standing.is_doubted = true;
+            standing.shown.clear();
+            self.doubt.notify_one();
+        }
+    }
+
+    /// An owner has left.
+    pub(super) fn forget(&self, owner: &str) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(standing) = &mut *standing {
+            standing.shown.remove(owner);
+        }
+    }
+
     /// The channel of this process's own; none, while there is no subscription to it where the commands go.
     pub(super) fn life(&self) -> String {
         let number = self.nodes.borrow().as_ref().map(|node| node.number);
         let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        let standing = standing.as_ref().filter(|standing| Some(standing.number) == number);
+        let standing = (standing.as_ref()).filter(|standing| Some(standing.number) == number && !standing.is_doubted);
         standing.map(|standing| standing.life.clone()).unwrap_or_default()
     }
 }
@@ -113,6 +144,7 @@ struct Subscriber {
     keys: Keys,
     process: String,
     standing: Arc<Mutex<Option<Standing>>>,
+    doubt: Arc<Notify>,
     nodes: watch::Receiver<Option<Arc<Node>>>,
     wanted: watch::Receiver<[bool; Topic::ALL.len()]>,
     wakes: Wakes,
@@ -168,6 +200,14 @@ impl Subscriber {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
+    /// The server has answered on the subscription.
+    fn is_there(&self) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(standing) = &mut *standing {
+            standing.is_doubted = false;
+        }
+    }
+
     /// By sharded channels where the node has them, else, or where they are refused, by plain ones.
     async fn subscribe(&mut self, node: &Node) -> Option<Subscribed> {
         let subscribed = match self.subscribe_by(node.channels(), node).await {
@@ -202,6 +242,8 @@ impl Subscriber {
         self.stand((is_there && !node.run.is_empty()).then_some(Standing {
             number: node.number,
             life,
+            shown: HashSet::new(),
+            is_doubted: false,
         }));
         Ok(Subscribed {
             number: node.number,
@@ -273,7 +315,8 @@ impl Subscriber {
                     look_at = Instant::now() + LOOK;
                     continue;
                 }
-                heard = timeout_at(ask_at, subscribed.subscription.next()) => heard,
+                heard = timeout_at(ask_at, subscribed.subscription.next()) => heard.ok(),
+                () = self.doubt.notified() => None,
                 () = changed(&mut self.nodes) => {
                     match self.nodes.borrow().as_ref() {
                         Some(node) if node.number != subscribed.number => return Ended::Moved,
@@ -283,14 +326,14 @@ impl Subscriber {
                 Ok(()) = self.wanted.changed() => continue,
             };
             match heard {
-                Ok(Some(name)) => {
+                Some(Some(name)) => {
                     if let Some(topic) = Topic::ALL.into_iter().find(|topic| self.keys.wake(*topic) == name) {
                         self.wakes.wake(topic);
                     }
                 }
-                Ok(None) => return Ended::Lost,
-                Err(_) => match timeout(self.limit, subscribed.subscription.ping()).await {
-                    Ok(Ok(())) => {}
+                Some(None) => return Ended::Lost,
+                None => match timeout(self.limit, subscribed.subscription.ping()).await {
+                    Ok(Ok(())) => self.is_there(),
                     Ok(Err(_)) | Err(_) => return Ended::Lost,
                 },
             }

@@ -5,7 +5,8 @@
 --       6 the channel that the owner's process listens to as long as it lives, or ''
 --       7 '1' to compare what is held, then for each lease believed to be held: position, attempt
 -- Returns { known 1 or 0, { lost position, ... }, { position, attempt as a claim has it, claimed, entry, ... }, { the head's position and
--- attempt } or nothing if the owner does not hold it, 1 if what stands at the head is processed or 0 }. The entry is a string, or where it is larger than its limit the
+-- attempt } or nothing if the owner does not hold it, 1 if what stands at the head is processed or 0, 1 if the
+-- owner was not known to be there by any channel and is now, or 0 }. The entry is a string, or where it is larger than its limit the
 -- number of its bytes.
 --
 -- The first write only takes away, which Redis allows even under memory pressure (OOM), and after it the rest of the
@@ -39,14 +40,15 @@ if lease_us == '0' then
   redis.call('HDEL', KEYS[10], owner)
   free_leases(KEYS[2], KEYS[3], KEYS[11], ring, head, upcoming, { [number] = true }, false)
   hint(KEYS[6])
-  return { known, {}, {}, {}, is_ready }
+  return { known, {}, {}, {}, is_ready, 0 }
 end
 tell_time(meta[2], KEYS[5], KEYS[1], KEYS[8], KEYS[2], KEYS[9])
 redis.call('ZADD', KEYS[1], whole(now + tonumber(lease_us)), owner)
+local is_shown = 0
 if ARGV[6] == '' then
   redis.call('HDEL', KEYS[7], owner)
 else
-  redis.call('HSET', KEYS[7], owner, ARGV[6])
+  is_shown = redis.call('HSET', KEYS[7], owner, ARGV[6])
 end
 local blocking = {}
 if at_head == 'L' and held_by == number then
@@ -65,7 +67,7 @@ elseif has_strikes then
   end
 end
 if ARGV[7] ~= '1' then
-  return { known, {}, {}, blocking, is_ready }
+  return { known, {}, {}, blocking, is_ready, is_shown }
 end
 
 local believed = {}
@@ -100,4 +102,4 @@ for i = 8, #ARGV, 2 do
     lost[#lost + 1] = ARGV[i]
   end
 end
-return { known, lost, found, blocking, is_ready }
+return { known, lost, found, blocking, is_ready, is_shown }

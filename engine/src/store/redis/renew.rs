@@ -44,6 +44,7 @@ impl RedisStore {
         let is_another = self.witness.is_another(request.owner.as_str(), &node);
         if request.lease_us == 0 {
             self.witness.forget(request.owner.as_str());
+            self.hints.forget(request.owner.as_str());
         }
         let known = reply.number::<u8>()? == 1 && !(is_another && request.held.is_none());
         let mut positions = reply.items()?;
@@ -74,8 +75,12 @@ impl RedisStore {
                 attempt: Attempt(head.number()?),
             })
         };
+        let is_ready = reply.number::<u8>()? == 1;
+        if reply.number::<u8>()? == 1 {
+            self.hints.shown(request.owner.as_str());
+        }
         // What others had to leave, or have left to a leader.
-        if reply.number::<u8>()? == 1 && self.delivery == Delivery::Store {
+        if is_ready && self.delivery == Delivery::Store {
             self.deliver_ready(&request.owner).await?;
         }
         let is_overfull = match &request.keep {
