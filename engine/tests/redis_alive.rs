@@ -476,6 +476,24 @@ async fn a_channel_of_another_server_proves_no_death() {
     }
 }
 
+/// Whether it still stands, which is all that a subscription on which nobody says anything can be asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quiet_subscription_is_asked_now_and_then() {
+    for place in [Place::server(), Place::cluster()] {
+        let store = open(&place).await;
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            let clients = ask(place.port, &["CLIENT", "LIST", "TYPE", "pubsub"]).unwrap().text();
+            if clients.contains("cmd=ping") {
+                break;
+            }
+            assert!(Instant::now() < limit, "{clients}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        drop(store);
+    }
+}
+
 /// Hands on bytes both ways. When it is told to, it closes the subscriptions' side to the server, and keeps the other open and
 /// silent: as one whose end was lost on the way.
 async fn half_open_subscriptions(server: u16, mut cut: tokio::sync::watch::Receiver<bool>) -> u16 {
