@@ -231,21 +231,12 @@ impl<H: Handler> Work<H> {
                 }
                 claims = answer(&mut claiming) => {
                     let claims = claims?;
-                    self.unheard = None;
                     hungry = claims.may_be_more;
                     pace.answered(!claims.taken.is_empty());
                     if hungry {
                         pace.hurry();
                     }
-                    if claims.lost_reply {
-                        self.compare = true;
-                        self.late.may_come();
-                    }
-                    self.notice.claimed(!claims.taken.is_empty(), &self.claimer.store);
-                    if !claims.lost_reply && !claims.taken.iter().any(|claim| self.is_suspect(claim)) {
-                        self.quarantine.forgo();
-                    }
-                    self.take(claims.taken);
+                    self.claimed(claims);
                 }
                 // The store may refuse claims alone, as without memory, and for ever; and what is compared may be what
                 // the line waits for. What this claim took is found then, as if its reply had been lost.
@@ -304,6 +295,19 @@ impl<H: Handler> Work<H> {
 
     fn is_idle(&self) -> bool {
         self.upcoming.is_empty() && self.running.is_empty()
+    }
+
+    fn claimed(&mut self, claims: Claims) {
+        self.unheard = None;
+        if claims.lost_reply {
+            self.compare = true;
+            self.late.may_come();
+        }
+        self.notice.claimed(!claims.taken.is_empty(), &self.claimer.store);
+        if !claims.lost_reply && !claims.taken.iter().any(|claim| self.is_suspect(claim)) {
+            self.quarantine.forgo();
+        }
+        self.take(claims.taken);
     }
 
     /// Takes up what is news. Whether anything was.
