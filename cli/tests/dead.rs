@@ -5,7 +5,7 @@ mod support;
 
 use serde_json::Value;
 use support::letters::{DATETIMES, assert_same, normalised};
-use support::{Place, parse};
+use support::{Place, parse, wait_for};
 
 /// So many messages on each side of the one that fails.
 const BESIDE: usize = 500;
@@ -161,6 +161,41 @@ fn all_of_them(place: &Place) {
         assert_eq!(place.run(wrong).status.code(), Some(2), "{wrong:?}");
     }
     assert_eq!(place.run(&["dead", "show", "1"]).status.code(), Some(1));
+}
+
+/// More than a store tells at once, and than are decided about in one step.
+#[test]
+fn more_than_a_page_of_them() {
+    const COUNT: usize = 1_100;
+    let place = Place::sqlite();
+    let service = place.service(&["run", "--max-size", LARGEST]);
+    place.fed(&["send"], (large("big") + "\n").repeat(COUNT).as_bytes());
+    wait_for("all to die", || place.status()["dead"] == COUNT);
+    service.end();
+    let listed = String::from_utf8(place.done(&["dead", "list", "--json"])).expect("text");
+    let positions = listed.lines().map(|line| parse(line.as_bytes())["position"].clone());
+    assert!(positions.eq((1..=COUNT).map(Value::from)));
+    let last = COUNT.to_string();
+    assert_eq!(place.json(&["dead", "show", &last, "--json"])["position"], COUNT);
+    let purged = place.json(&["dead", "purge", "--all", "--json"]);
+    assert_eq!(purged["purged"], Value::from((1..=COUNT).collect::<Vec<_>>()));
+    assert_eq!(place.status()["dead"], 0);
+}
+
+#[test]
+fn who_died_first_goes_first() {
+    let place = Place::sqlite();
+    let fails = "while IFS= read -r line; do echo '{\"error\":\"no\"}'; done";
+    std::fs::write(place.path().join("fails.sh"), fails).expect("written");
+    let failing = ["run", "--handler", "exec:exec sh fails.sh", "--max-attempts", "2"];
+    let _service = place.service(&[&failing[..], &["--max-size", LARGEST]].concat());
+    place.fed(&["send"], format!("tried twice\n{}\n", large("big")).as_bytes());
+    wait_for("both to die", || place.status()["dead"] == 2);
+    let listed = String::from_utf8(place.done(&["dead", "list", "--json"])).expect("text");
+    let positions = listed.lines().map(|line| parse(line.as_bytes())["position"].clone());
+    assert_eq!(positions.collect::<Vec<_>>(), [2, 1]);
+    let retried = place.json(&["dead", "retry", "--all", "--json"]);
+    assert_eq!(retried["retried"], Value::from(vec![2, 1]), "and sent again first");
 }
 
 /// Who wants payloads alone has an empty line in its place.
