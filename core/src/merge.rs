@@ -242,6 +242,11 @@ impl<T> Merge<T> {
         self.telling.iter().filter_map(ticket)
     }
 
+    /// The merge that was asked for last tells only of the first so many: of the others the next does.
+    pub fn tell_only(&mut self, count: usize) {
+        self.telling.truncate(count);
+    }
+
     /// The next number that is expected, as far as this one knows.
     pub fn head(&self) -> Position {
         self.head

@@ -17,7 +17,7 @@ use super::gap::{Gap, News};
 use super::hand::Hand;
 use super::lane::{Heard, Lane};
 use super::{Merger, MergerOptions, OnGap, text};
-use crate::fits::Fits;
+use crate::fits::{Fits, Load};
 use crate::lead::{Change, Elector};
 use crate::persist::answer;
 use crate::sequence::Sequencing;
@@ -294,18 +294,17 @@ impl Work {
         }
     }
 
-    /// What is to be merged: the pieces end where they are too large for one step.
+    /// What is to be merged: it ends where it is too large for one step.
     fn request(&mut self, count: usize, give_up: usize) -> Result<MergeRequest> {
-        let (mut bytes, most) = (0, self.fits.bytes());
-        let mut pieces = Vec::with_capacity(count);
-        for (place, is_dead, output) in self.machine.ready(count) {
-            bytes += output.len() as u64;
-            if bytes > most && !pieces.is_empty() {
-                break;
-            }
-            pieces.push(text::piece(place, is_dead, self.options.mark_dead, output)?);
-        }
-        self.size = bytes;
+        let mut load = Load::new(self.fits.bytes());
+        let late = self.machine.late().take_while(|(_, output)| load.takes(output.len()));
+        let late: Vec<_> = late.map(|(place, output)| text::late(place, output)).collect();
+        self.machine.tell_only(late.len());
+        let ready = self.machine.ready(count);
+        let pieces = ready
+            .take_while(|(.., output)| load.takes(output.len()))
+            .map(|(place, is_dead, output)| text::piece(place, is_dead, self.options.mark_dead, output))
+            .collect::<Result<_>>()?;
         let head = self.machine.head();
         let since = self.gap.since().unwrap_or_default();
         let reason = format!("did not come within {:?}", self.options.gap_timeout);
@@ -316,19 +315,17 @@ impl Work {
                 String::new()
             }
         });
+        let tombstones: Vec<_> = tombstones.take_while(|tombstone| load.takes(tombstone.len())).collect();
+        self.size = load.bytes;
         Ok(MergeRequest {
             term: conga_core::term::Term::default(),
             head,
-            late: self
-                .machine
-                .late()
-                .map(|(place, output)| text::late(place, output))
-                .collect(),
+            late,
             pieces,
             is_missing: false,
-            give_up: (give_up > 0).then(|| GiveUp {
+            give_up: (!tombstones.is_empty()).then(|| GiveUp {
                 after_us: u64::try_from(self.options.gap_timeout.as_micros()).unwrap_or(u64::MAX),
-                tombstones: tombstones.collect(),
+                tombstones,
             }),
         })
     }
