@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use way::Way;
 
+mod missing;
 mod narrow;
 mod trouble;
 mod way;

@@ -12,7 +12,7 @@ use conga::store::Store as _;
 use super::*;
 use crate::narrow::over_ways;
 
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !is_so().await {
             sleep(Duration::from_millis(5)).await;

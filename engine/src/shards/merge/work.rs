@@ -193,8 +193,13 @@ impl Work {
                 self.refusals = if waits { self.refusals.saturating_add(1) } else { 0 };
                 self.sequencing.emitted += head.past(self.machine.head());
                 self.fits.came(self.size);
+                let held: Vec<_> = (0..self.hands.len()).map(|at| self.machine.held(at)).collect();
                 self.step(Event::Merged { head });
                 for (partition, hand) in self.hands.iter().enumerate() {
+                    if self.machine.held(partition) != held[partition] {
+                        // What came too late was not kept: it is read anew, and what was proved by it is not any more.
+                        self.gap.lost(partition);
+                    }
                     hand.nudge(&self.machine, partition, self.options.window);
                 }
                 self.watch(missing);

@@ -1,0 +1,53 @@
+//! What is given up of numbers that are missing, and what is not.
+
+use std::sync::atomic::Ordering;
+
+use conga::core::message::Body;
+
+use super::*;
+use crate::narrow::over_ways;
+use crate::trouble::until;
+
+fn results(outputs: &[Output]) -> Vec<u64> {
+    let results = outputs
+        .iter()
+        .filter(|output| matches!(output.record.body, Body::Result(_)));
+    results.map(|output| output.record.position.0).collect()
+}
+
+/// Found by a review: what comes while it is given up may push out what had come in time, and that was given up next: what
+/// was proved before counted, although the partition had to be read anew.
+#[tokio::test]
+async fn what_is_in_time_is_merged_although_there_is_no_room_for_it_while_others_are_given_up() {
+    let options = MergerOptions {
+        window: 1,
+        ..gives_up(Duration::from_millis(100))
+    };
+    let (mut line, ways, base) = over_ways(options).await;
+    base.give_up_gate.forget_permits(Semaphore::MAX_PERMITS);
+    // Of its partition it is proved last, so that all before 16 are given up at once.
+    let slow = tower::service_fn(|message: Message| async move {
+        let pause = if message.sequence == Some(19) { 500 } else { 0 };
+        sleep(Duration::from_millis(pause)).await;
+        Ok::<_, Infallible>(message.payload)
+    });
+    line.run(slow, ProcessorOptions::default());
+    line.send([16, 19, 30], "x").await;
+    until("1 to 15 are given up", async || {
+        base.giving_up.load(Ordering::SeqCst) > 0
+    })
+    .await;
+    line.send([4, 7], "x").await;
+    until("they have come too late", async || {
+        ways[1].read.load(Ordering::SeqCst) >= 4
+    })
+    .await;
+    base.give_up_gate.add_permits(1_000_000);
+    let outputs = line.receive(30).await;
+    assert_eq!(results(&outputs), [16, 19, 30]);
+    until("the other two are buried", async || {
+        line.shards.base().status().await.expect("a step").dead == 2
+    })
+    .await;
+    line.end().await;
+}
