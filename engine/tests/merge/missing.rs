@@ -51,3 +51,20 @@ async fn what_is_in_time_is_merged_although_there_is_no_room_for_it_while_others
     .await;
     line.end().await;
 }
+
+/// Found by a review: of a partition that has come back older it was waited for more than ever came, and the line stood still.
+#[tokio::test]
+async fn a_number_is_given_up_although_its_partition_has_lost_what_waited_there() {
+    let (mut line, ways, _) = over_ways(gives_up(Duration::from_millis(50))).await;
+    line.process();
+    ways[2].phantoms.store(5, Ordering::SeqCst);
+    line.send([1, 3], "x").await;
+    until("they are waited for", async || {
+        ways[2].haunted.load(Ordering::SeqCst) > 1
+    })
+    .await;
+    line.expect([1]).await;
+    ways[2].phantoms.store(0, Ordering::SeqCst);
+    assert_eq!(results(&line.receive(2).await), [3]);
+    line.end().await;
+}
