@@ -68,3 +68,16 @@ async fn a_number_is_given_up_although_its_partition_has_lost_what_waited_there(
     assert_eq!(results(&line.receive(2).await), [3]);
     line.end().await;
 }
+
+/// Found by a review: the end of that time can't be told, and the merger died of it.
+#[tokio::test(start_paused = true)]
+async fn a_number_may_be_missing_for_as_long_as_can_be_said() {
+    let mut line = Line::new(1, gives_up(Duration::MAX)).await;
+    line.process();
+    line.send([1, 3], "x").await;
+    line.expect([1]).await;
+    line.expect_nothing(Duration::from_secs(20)).await;
+    line.send([2], "x").await;
+    line.expect([2, 3]).await;
+    line.end().await;
+}
