@@ -387,7 +387,8 @@ impl<T> Merge<T> {
         for hand in &mut self.hands {
             hand.advance(self.head);
         }
-        if by > 0 {
+        // Also where it is not time yet to give up: it may be missing since another time.
+        if by > 0 || self.gives_up {
             self.proved.fill(false);
         }
         if self.told != Some(self.head) {

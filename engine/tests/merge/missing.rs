@@ -2,7 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use conga::clock::ManualClock;
 use conga::core::message::Body;
+use conga::core::time::Micros;
 
 use super::*;
 use crate::narrow::over_ways;
@@ -79,5 +81,40 @@ async fn a_number_may_be_missing_for_as_long_as_can_be_said() {
     line.expect_nothing(Duration::from_secs(20)).await;
     line.send([2], "x").await;
     line.expect([2, 3]).await;
+    line.end().await;
+}
+
+/// Found by a review: the base says anew since when it is missing, and what had been proved before that time counted.
+#[tokio::test(start_paused = true)]
+async fn what_comes_after_the_clock_was_set_back_is_not_given_up_while_it_is_processed() {
+    let start = Micros(1_000_000_000_000);
+    let clock = ManualClock::going(start);
+    let memory = |clock: &ManualClock| -> SharedStore { Arc::new(MemoryStore::new(Clock::Manual(clock.clone()))) };
+    let base = memory(&clock);
+    base.shape(Some("total/3".parse().expect("a shape")))
+        .await
+        .expect("a step");
+    let partitions = (0..PARTITIONS).map(|_| memory(&ManualClock::going(start))).collect();
+    let shards = Shards::of(base, partitions, By::Sequence);
+    let mut line = Line {
+        consumers: Consumers::new(&shards, 100),
+        shards,
+        stop: CancellationToken::new(),
+        running: Vec::new(),
+    };
+    line.merge(gives_up(Duration::from_secs(10)));
+    let slow = tower::service_fn(|message: Message| async move {
+        let pause = if message.sequence == Some(2) { 15 } else { 0 };
+        sleep(Duration::from_secs(pause)).await;
+        Ok::<_, Infallible>(message.payload)
+    });
+    line.run(slow, ProcessorOptions::default());
+    line.send([1, 3], "x").await;
+    line.expect([1]).await;
+    sleep(Duration::from_secs(5)).await;
+    clock.set_back(3_600_000_000);
+    sleep(Duration::from_secs(8)).await;
+    line.send([2], "x").await;
+    assert_eq!(results(&line.receive(2).await), [2, 3]);
     line.end().await;
 }
