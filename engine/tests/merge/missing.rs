@@ -95,13 +95,7 @@ async fn what_comes_after_the_clock_was_set_back_is_not_given_up_while_it_is_pro
         .await
         .expect("a step");
     let partitions = (0..PARTITIONS).map(|_| memory(&ManualClock::going(start))).collect();
-    let shards = Shards::of(base, partitions, By::Sequence);
-    let mut line = Line {
-        consumers: Consumers::new(&shards, 100),
-        shards,
-        stop: CancellationToken::new(),
-        running: Vec::new(),
-    };
+    let mut line = Line::of(Shards::of(base, partitions, By::Sequence));
     line.merge(gives_up(Duration::from_secs(10)));
     let slow = tower::service_fn(|message: Message| async move {
         let pause = if message.sequence == Some(2) { 15 } else { 0 };

@@ -234,3 +234,25 @@ async fn without_the_base_no_more_is_claimed_than_the_window_has() {
     }
     line.end().await;
 }
+
+/// Found by a review: it was asked again at once, for ever.
+#[tokio::test]
+async fn a_base_that_has_forgotten_what_it_is_is_asked_now_and_then() {
+    let memory = || -> SharedStore { Arc::new(MemoryStore::new(Clock::Store)) };
+    let base = Arc::new(Way::to(memory()));
+    let partitions = (0..PARTITIONS).map(|_| memory()).collect();
+    let mut line = Line::of(Shards::of(base.clone(), partitions, By::Sequence));
+    line.merge(MergerOptions::default());
+    line.process();
+    line.send(1..=3, "x").await;
+    line.expect_nothing(Duration::from_millis(500)).await;
+    let merges = base.merges.load(Ordering::SeqCst);
+    assert!(merges < 50, "{merges} merges");
+    line.shards
+        .base()
+        .shape(Some("total/3".parse().expect("a shape")))
+        .await
+        .expect("a step");
+    line.expect(1..=3).await;
+    line.end().await;
+}

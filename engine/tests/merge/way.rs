@@ -34,6 +34,8 @@ pub(crate) struct Way {
     pub(crate) gate: Semaphore,
     /// How many wait at the gate.
     pub(crate) waiting: AtomicUsize,
+    /// So many merges were asked for.
+    pub(crate) merges: AtomicUsize,
     /// So many merges have given up numbers, or would have.
     pub(crate) giving_up: AtomicUsize,
     /// The answer to one of them takes one of these.
@@ -57,6 +59,7 @@ impl Way {
             unheard_merges: AtomicUsize::new(0),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             waiting: AtomicUsize::new(0),
+            merges: AtomicUsize::new(0),
             giving_up: AtomicUsize::new(0),
             give_up_gate: Semaphore::new(Semaphore::MAX_PERMITS),
             phantoms: AtomicUsize::new(0),
@@ -114,6 +117,7 @@ impl Store for Way {
     }
 
     async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
+        self.merges.fetch_add(1, Ordering::SeqCst);
         if let Some(older) = self.older.lock().expect("no panic").take() {
             return Ok(older);
         }

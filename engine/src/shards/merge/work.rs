@@ -206,7 +206,9 @@ impl Work {
             }
             Ok(Merged::Moved { head }) => {
                 tracing::debug!(%head, "the base is elsewhere");
-                self.refusals = 0;
+                // Where it is right there it is no base any more: it has forgotten what it is.
+                let is_here = head == self.machine.head();
+                self.refusals = if is_here { self.refusals.saturating_add(1) } else { 0 };
                 self.sequencing.refused += u64::from(head != Position::FIRST);
                 self.step(Event::Moved { head });
                 self.gap.reset();
