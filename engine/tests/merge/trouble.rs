@@ -256,3 +256,27 @@ async fn a_base_that_has_forgotten_what_it_is_is_asked_now_and_then() {
     line.expect(1..=3).await;
     line.end().await;
 }
+
+/// Found by a review: where the number belongs its processors were held back then, so that it could not come through, and the
+/// line stood still for ever.
+#[tokio::test(start_paused = true)]
+async fn a_base_that_has_forgotten_that_a_number_is_missing_is_told_again() {
+    let mut line = Line::new(0, MergerOptions::default()).await;
+    let base = Arc::new(Way::to(line.shards.base().clone()));
+    line.shards = Shards::of(base.clone(), line.shards.partitions().to_vec(), By::Sequence);
+    line.merge(MergerOptions::default());
+    let mut options = ProcessorOptions::default();
+    options.claim.window = 4;
+    line.echo(options);
+    line.send([1, 3], "x").await;
+    line.expect([1]).await;
+    until("2 is missing", async || {
+        line.shards.base().status().await.expect("a step").missing.is_some()
+    })
+    .await;
+    base.forgets_missing.store(true, Ordering::SeqCst);
+    // It comes behind more than a window of others.
+    line.send((5..100).step_by(3).chain([2]), "x").await;
+    line.expect([2, 3]).await;
+    line.end().await;
+}

@@ -42,6 +42,8 @@ pub(crate) struct Way {
     pub(crate) give_up_gate: Semaphore,
     /// So many more seem to wait there.
     pub(crate) phantoms: AtomicUsize,
+    /// Until it is said again that a number is missing, nobody is told: it was lost with the last that was written.
+    pub(crate) forgets_missing: AtomicBool,
     /// So often they were told of.
     pub(crate) haunted: AtomicUsize,
     /// A merge finds the base as it was once.
@@ -63,6 +65,7 @@ impl Way {
             giving_up: AtomicUsize::new(0),
             give_up_gate: Semaphore::new(Semaphore::MAX_PERMITS),
             phantoms: AtomicUsize::new(0),
+            forgets_missing: AtomicBool::new(false),
             haunted: AtomicUsize::new(0),
             older: std::sync::Mutex::new(None),
         }
@@ -127,6 +130,7 @@ impl Store for Way {
         });
         let late = request.late.iter().map(|late| late.output.len());
         let given_up = request.give_up.iter().flat_map(|give_up| &give_up.tombstones);
+        self.forgets_missing.fetch_and(!request.is_missing, Ordering::SeqCst);
         self.pass(pieces.chain(late).chain(given_up.map(String::len)).sum())?;
         let merged = self.store.merge(request).await;
         if request.give_up.is_some() {
@@ -170,6 +174,7 @@ impl Store for Way {
         let phantoms = self.phantoms.load(Ordering::SeqCst);
         self.haunted.fetch_add(usize::from(phantoms > 0), Ordering::SeqCst);
         status.waiting += phantoms as u64;
+        status.missing = (status.missing).filter(|_| !self.forgets_missing.load(Ordering::SeqCst));
         Ok(status)
     }
 

@@ -134,6 +134,7 @@ impl Work {
                         false
                     });
                     self.trim_at = Instant::now() + if more { PAUSE } else { TRIM };
+                    self.remind();
                 }
                 () = lock.hinted(), if !self.elector.leads() => self.elector.hurry(),
             }
@@ -248,6 +249,14 @@ impl Work {
         };
         self.gap.open(head, since);
         self.prove();
+    }
+
+    /// Has the base asked where it is, and told again, while a number is missing: else nothing is asked until that comes. One that
+    /// has come back older may not know that it is missing, and those who process hold back what stands before it then.
+    fn remind(&mut self) {
+        if self.merging.is_none() && self.machine.missing().is_some() {
+            self.step(Event::Unknown);
+        }
     }
 
     /// Tells the rules what is proved, and has proved what is not.
