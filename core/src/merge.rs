@@ -242,6 +242,11 @@ impl<T> Merge<T> {
         self.telling.iter().filter_map(ticket)
     }
 
+    /// The merge that was asked for last tells only of the first so many: of the others the next does.
+    pub fn tell_only(&mut self, count: usize) {
+        self.telling.truncate(count);
+    }
+
     /// The next number that is expected, as far as this one knows.
     pub fn head(&self) -> Position {
         self.head
@@ -382,7 +387,8 @@ impl<T> Merge<T> {
         for hand in &mut self.hands {
             hand.advance(self.head);
         }
-        if by > 0 {
+        // Also where it is not time yet to give up: it may be missing since another time.
+        if by > 0 || self.gives_up {
             self.proved.fill(false);
         }
         if self.told != Some(self.head) {

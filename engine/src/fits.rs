@@ -90,6 +90,36 @@ impl Fits {
     }
 }
 
+/// What goes along in one step: so many bytes, and one in any case.
+#[derive(Debug)]
+pub(crate) struct Load {
+    most: u64,
+    pub(crate) bytes: u64,
+    is_empty: bool,
+}
+
+impl Load {
+    /// At most `most` bytes.
+    pub(crate) fn new(most: u64) -> Self {
+        Self {
+            most,
+            bytes: 0,
+            is_empty: true,
+        }
+    }
+
+    /// Whether so many bytes more go along.
+    pub(crate) fn takes(&mut self, bytes: usize) -> bool {
+        let bytes = self.bytes + bytes as u64;
+        let takes = self.is_empty || bytes <= self.most;
+        if takes {
+            self.bytes = bytes;
+            self.is_empty = false;
+        }
+        takes
+    }
+}
+
 /// So many bytes of outputs are asked for at once.
 const BYTES: u64 = 8 << 20;
 /// So many at first, when nothing is known of how large they are, and so many at most.

@@ -287,3 +287,21 @@ fn what_was_given_up_and_is_glimpsed_then_is_no_news() {
     };
     assert_eq!(late, 1);
 }
+
+/// Found by a review: a store may give the time of a number that is missing anew, for its clock was set back, and what came
+/// meanwhile was given up by what had been proved before.
+#[test]
+fn what_is_given_up_too_early_has_to_be_proved_anew() {
+    let mut merge = leader();
+    assert_eq!(merge.step(read(1, &[(1, 3)])), asks(1, 0, true));
+    merge.step(merged(1));
+    assert_eq!(merge.step(proved(1, 1)), gives_up(1, 1));
+    assert_eq!(
+        merge.step(merged(1)),
+        Action::Wait,
+        "the base says that it is not time yet"
+    );
+    assert_eq!((merge.missing(), merge.doubts()), (Some(Position(1)), vec![0, 1]));
+    assert_eq!(merge.step(proved(1, 1)), gives_up(1, 1));
+    assert_eq!(merge.step(merged(2)), Action::Wait);
+}

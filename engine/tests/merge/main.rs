@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use way::Way;
 
+mod missing;
 mod narrow;
 mod trouble;
 mod way;
@@ -44,17 +45,20 @@ impl Line {
             .await
             .expect("a step");
         let partitions: Vec<_> = (0..PARTITIONS).map(|_| memory()).collect();
-        let shards = Shards::of(base, partitions, By::Sequence);
-        let mut line = Self {
-            consumers: Consumers::new(&shards, 100),
-            shards,
-            stop: CancellationToken::new(),
-            running: Vec::new(),
-        };
+        let mut line = Self::of(Shards::of(base, partitions, By::Sequence));
         for _ in 0..mergers {
             line.merge(options);
         }
         line
+    }
+
+    fn of(shards: Shards) -> Self {
+        Self {
+            consumers: Consumers::new(&shards, 100),
+            shards,
+            stop: CancellationToken::new(),
+            running: Vec::new(),
+        }
     }
 
     fn merge(&mut self, options: MergerOptions) {

@@ -190,3 +190,57 @@ async fn what_was_on_its_way_when_the_base_came_back_older_takes_nothing_along()
     line.expect(3..=7).await;
     line.end().await;
 }
+
+/// Found by a review: what is told of as late went along whatever the way let through, and the line stood still for ever.
+#[tokio::test(start_paused = true)]
+async fn over_a_narrow_way_what_was_merged_unheard_is_told_of_in_portions() {
+    let (mut line, ways, base) = over_ways(MergerOptions::default()).await;
+    ways.iter().for_each(|way| way.is_away.store(true, Ordering::SeqCst));
+    line.echo(ProcessorOptions::default());
+    line.send(1..=120, &"x".repeat(100_000)).await;
+    let processed = async {
+        for store in line.shards.partitions() {
+            while store.status().await.expect("a step").output < 40 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+    };
+    timeout(LONG, processed).await.expect("all are processed");
+    // That all is there when the first merge is done, and much is in it.
+    base.is_away.store(true, Ordering::SeqCst);
+    ways.iter().for_each(|way| way.is_away.store(false, Ordering::SeqCst));
+    let read = async {
+        while ways.iter().any(|way| way.read.load(Ordering::SeqCst) < 40) {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(LONG, read).await.expect("all are read");
+    base.unheard_merges.store(1, Ordering::SeqCst);
+    base.is_away.store(false, Ordering::SeqCst);
+    let merged = async {
+        while line.shards.base().status().await.expect("a step").head < Position(20) {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(LONG, merged).await.expect("some are merged");
+    base.width.store(WIDTH, Ordering::SeqCst);
+    line.expect(1..=120).await;
+    line.expect_nothing(Duration::from_secs(5)).await;
+    for store in line.shards.partitions() {
+        assert_eq!(store.status().await.unwrap().output, 0, "all are acknowledged");
+    }
+    let lost = base.lost.load(Ordering::SeqCst);
+    assert!((1..20).contains(&lost), "{lost}");
+    line.end().await;
+}
+
+/// The same of what is given up.
+#[tokio::test]
+async fn over_a_narrow_way_many_numbers_are_given_up_in_portions() {
+    let (mut line, _, base) = over_ways(gives_up(Duration::from_millis(50))).await;
+    line.process();
+    base.width.store(50_000, Ordering::SeqCst);
+    line.send([1, 1_000], "x").await;
+    line.expect(1..=1_000).await;
+    line.end().await;
+}

@@ -12,7 +12,7 @@ use conga::store::Store as _;
 use super::*;
 use crate::narrow::over_ways;
 
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !is_so().await {
             sleep(Duration::from_millis(5)).await;
@@ -232,5 +232,51 @@ async fn without_the_base_no_more_is_claimed_than_the_window_has() {
     for store in line.shards.partitions() {
         assert_eq!(store.status().await.expect("a status").output, 40);
     }
+    line.end().await;
+}
+
+/// Found by a review: it was asked again at once, for ever.
+#[tokio::test]
+async fn a_base_that_has_forgotten_what_it_is_is_asked_now_and_then() {
+    let memory = || -> SharedStore { Arc::new(MemoryStore::new(Clock::Store)) };
+    let base = Arc::new(Way::to(memory()));
+    let partitions = (0..PARTITIONS).map(|_| memory()).collect();
+    let mut line = Line::of(Shards::of(base.clone(), partitions, By::Sequence));
+    line.merge(MergerOptions::default());
+    line.process();
+    line.send(1..=3, "x").await;
+    line.expect_nothing(Duration::from_millis(500)).await;
+    let merges = base.merges.load(Ordering::SeqCst);
+    assert!(merges < 50, "{merges} merges");
+    line.shards
+        .base()
+        .shape(Some("total/3".parse().expect("a shape")))
+        .await
+        .expect("a step");
+    line.expect(1..=3).await;
+    line.end().await;
+}
+
+/// Found by a review: where the number belongs its processors were held back then, so that it could not come through, and the
+/// line stood still for ever.
+#[tokio::test(start_paused = true)]
+async fn a_base_that_has_forgotten_that_a_number_is_missing_is_told_again() {
+    let mut line = Line::new(0, MergerOptions::default()).await;
+    let base = Arc::new(Way::to(line.shards.base().clone()));
+    line.shards = Shards::of(base.clone(), line.shards.partitions().to_vec(), By::Sequence);
+    line.merge(MergerOptions::default());
+    let mut options = ProcessorOptions::default();
+    options.claim.window = 4;
+    line.echo(options);
+    line.send([1, 3], "x").await;
+    line.expect([1]).await;
+    until("2 is missing", async || {
+        line.shards.base().status().await.expect("a step").missing.is_some()
+    })
+    .await;
+    base.forgets_missing.store(true, Ordering::SeqCst);
+    // It comes behind more than a window of others.
+    line.send((5..100).step_by(3).chain([2]), "x").await;
+    line.expect([2, 3]).await;
     line.end().await;
 }

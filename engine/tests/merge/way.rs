@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 #[derive(Debug)]
 pub(crate) struct Way {
     store: SharedStore,
-    /// Outputs of more bytes do not come through together.
+    /// What has more bytes does not come through together.
     pub(crate) width: AtomicUsize,
     /// So many did not.
     pub(crate) lost: AtomicUsize,
@@ -28,12 +28,24 @@ pub(crate) struct Way {
     pub(crate) read: AtomicUsize,
     /// Nothing comes through.
     pub(crate) is_away: AtomicBool,
-    /// So many merges are done, and nobody hears of them.
+    /// So many merges in which something has its turn are done, and nobody hears of them.
     pub(crate) unheard_merges: AtomicUsize,
     /// An answer with outputs that come after others takes one of these.
     pub(crate) gate: Semaphore,
     /// How many wait at the gate.
     pub(crate) waiting: AtomicUsize,
+    /// So many merges were asked for.
+    pub(crate) merges: AtomicUsize,
+    /// So many merges have given up numbers, or would have.
+    pub(crate) giving_up: AtomicUsize,
+    /// The answer to one of them takes one of these.
+    pub(crate) give_up_gate: Semaphore,
+    /// So many more seem to wait there.
+    pub(crate) phantoms: AtomicUsize,
+    /// Until it is said again that a number is missing, nobody is told: it was lost with the last that was written.
+    pub(crate) forgets_missing: AtomicBool,
+    /// So often they were told of.
+    pub(crate) haunted: AtomicUsize,
     /// A merge finds the base as it was once.
     pub(crate) older: std::sync::Mutex<Option<Merged>>,
 }
@@ -49,6 +61,12 @@ impl Way {
             unheard_merges: AtomicUsize::new(0),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             waiting: AtomicUsize::new(0),
+            merges: AtomicUsize::new(0),
+            giving_up: AtomicUsize::new(0),
+            give_up_gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            phantoms: AtomicUsize::new(0),
+            forgets_missing: AtomicBool::new(false),
+            haunted: AtomicUsize::new(0),
             older: std::sync::Mutex::new(None),
         }
     }
@@ -102,20 +120,29 @@ impl Store for Way {
     }
 
     async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
+        self.merges.fetch_add(1, Ordering::SeqCst);
         if let Some(older) = self.older.lock().expect("no panic").take() {
             return Ok(older);
         }
-        let bytes = request.pieces.iter().map(|piece| match piece {
+        let pieces = request.pieces.iter().map(|piece| match piece {
             Piece::Result(open) | Piece::Tombstone(open) => open.len(),
             Piece::Nothing => 0,
         });
-        self.pass(bytes.sum())?;
+        let late = request.late.iter().map(|late| late.output.len());
+        let given_up = request.give_up.iter().flat_map(|give_up| &give_up.tombstones);
+        self.forgets_missing.fetch_and(!request.is_missing, Ordering::SeqCst);
+        self.pass(pieces.chain(late).chain(given_up.map(String::len)).sum())?;
         let merged = self.store.merge(request).await;
+        if request.give_up.is_some() {
+            self.giving_up.fetch_add(1, Ordering::SeqCst);
+            self.give_up_gate.acquire().await.expect("never closed").forget();
+        }
         let one_less = |left: usize| left.checked_sub(1);
         let unheard = &self.unheard_merges;
-        if unheard
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
-            .is_ok()
+        if !request.pieces.is_empty()
+            && unheard
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+                .is_ok()
         {
             return Err(StoreError::Unknown("the answer was lost".to_owned()));
         }
@@ -143,7 +170,12 @@ impl Store for Way {
 
     async fn status(&self) -> Result<Status> {
         self.is_there()?;
-        self.store.status().await
+        let mut status = self.store.status().await?;
+        let phantoms = self.phantoms.load(Ordering::SeqCst);
+        self.haunted.fetch_add(usize::from(phantoms > 0), Ordering::SeqCst);
+        status.waiting += phantoms as u64;
+        status.missing = (status.missing).filter(|_| !self.forgets_missing.load(Ordering::SeqCst));
+        Ok(status)
     }
 
     async fn browse(&self, shelf: Shelf, from: Option<&str>) -> Result<Page> {

@@ -85,7 +85,7 @@ async fn an_acknowledgement_in_doubt_means_what_was_handed_out_when_it_is_repeat
 /// Else the partitions would let go of what a server that takes over has never had.
 #[tokio::test]
 async fn a_merge_that_no_replica_has_is_in_doubt() {
-    let server = RedisServer::start(&[]).expect("a Redis server");
+    let server = RedisServer::start(&["--repl-diskless-sync-delay", "0"]).expect("a Redis server");
     let options = RedisOptions {
         replicas: 1,
         ..RedisOptions::default()
@@ -105,6 +105,17 @@ async fn a_merge_that_no_replica_has_is_in_doubt() {
     };
     let merged = store.merge(&request).await;
     assert!(matches!(merged, Err(StoreError::Unknown(_))), "{merged:?}");
+    // It was done, and that it was is in doubt as well.
     let merged = store.merge(&request).await;
-    assert_eq!(merged, Ok(Merged::Moved { head: Position(2) }), "it was done");
+    assert!(matches!(merged, Err(StoreError::Unknown(_))), "{merged:?}");
+    let replica = RedisServer::start(&[]).expect("a Redis server");
+    let port = server.port().to_string();
+    run::<()>(&mut foreigner(&replica).await, &["REPLICAOF", "127.0.0.1", &port]).await;
+    let limit = Instant::now() + Duration::from_secs(20);
+    loop {
+        match store.merge(&request).await {
+            Ok(merged) => break assert_eq!(merged, Merged::Moved { head: Position(2) }),
+            Err(error) => assert!(Instant::now() < limit, "the replica does not come: {error}"),
+        }
+    }
 }

@@ -27,7 +27,8 @@ pub(super) struct Gap {
 struct Open {
     head: Position,
     since: Micros,
-    overdue_at: Instant,
+    /// Never, where that can't be told.
+    overdue_at: Option<Instant>,
 }
 
 /// How far the proof of a partition is.
@@ -78,7 +79,7 @@ impl Gap {
         self.open = Some(Open {
             head,
             since,
-            overdue_at: Instant::now() + self.timeout,
+            overdue_at: Instant::now().checked_add(self.timeout),
         });
     }
 
@@ -88,8 +89,8 @@ impl Gap {
 
     /// The number that is missing for too long.
     pub(super) fn overdue(&self) -> Option<Position> {
-        let open = self.open.filter(|open| Instant::now() >= open.overdue_at)?;
-        Some(open.head)
+        let open = self.open?;
+        (Instant::now() >= open.overdue_at?).then_some(open.head)
     }
 
     /// Whether it is to be said for the first time.
@@ -139,7 +140,7 @@ impl Gap {
     /// would be told so again and again. Cancel-safe.
     pub(super) async fn next(&mut self, missing: Option<Position>) -> Result<News> {
         let overdue = self.open.filter(|open| !self.alarmed && missing == Some(open.head));
-        let overdue = overdue.map(|open| open.overdue_at);
+        let overdue = overdue.and_then(|open| open.overdue_at);
         let is_overdue = async {
             match overdue {
                 Some(moment) => sleep_until(moment).await,

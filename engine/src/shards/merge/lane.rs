@@ -137,13 +137,13 @@ impl Lane {
 }
 
 /// Returns when all that had come to the partition at the time of the call is out, with the position up to which that is; never
-/// while it is away.
+/// while it is away. One that comes back older has less than had come; then it is all that there is.
 pub(super) async fn passed(store: SharedStore) -> Result<Position> {
-    let mut end = None;
+    let mut end = Position(u64::MAX);
     loop {
         match store.status().await {
             Ok(status) => {
-                let end = *end.get_or_insert_with(|| status.next.plus(status.waiting));
+                end = end.min(status.next.plus(status.waiting));
                 if status.head >= end {
                     return Ok(end);
                 }

@@ -17,7 +17,7 @@ use super::gap::{Gap, News};
 use super::hand::Hand;
 use super::lane::{Heard, Lane};
 use super::{Merger, MergerOptions, OnGap, text};
-use crate::fits::Fits;
+use crate::fits::{Fits, Load};
 use crate::lead::{Change, Elector};
 use crate::persist::answer;
 use crate::sequence::Sequencing;
@@ -134,6 +134,7 @@ impl Work {
                         false
                     });
                     self.trim_at = Instant::now() + if more { PAUSE } else { TRIM };
+                    self.remind();
                 }
                 () = lock.hinted(), if !self.elector.leads() => self.elector.hurry(),
             }
@@ -193,15 +194,22 @@ impl Work {
                 self.refusals = if waits { self.refusals.saturating_add(1) } else { 0 };
                 self.sequencing.emitted += head.past(self.machine.head());
                 self.fits.came(self.size);
+                let held: Vec<_> = (0..self.hands.len()).map(|at| self.machine.held(at)).collect();
                 self.step(Event::Merged { head });
                 for (partition, hand) in self.hands.iter().enumerate() {
+                    if self.machine.held(partition) != held[partition] {
+                        // What came too late was not kept: it is read anew, and what was proved by it is not any more.
+                        self.gap.lost(partition);
+                    }
                     hand.nudge(&self.machine, partition, self.options.window);
                 }
                 self.watch(missing);
             }
             Ok(Merged::Moved { head }) => {
                 tracing::debug!(%head, "the base is elsewhere");
-                self.refusals = 0;
+                // Where it is right there it is no base any more: it has forgotten what it is.
+                let is_here = head == self.machine.head();
+                self.refusals = if is_here { self.refusals.saturating_add(1) } else { 0 };
                 self.sequencing.refused += u64::from(head != Position::FIRST);
                 self.step(Event::Moved { head });
                 self.gap.reset();
@@ -241,6 +249,14 @@ impl Work {
         };
         self.gap.open(head, since);
         self.prove();
+    }
+
+    /// Has the base asked where it is, and told again, while a number is missing: else nothing is asked until that comes. One that
+    /// has come back older may not know that it is missing, and those who process hold back what stands before it then.
+    fn remind(&mut self) {
+        if self.merging.is_none() && self.machine.missing().is_some() {
+            self.step(Event::Unknown);
+        }
     }
 
     /// Tells the rules what is proved, and has proved what is not.
@@ -294,18 +310,17 @@ impl Work {
         }
     }
 
-    /// What is to be merged: the pieces end where they are too large for one step.
+    /// What is to be merged: it ends where it is too large for one step.
     fn request(&mut self, count: usize, give_up: usize) -> Result<MergeRequest> {
-        let (mut bytes, most) = (0, self.fits.bytes());
-        let mut pieces = Vec::with_capacity(count);
-        for (place, is_dead, output) in self.machine.ready(count) {
-            bytes += output.len() as u64;
-            if bytes > most && !pieces.is_empty() {
-                break;
-            }
-            pieces.push(text::piece(place, is_dead, self.options.mark_dead, output)?);
-        }
-        self.size = bytes;
+        let mut load = Load::new(self.fits.bytes());
+        let late = self.machine.late().take_while(|(_, output)| load.takes(output.len()));
+        let late: Vec<_> = late.map(|(place, output)| text::late(place, output)).collect();
+        self.machine.tell_only(late.len());
+        let ready = self.machine.ready(count);
+        let pieces = ready
+            .take_while(|(.., output)| load.takes(output.len()))
+            .map(|(place, is_dead, output)| text::piece(place, is_dead, self.options.mark_dead, output))
+            .collect::<Result<_>>()?;
         let head = self.machine.head();
         let since = self.gap.since().unwrap_or_default();
         let reason = format!("did not come within {:?}", self.options.gap_timeout);
@@ -316,19 +331,17 @@ impl Work {
                 String::new()
             }
         });
+        let tombstones: Vec<_> = tombstones.take_while(|tombstone| load.takes(tombstone.len())).collect();
+        self.size = load.bytes;
         Ok(MergeRequest {
             term: conga_core::term::Term::default(),
             head,
-            late: self
-                .machine
-                .late()
-                .map(|(place, output)| text::late(place, output))
-                .collect(),
+            late,
             pieces,
             is_missing: false,
-            give_up: (give_up > 0).then(|| GiveUp {
+            give_up: (!tombstones.is_empty()).then(|| GiveUp {
                 after_us: u64::try_from(self.options.gap_timeout.as_micros()).unwrap_or(u64::MAX),
-                tombstones: tombstones.collect(),
+                tombstones,
             }),
         })
     }

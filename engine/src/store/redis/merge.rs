@@ -50,9 +50,13 @@ impl RedisStore {
             "fenced" => Merged::Fenced {
                 term: Term(answer.number()?),
             },
-            "moved" => Merged::Moved {
-                head: Position(answer.number()?),
-            },
+            "moved" => {
+                // Here too: what is past it is let go of, and it may be where it is by a merge without an answer.
+                self.settle(node).await?;
+                Merged::Moved {
+                    head: Position(answer.number()?),
+                }
+            }
             "advanced" => {
                 // Where replicas are waited for, they have to have it before the partitions let go of it.
                 self.settle(node).await?;
