@@ -113,13 +113,13 @@ async fn a_server_that_falls_silent_is_unknown_and_its_connection_is_replaced() 
 async fn a_send_that_is_given_up_without_an_answer_is_in_doubt() {
     let server = RedisServer::start(&[]).expect("a Redis server");
     let options = RedisOptions {
-        connection_timeout: Duration::from_millis(100),
-        response_timeout: Duration::from_millis(100),
+        connection_timeout: Duration::from_millis(500),
+        response_timeout: Duration::from_millis(500),
         ..RedisOptions::default()
     };
     let store = RedisStore::connect(&server.url(), &"orders".parse().unwrap(), options).await;
     let store = Arc::new(store.unwrap());
-    let mut producer = Producer::named(store, "p").with_patience(Duration::from_secs(2));
+    let mut producer = Producer::named(store, "p").with_patience(Duration::from_secs(3));
     assert_eq!(producer.last().await, Ok(0));
     signal(&server, "-STOP");
     let sent = producer.send_entries(&[Bytes::from_static(b"1")]).await;

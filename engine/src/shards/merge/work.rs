@@ -304,7 +304,10 @@ impl Work {
             let (base, pause) = (self.shards.base().clone(), (PAUSE * self.refusals).min(LONGEST_PAUSE));
             self.merging = Some(Box::pin(async move {
                 let request = request?;
-                sleep(pause).await;
+                if !pause.is_zero() {
+                    // To sleep for no time at all takes a millisecond: timers have steps.
+                    sleep(pause).await;
+                }
                 base.merge(&request).await
             }));
         }
