@@ -1,0 +1,174 @@
+//! What can be wrong with a store.
+
+/// What a store does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// The last entry of a batch is not kept.
+    LosesAnEntry,
+    /// The last message of an answer to a claim is not in the answer.
+    LosesAClaim,
+    /// What one has another gets too.
+    LeasesTwice,
+    IgnoresTheWindow,
+    /// Owners are taken for dead long before their time.
+    FreesEarly,
+    /// Owners that are dead are taken to be alive.
+    NeverFrees,
+    /// Says of what is stale that it counts.
+    CallsStaleAccepted,
+    /// Lets count what is stale.
+    CountsStale,
+    ForgetsARecord,
+    ForgetsADeadLetter,
+    /// Several lead, under the same term.
+    LeadsTwice,
+    /// A leader that is gone leads on.
+    NeverUnlocks,
+    IgnoresTheTerm,
+    IgnoresTermAndHead,
+    /// An output is not handed out.
+    HidesAnOutput,
+    SwapsOutputs,
+    /// What is acknowledged is handed out again.
+    KeepsTheAcknowledged,
+    /// Delivers a result at once, though what stands before it is not done.
+    DeliversPastAGap,
+    /// Delivers a result, though its lease is another's by now.
+    DeliversStale,
+    /// Delivers a result again when its complete is said again.
+    DeliversTwice,
+    /// Of three completes one delivers nothing: the step is not atomic.
+    LosesDeliveries,
+    /// Delivers neither with a complete nor with a renewal.
+    NeverDelivers,
+    RenewsWithoutDelivering,
+    /// What has a number and is sent again is appended again.
+    AppendsAgain,
+    /// Appends what is too much.
+    IgnoresTheRoom,
+    /// Appends what is too much, and says that it does not.
+    AppendsWhatItRefuses,
+    /// What a producer's process had on its way counts, though another has begun.
+    AcceptsAnOlderSession,
+    /// Whoever asks is handed out what there is, and may acknowledge it.
+    IgnoresTheReign,
+    /// Lets go of a record that is not delivered yet.
+    TrimsWhatWaits,
+    TrimsOneTooMany,
+    /// Takes a line by key for one without order.
+    ForgetsTheKeys,
+    /// Hands out a message though the one before it of its key is not done.
+    HandsOutAKeyAtOnce,
+    IgnoresThePause,
+    IgnoresTheDrain,
+    IgnoresTheRate,
+    /// Deletes a dead letter that was to be sent again.
+    LosesARetry,
+    /// Sends a dead letter again that was to be deleted.
+    RetriesWhatIsPurged,
+    /// Says of a dead letter that is not there that it was dealt with.
+    CallsMissingDone,
+    /// Lets a line that is halted go on by itself.
+    GoesOnWhenHalted,
+    /// What is skipped has its tombstone in its place all the same.
+    MarksWhatIsSkipped,
+    /// Says of what has killed its processors that it has killed none.
+    ForgetsCrashes,
+    /// Blames all that an owner held for its death.
+    BlamesAll,
+    /// Blames a message for an owner that has given it back.
+    CallsLeavingACrash,
+    /// A message stays suspect though its handler has answered.
+    KeepsTheSuspicion,
+    /// Hands out others beside what is to be alone.
+    NeverIsolates,
+    MergesUnderAnyTerm,
+    /// Takes a merge from any head, and says that it counts.
+    MergesAtAnyHead,
+    /// What is merged once more comes out once more.
+    MergesTwice,
+    /// A result whose number was given up comes out when it comes.
+    DeliversTheLate,
+    /// Keeps no dead letter of it.
+    ForgetsThePassed,
+    GivesUpAtOnce,
+    /// A partition lets go of what has not left.
+    AcknowledgesBeyond,
+}
+
+impl Flaw {
+    pub(crate) const ALL: [Self; 52] = [
+        Self::LosesAnEntry,
+        Self::LosesAClaim,
+        Self::LeasesTwice,
+        Self::IgnoresTheWindow,
+        Self::FreesEarly,
+        Self::NeverFrees,
+        Self::CallsStaleAccepted,
+        Self::CountsStale,
+        Self::ForgetsARecord,
+        Self::ForgetsADeadLetter,
+        Self::LeadsTwice,
+        Self::NeverUnlocks,
+        Self::IgnoresTheTerm,
+        Self::IgnoresTermAndHead,
+        Self::HidesAnOutput,
+        Self::SwapsOutputs,
+        Self::KeepsTheAcknowledged,
+        Self::DeliversPastAGap,
+        Self::DeliversStale,
+        Self::DeliversTwice,
+        Self::LosesDeliveries,
+        Self::NeverDelivers,
+        Self::RenewsWithoutDelivering,
+        Self::AppendsAgain,
+        Self::IgnoresTheRoom,
+        Self::AppendsWhatItRefuses,
+        Self::AcceptsAnOlderSession,
+        Self::IgnoresTheReign,
+        Self::TrimsWhatWaits,
+        Self::TrimsOneTooMany,
+        Self::ForgetsTheKeys,
+        Self::HandsOutAKeyAtOnce,
+        Self::IgnoresThePause,
+        Self::IgnoresTheDrain,
+        Self::IgnoresTheRate,
+        Self::LosesARetry,
+        Self::RetriesWhatIsPurged,
+        Self::CallsMissingDone,
+        Self::GoesOnWhenHalted,
+        Self::MarksWhatIsSkipped,
+        Self::ForgetsCrashes,
+        Self::BlamesAll,
+        Self::CallsLeavingACrash,
+        Self::KeepsTheSuspicion,
+        Self::NeverIsolates,
+        Self::MergesUnderAnyTerm,
+        Self::MergesAtAnyHead,
+        Self::MergesTwice,
+        Self::DeliversTheLate,
+        Self::ForgetsThePassed,
+        Self::GivesUpAtOnce,
+        Self::AcknowledgesBeyond,
+    ];
+}
+
+impl Flaw {
+    /// Whether it is one of the base of a merged line, or of who reads its partitions.
+    pub(crate) fn is_of_a_merge(self) -> bool {
+        use Flaw::{
+            AcknowledgesBeyond, DeliversTheLate, ForgetsThePassed, GivesUpAtOnce, MergesAtAnyHead, MergesTwice,
+            MergesUnderAnyTerm,
+        };
+        matches!(
+            self,
+            AcknowledgesBeyond
+                | DeliversTheLate
+                | ForgetsThePassed
+                | GivesUpAtOnce
+                | MergesAtAnyHead
+                | MergesTwice
+                | MergesUnderAnyTerm
+        )
+    }
+}
