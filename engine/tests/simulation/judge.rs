@@ -22,6 +22,7 @@ mod keep;
 mod merged;
 mod order;
 mod output;
+mod parted;
 mod send;
 mod strikes;
 
@@ -42,6 +43,9 @@ pub(crate) fn judge(seed: u64, history: &History) -> Vec<String> {
     if plan.merging.is_some() {
         return merged::judge(plan, history);
     }
+    if plan.parted.is_some() {
+        return parted::judge(&plan, history);
+    }
     let mut judge = Judge::new(plan);
     for noted in &history.happened {
         judge.meet(noted);
@@ -53,6 +57,7 @@ impl Judge {
     fn new(plan: Plan) -> Self {
         let mut judge = Self {
             plan,
+            partition: None,
             events: Vec::new(),
             moves: Vec::new(),
             found: Vec::new(),
@@ -81,6 +86,8 @@ impl Judge {
             passed_by: BTreeMap::new(),
             blame: BTreeMap::new(),
             given_up: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            killed: BTreeSet::new(),
             is_settled: false,
             ended: Micros(0),
         };
@@ -91,8 +98,21 @@ impl Judge {
         judge
     }
 
+    /// For a partition of several, of the store `site`.
+    fn of_partition(plan: Plan, site: usize) -> Self {
+        Self {
+            partition: u32::try_from(site - 1).ok(),
+            ..Self::new(plan)
+        }
+    }
+
     fn meet(&mut self, noted: &Noted) {
         self.ended = noted.at;
+        match (&noted.what, noted.who) {
+            (Happened::Claimed { owner, .. }, Some(who)) => _ = self.owners.insert(owner.clone(), who),
+            (Happened::Kills { .. }, Some(who)) => _ = self.killed.insert(who),
+            _ => {}
+        }
         self.see(noted.at, &noted.what);
         if let Some(who) = noted.who {
             self.watch_the_lock(noted.at, who, &noted.what);
@@ -148,6 +168,8 @@ struct Accepted {
 
 struct Judge {
     plan: Plan,
+    /// Which it is, from 0 on, of a line that has several.
+    partition: Option<u32>,
     events: Vec<Event>,
     /// Each position sent, and passed by the head: a duplicate moves the line on too, and nothing comes out.
     moves: Vec<Event>,
@@ -193,6 +215,9 @@ struct Judge {
     blame: BTreeMap<Position, Blame>,
     /// What was given up for its crashes.
     given_up: BTreeMap<Position, Blame>,
+    /// Which process each owner is, and which of them were ended by a message.
+    owners: BTreeMap<OwnerId, Who>,
+    killed: BTreeSet<Who>,
     /// Nothing goes wrong any more but by poison.
     is_settled: bool,
     /// When the last thing happened.

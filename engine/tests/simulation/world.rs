@@ -59,8 +59,7 @@ impl World {
 
     fn new(seed: u64, flaw: Option<Flaw>, history: Arc<Mutex<History>>) -> Arc<Self> {
         let plan = Plan::new(seed);
-        let partitions = plan.merging.as_ref().map_or(0, |merging| merging.partitions);
-        let sites = (0..=partitions).map(|_| Site::new(flaw, plan.places.len()));
+        let sites = (0..=plan.partitions()).map(|_| Site::new(flaw, plan.places.len()));
         let start = Instant::now();
         Arc::new(Self {
             dice: Mutex::new(Dice::new(!seed)),
@@ -172,6 +171,13 @@ impl World {
         let shape = self.plan.shape();
         if shape != Shape::default() {
             self.store().shape(Some(shape)).await.unwrap();
+        }
+        // A merged line's are in total order, as what has no shape is.
+        if self.plan.parted.is_some() {
+            for site in self.plan.sites() {
+                let of_one = Shape::of(self.plan.order);
+                self.sites[site].store.shape(Some(of_one)).await.unwrap();
+            }
         }
         let mut places = JoinSet::new();
         for place in 0..self.plan.places.len() {

@@ -37,7 +37,7 @@ pub(super) fn judge(plan: Plan, history: &History) -> Vec<String> {
 
 /// Its consumers are those who merge: what they have acknowledged they have written down.
 fn of_partition(plan: Plan, site: usize, history: &History) -> Vec<String> {
-    let mut judge = Judge::new(plan);
+    let mut judge = Judge::of_partition(plan, site);
     let mut read = BTreeMap::new();
     for noted in history.happened.iter().filter(|noted| noted.site == site) {
         if let Happened::Received {

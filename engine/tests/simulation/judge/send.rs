@@ -66,7 +66,7 @@ impl Judge {
             entry: bytes.clone(),
             readable: input.is_ok(),
             key: key_of(bytes),
-            id: input.map_or_else(|_| identify(&entry, position), |input| input.id),
+            id: self.name(input.map_or_else(|_| identify(&entry, position), |input| input.id), position),
         };
         self.events.push(Event::Sent {
             id: accepted.id.clone(),
@@ -77,5 +77,13 @@ impl Judge {
             at,
         });
         self.accepted.push(accepted);
+    }
+
+    /// In a partition of several what has no identity is named by both.
+    fn name(&self, id: Id, position: Position) -> Id {
+        match self.partition.filter(|_| id.is_of_position()) {
+            Some(partition) => Id::of_place(partition, position),
+            None => id,
+        }
     }
 }

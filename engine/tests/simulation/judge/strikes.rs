@@ -17,7 +17,7 @@ const ALONE_FROM: u32 = 3;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Blame {
     crashes: u32,
-    /// With no poison beside it.
+    /// With no poison beside it, in whatever partition.
     by_chance: u32,
 }
 
@@ -49,7 +49,8 @@ impl Judge {
     pub(super) fn blame(&mut self, owner: &OwnerId) {
         let held = self.held_by(owner);
         let most = held.iter().map(|position| self.crashes(*position)).max();
-        let by_chance = !held.iter().any(|position| self.is_poison(*position));
+        let is_killed = self.owners.get(owner).is_some_and(|who| self.killed.contains(who));
+        let by_chance = !is_killed && !held.iter().any(|position| self.is_poison(*position));
         for position in held {
             if Some(self.crashes(position)) == most {
                 let blame = self.blame.entry(position).or_default();
