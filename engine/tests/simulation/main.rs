@@ -82,7 +82,10 @@ fn whatever_goes_wrong_the_laws_hold() {
                 let gaps = format!("lines merged that {:?}", merging.on_gap);
                 *total.tally.entry(gaps).or_insert(0) += 1;
             } else if plan.parted.is_some() {
-                *total.tally.entry(format!("lines in partitions, order {order}")).or_insert(0) += 1;
+                *total
+                    .tally
+                    .entry(format!("lines in partitions, order {order}"))
+                    .or_insert(0) += 1;
             } else {
                 *total.tally.entry(format!("lines {delivering:?}")).or_insert(0) += 1;
                 *total.tally.entry(format!("lines in order {order}")).or_insert(0) += 1;

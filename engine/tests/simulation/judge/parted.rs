@@ -74,7 +74,10 @@ fn stays_together(plan: &Plan, history: &History) -> Vec<String> {
             for what in key.map(|key| [b"key ", key.as_slice()].concat()).into_iter().chain(id) {
                 let at = *places.entry(what).or_insert(noted.site);
                 if at != noted.site {
-                    found.push(format!("{entry:?} is in partition {}, and belongs into {at}", noted.site));
+                    found.push(format!(
+                        "{entry:?} is in partition {}, and belongs into {at}",
+                        noted.site
+                    ));
                 }
             }
         }
@@ -97,5 +100,7 @@ fn comes_out_once(history: &History) -> Vec<String> {
         }
     }
     let twice = results.into_iter().filter(|(_, places)| places.len() > 1);
-    twice.map(|(id, places)| format!("{id} came out at {places:?}")).collect()
+    twice
+        .map(|(id, places)| format!("{id} came out at {places:?}"))
+        .collect()
 }

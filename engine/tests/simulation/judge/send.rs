@@ -66,7 +66,10 @@ impl Judge {
             entry: bytes.clone(),
             readable: input.is_ok(),
             key: key_of(bytes),
-            id: self.name(input.map_or_else(|_| identify(&entry, position), |input| input.id), position),
+            id: self.name(
+                input.map_or_else(|_| identify(&entry, position), |input| input.id),
+                position,
+            ),
         };
         self.events.push(Event::Sent {
             id: accepted.id.clone(),

@@ -49,7 +49,11 @@ async fn send_raw(world: &World, shards: &Shards, entries: &[Vec<u8>]) -> Result
         let entry = Bytes::from(entry.clone());
         let partition = shards.router().partition_of(&entry, turn).unwrap();
         let store = shards.partitions()[partition as usize].clone();
-        match Producer::new(store).with_random(world.random()).send_entries(&[entry]).await {
+        match Producer::new(store)
+            .with_random(world.random())
+            .send_entries(&[entry])
+            .await
+        {
             Err(error) if !error.is_passing() => return Err(error),
             _ => {}
         }
@@ -79,17 +83,29 @@ pub(super) async fn produce_numbered(
         given.or_else(|refused| fails(&world, refused))?;
         if lines.waiting() >= together {
             let pause = world.plan.trouble / 12;
-            let a_while = world.dice.lock().unwrap().millis(0, u64::try_from(pause.as_millis()).unwrap());
+            let a_while = world
+                .dice
+                .lock()
+                .unwrap()
+                .millis(0, u64::try_from(pause.as_millis()).unwrap());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 () = sleep(a_while) => {}
             }
-            lines.flush().await.map(drop).or_else(|refused| fails(&world, refused))?;
+            lines
+                .flush()
+                .await
+                .map(drop)
+                .or_else(|refused| fails(&world, refused))?;
             together = draw(8);
         }
     }
-    lines.flush().await.map(drop).or_else(|refused| fails(&world, refused))?;
+    lines
+        .flush()
+        .await
+        .map(drop)
+        .or_else(|refused| fails(&world, refused))?;
     if let Err(error) = lines.end() {
         world.wrong(format!("producer {number} has given its whole input: {error}"));
     }

@@ -35,6 +35,7 @@ pub(super) async fn operate(world: Arc<World>, stores: Vec<SharedStore>, stop: C
                 }
             }
             Command::Dead(verdict) => {
+                let verdict = world.plan.possible(verdict);
                 let one = match stores.len() {
                     1 => 0,
                     several => world.dice.lock().unwrap().size(0, several - 1),

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use conga::core::message::Payload;
-use conga::core::partition::{Keep, OnDead};
+use conga::core::partition::Keep;
 use conga::core::shape::Order;
 use conga::send::Outgoing;
 use conga::shards::OnGap;
 
 use super::parting::apart;
-use super::{Dice, Parcel, Place, Plan, Role, cuts, faults, text};
+use super::{Dice, Parcel, Place, Plan, Role, command, cuts, entries, faults, poison, text};
 
 /// What a merged line is.
 #[derive(Debug, Clone, Copy)]
@@ -48,11 +48,8 @@ impl Plan {
         let dice = &mut dice;
         let trouble = self.trouble;
         let (crashes, pauses, stops, cut_off) = (dice.rate(1_000), dice.rate(700), dice.rate(500), dice.rate(600));
-        self.places.retain(|place| {
-            place.role != Role::Sequencer
-                && place.role != Role::Operator
-                && (place.role != Role::Producer || place.number == 0)
-        });
+        self.places
+            .retain(|place| place.role != Role::Sequencer && (place.role != Role::Producer || place.number == 0));
         for number in 0..dice.size(2, 3) {
             self.places.push(Place {
                 role: Role::Sequencer,
@@ -66,12 +63,12 @@ impl Plan {
             place.delivers = place.role == Role::Processor;
         }
         apart(dice, trouble, merging.partitions, (&mut self.places, &mut self.jumps));
-        self.commands.clear();
         self.order = Order::Total;
         self.keep = Keep::ALL;
-        self.poison.numbers.clear();
-        self.poison.on_dead = OnDead::Mark;
         self.parcels = vec![parcels(dice, merging, trouble)];
+        // Whether a tombstone comes out is said where they are merged.
+        self.poison = poison::draw(self.seed, Order::Total, true, &entries(&self.parcels));
+        self.commands = command::halting(self.seed, &self.poison, self.commands);
         self.numbering = vec![false];
         self.limits = vec![None];
         self.merging = Some(merging);

@@ -92,7 +92,9 @@ impl Plan {
             let mut turn = 0;
             let mut is_here = |entry| {
                 turn += 1;
-                router.partition_of(&entry, turn).is_ok_and(|at| at as usize + 1 == site)
+                router
+                    .partition_of(&entry, turn)
+                    .is_ok_and(|at| at as usize + 1 == site)
             };
             for (_, parcel) in parcels {
                 match parcel {

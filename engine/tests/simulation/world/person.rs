@@ -39,7 +39,9 @@ impl World {
         positions.sort_unstable();
         for position in positions.into_iter().filter(|position| *position >= head) {
             let drawn = self.dice.lock().unwrap().size(0, 2);
-            let verdict = self.plan.possible([Verdict::Skip, Verdict::Mark, Verdict::Retry][drawn]);
+            let verdict = self
+                .plan
+                .possible([Verdict::Skip, Verdict::Mark, Verdict::Retry][drawn]);
             if verdict == Verdict::Retry {
                 if retried.contains(&(site, position)) {
                     continue;
