@@ -26,7 +26,7 @@ mod merge;
 mod person;
 mod strikes;
 
-pub(crate) use kind::Flaw;
+pub(crate) use kind::{Flaw, Ground};
 use strikes::Belief;
 
 /// A memory store with one flaw.

@@ -70,6 +70,7 @@ impl Judge {
             leaders: BTreeMap::new(),
             locked: BTreeMap::new(),
             running: BTreeSet::new(),
+            begun: BTreeSet::new(),
             acknowledged: None,
             active: None,
             numbered: BTreeMap::new(),
@@ -188,6 +189,8 @@ struct Judge {
     /// Until when the lock is each process's.
     locked: BTreeMap<Who, Micros>,
     running: BTreeSet<Held>,
+    /// What a handler was ever begun with.
+    begun: BTreeSet<Held>,
     acknowledged: Option<Position>,
     /// The latest reign of a consumer.
     active: Option<Reign>,
@@ -325,6 +328,7 @@ impl Judge {
             }
             Happened::Kills { .. } => self.begin_anew(at),
             Happened::Begins { held } => {
+                self.begun.insert(*held);
                 let first = self.running.insert(*held);
                 self.expect(first, || format!("two handlers at once for {held:?}"));
             }

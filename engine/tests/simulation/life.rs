@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use conga::core::partition::Limits;
 use conga::core::retry::Backoff;
+use conga::core::route::By;
 use conga::deliver::Consumer;
 use conga::process::{Processor, ProcessorOptions};
 use conga::send::{Producer, checksum};
@@ -16,6 +17,7 @@ use conga::store::{Result, SharedStore, StoreError};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::flaw::Flaw;
 use crate::history::{Happened, Who};
 use crate::plan::{Fault, Parcel, Role, name_of};
 use crate::process::{Control, End, Process};
@@ -136,13 +138,26 @@ async fn work(world: Arc<World>, place: usize, who: Who, control: Control, stop:
     };
     let store = way(BASE);
     if world.plan.partitions() > 0 {
-        let partitions: Vec<_> = world.plan.sites().map(way).collect();
+        let mut partitions: Vec<_> = world.plan.sites().map(way).collect();
         if who.role == Role::Operator {
             return operate(world, partitions, stop).await;
         }
-        let shards = Shards::of(store.clone(), partitions, world.plan.by());
+        let mut by = world.plan.by();
+        match (world.flaw, who.role) {
+            (Some(Flaw::ForgetsWhereKeysGo), Role::Producer) => by = By::Identity,
+            (Some(Flaw::SendsAgainElsewhere), Role::Producer) => {
+                let others = who.life as usize % partitions.len();
+                partitions.rotate_left(others);
+            }
+            (Some(Flaw::ReceivesFromTooFew), Role::Consumer) => _ = partitions.pop(),
+            _ => {}
+        }
+        let shards = Shards::of(store.clone(), partitions, by);
         let numbers = who.role == Role::Producer && world.plan.numbering[who.number];
         match (who.role, world.plan.merging) {
+            (Role::Processor, None) if world.flaw == Some(Flaw::IsolatesInOnePartition) => {
+                return parted::process_apart(world, &shards, who, control, stop).await;
+            }
             (Role::Processor, _) => return merged::process(world, &shards, who, control, stop).await,
             (Role::Sequencer, Some(merging)) => return merged::merge(world, &shards, merging, stop).await,
             (Role::Producer, Some(_)) => return merged::produce(world, &shards, stop).await,

@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) producing: AtomicUsize,
     /// All has come out: everybody is to end.
     pub(crate) over: CancellationToken,
+    /// What somebody does wrong.
+    pub(crate) flaw: Option<Flaw>,
     start: Instant,
     history: Arc<Mutex<History>>,
 }
@@ -69,6 +71,7 @@ impl World {
             commanded: Mutex::new(0),
             producing: AtomicUsize::new(plan.parcels.len()),
             over: CancellationToken::new(),
+            flaw,
             start,
             sites: sites.collect(),
             history,

@@ -1,6 +1,6 @@
-//! What can be wrong with a store.
+//! What can be wrong with a store, or with who works at several.
 
-/// What a store does wrong.
+/// What is done wrong, mostly by a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flaw {
     /// The last entry of a batch is not kept.
@@ -72,6 +72,8 @@ pub(crate) enum Flaw {
     GoesOnWhenHalted,
     /// What is skipped has its tombstone in its place all the same.
     MarksWhatIsSkipped,
+    /// And what is to be marked has none.
+    SkipsWhatIsMarked,
     /// Says of what has killed its processors that it has killed none.
     ForgetsCrashes,
     /// Blames all that an owner held for its death.
@@ -94,10 +96,27 @@ pub(crate) enum Flaw {
     GivesUpAtOnce,
     /// A partition lets go of what has not left.
     AcknowledgesBeyond,
+    /// A producer sends each message into the partition of its identity, in a line by key.
+    ForgetsWhereKeysGo,
+    /// A producer that is started again goes by another order of the partitions.
+    SendsAgainElsewhere,
+    /// A consumer does not know of the last partition.
+    ReceivesFromTooFew,
+    /// What is to be alone is so in its own partition, and its process works at others.
+    IsolatesInOnePartition,
+}
+
+/// What kinds of lines there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ground {
+    One,
+    /// Several partitions, by key or without order.
+    Parted,
+    Merged,
 }
 
 impl Flaw {
-    pub(crate) const ALL: [Self; 52] = [
+    pub(crate) const ALL: [Self; 57] = [
         Self::LosesAnEntry,
         Self::LosesAClaim,
         Self::LeasesTwice,
@@ -138,6 +157,7 @@ impl Flaw {
         Self::CallsMissingDone,
         Self::GoesOnWhenHalted,
         Self::MarksWhatIsSkipped,
+        Self::SkipsWhatIsMarked,
         Self::ForgetsCrashes,
         Self::BlamesAll,
         Self::CallsLeavingACrash,
@@ -150,25 +170,53 @@ impl Flaw {
         Self::ForgetsThePassed,
         Self::GivesUpAtOnce,
         Self::AcknowledgesBeyond,
+        Self::ForgetsWhereKeysGo,
+        Self::SendsAgainElsewhere,
+        Self::ReceivesFromTooFew,
+        Self::IsolatesInOnePartition,
     ];
 }
 
 impl Flaw {
-    /// Whether it is one of the base of a merged line, or of who reads its partitions.
-    pub(crate) fn is_of_a_merge(self) -> bool {
-        use Flaw::{
-            AcknowledgesBeyond, DeliversTheLate, ForgetsThePassed, GivesUpAtOnce, MergesAtAnyHead, MergesTwice,
-            MergesUnderAnyTerm,
-        };
-        matches!(
-            self,
-            AcknowledgesBeyond
-                | DeliversTheLate
-                | ForgetsThePassed
-                | GivesUpAtOnce
-                | MergesAtAnyHead
-                | MergesTwice
-                | MergesUnderAnyTerm
-        )
+    /// Where it can do something, and has to be found in each: in the partitions of a line some of those that one line can have.
+    pub(crate) fn grounds(self) -> &'static [Ground] {
+        use Ground::{Merged, One, Parted};
+        match self {
+            Self::AcknowledgesBeyond
+            | Self::DeliversTheLate
+            | Self::ForgetsThePassed
+            | Self::GivesUpAtOnce
+            | Self::MergesAtAnyHead
+            | Self::MergesTwice
+            | Self::MergesUnderAnyTerm => &[Merged],
+            Self::ForgetsWhereKeysGo
+            | Self::SendsAgainElsewhere
+            | Self::ReceivesFromTooFew
+            | Self::IsolatesInOnePartition => &[Parted],
+            Self::AcceptsAnOlderSession
+            | Self::AppendsAgain
+            | Self::ForgetsTheKeys
+            | Self::HandsOutAKeyAtOnce
+            | Self::IgnoresTheReign
+            | Self::KeepsTheAcknowledged => &[One, Parted],
+            Self::GoesOnWhenHalted | Self::SkipsWhatIsMarked => &[One, Merged],
+            Self::BlamesAll
+            | Self::CallsLeavingACrash
+            | Self::CountsStale
+            | Self::ForgetsCrashes
+            | Self::ForgetsADeadLetter
+            | Self::IgnoresThePause
+            | Self::KeepsTheSuspicion
+            | Self::LeasesTwice
+            | Self::LosesAnEntry
+            | Self::LosesARetry
+            | Self::NeverIsolates => &[One, Parted, Merged],
+            _ => &[One],
+        }
+    }
+
+    /// Whether it is only about messages that kill, and some of them.
+    pub(crate) fn needs_poison(self) -> bool {
+        self == Self::IsolatesInOnePartition
     }
 }

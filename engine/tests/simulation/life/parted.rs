@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use conga::process::{Place, Processor};
 use conga::send::Producer;
 use conga::shards::{Consumers, Lines, Producers, Refused, Shards};
 use conga::store::{Result, StoreError};
+use futures_util::future::try_join_all;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::{Hand, options_of};
 use crate::history::{Happened, Who};
 use crate::plan::{Parcel, name_of};
+use crate::process::Control;
 use crate::world::World;
 
 /// What has an identity is sent until it is there, and what has none once.
@@ -122,6 +126,31 @@ fn fails(world: &World, refused: Refused) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Processors that know nothing of each other, though they are one process: a flaw.
+pub(super) async fn process_apart(
+    world: Arc<World>,
+    shards: &Shards,
+    who: Who,
+    control: Control,
+    stop: CancellationToken,
+) -> Result<()> {
+    let each = (0..).zip(shards.partitions()).map(|(partition, store)| {
+        let handler = Hand {
+            world: world.clone(),
+            who,
+            control: control.clone(),
+        };
+        let mut options = options_of(&world);
+        options.place = Some(Place {
+            partition,
+            router: shards.router(),
+        });
+        let processor = Processor::new(store.clone(), handler, options).with_random(world.random());
+        processor.run(stop.clone())
+    });
+    try_join_all(each).await.map(drop)
 }
 
 pub(super) async fn consume(world: Arc<World>, shards: &Shards, who: Who, stop: CancellationToken) -> Result<()> {

@@ -9,6 +9,8 @@ use conga::core::shape::{Order, Shape};
 use conga::send::{Outgoing, WhenFull};
 use conga::shards;
 
+use crate::flaw::Ground;
+
 use super::{Cut, Dice, Parcel, Place, Plan, Role, cuts};
 
 /// Of the lines that are not in total order two in five have so many partitions.
@@ -55,6 +57,15 @@ impl Plan {
         }
         self.parted = Some(partitions);
         self
+    }
+
+    /// What kind of line it is.
+    pub(crate) fn ground(&self) -> Ground {
+        match (self.merging, self.parted) {
+            (Some(_), _) => Ground::Merged,
+            (None, Some(_)) => Ground::Parted,
+            (None, None) => Ground::One,
+        }
     }
 
     /// How many partitions there are, each with a store of its own beside the base; none, where the base is the line.
