@@ -68,6 +68,10 @@ impl Plan {
         self.parcels = vec![parcels(dice, merging, trouble)];
         // Whether a tombstone comes out is said where they are merged.
         self.poison = poison::draw(self.seed, Order::Total, true, &entries(&self.parcels));
+        // A death takes long, and all partitions stand still for it.
+        if dice.chance(700) {
+            self.poison.numbers.clear();
+        }
         self.commands = command::halting(self.seed, &self.poison, self.commands);
         self.numbering = vec![false];
         self.limits = vec![None];
