@@ -46,6 +46,16 @@ fn a_store_that_hands_out_others_beside_what_is_to_be_alone_is_found() {
     must_find(Flaw::NeverIsolates, "alone", Line::of(2, &[1]));
 }
 
+/// Beside a poison that has an innocent blamed three times already.
+#[test]
+fn a_store_that_takes_who_leaves_for_dead_is_found() {
+    let line = Line {
+        leaves: 1,
+        ..Line::of(2, &[1])
+    };
+    must_find(Flaw::LeavingIsDeath, "innocent", line);
+}
+
 #[test]
 fn who_gives_up_what_is_only_to_be_alone_is_found() {
     must_find(Flaw::GivesUpEarly, "innocent", Line::of(2, &[1]));

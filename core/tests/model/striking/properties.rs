@@ -33,7 +33,8 @@ pub(super) fn all(line: &Line) -> Vec<Property<Line>> {
         }),
         always("progress", moves_on),
         sometimes("all came out after every death", |line, state| {
-            state.crashes == line.crashes && state.is_done(line)
+            (state.crashes, state.losses, state.leaves) == (line.crashes, line.losses, line.leaves)
+                && state.is_done(line)
         }),
         sometimes("an innocent is blamed", |line, state| {
             holds(state).any(|has| has.crashes > 0 && !line.kills(has.position))
@@ -97,7 +98,13 @@ fn moves_on(line: &Line, state: &State) -> bool {
         actions.clear();
         state.actions(line, &mut actions);
         let next = (actions.iter())
-            .filter(|action| !matches!(action, Action::Crash { .. }))
+            .filter(|action| {
+                let is_fault = matches!(
+                    action,
+                    Action::Crash { .. } | Action::ClaimUnheard { .. } | Action::Leave { .. }
+                );
+                !is_fault
+            })
             .map(|action| state.after(line, action))
             .find(|next| *next != state);
         match next {

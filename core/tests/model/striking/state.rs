@@ -28,6 +28,17 @@ pub(super) struct Has {
     beside: bool,
 }
 
+impl Has {
+    fn of(claim: &Claim, beside: bool) -> Self {
+        Self {
+            position: claim.position.0,
+            attempt: claim.attempt.0,
+            crashes: claim.crashes,
+            beside,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct State {
     pub(super) store: Shared<Partition>,
@@ -37,6 +48,8 @@ pub(super) struct State {
     dead: BTreeSet<OwnerId>,
     names: u8,
     pub(super) crashes: u8,
+    pub(super) losses: u8,
+    pub(super) leaves: u8,
     pub(super) given_up: BTreeSet<u64>,
     /// What came out, in its order: where, and whether it is a result.
     pub(super) outputs: Vec<(u64, bool)>,
@@ -54,6 +67,8 @@ impl State {
             dead: BTreeSet::new(),
             names: 0,
             crashes: 0,
+            losses: 0,
+            leaves: 0,
             given_up: BTreeSet::new(),
             outputs: Vec::new(),
         }
@@ -94,6 +109,15 @@ impl State {
             }
             if holds.len() < line.hands {
                 actions.push(Action::Claim { by });
+                if self.losses < line.losses {
+                    actions.push(Action::ClaimUnheard { by });
+                }
+            }
+            if number.is_some() && self.losses > 0 {
+                actions.push(Action::Compare { by });
+            }
+            if number.is_some() && self.leaves < line.leaves {
+                actions.push(Action::Leave { by });
             }
             if number.is_some() && self.crashes < line.crashes {
                 actions.push(Action::Crash { by });
@@ -110,6 +134,17 @@ impl State {
         let mut state = self.clone();
         match action {
             Action::Claim { by } => state.claim(line, *by),
+            Action::ClaimUnheard { by } => {
+                let holds = state.processors[*by].1.clone();
+                state.claim(line, *by);
+                state.processors[*by].1 = holds;
+                state.losses += 1;
+            }
+            Action::Compare { by } => state.compare(*by),
+            Action::Leave { by } => {
+                state.leaves += 1;
+                state.leave(line, *by);
+            }
             Action::Done { by, position } => state.complete(*by, *position, None),
             Action::GiveUp { by, position } => {
                 let on_dead = if line.has(Flaw::GoesOn) {
@@ -171,6 +206,35 @@ impl State {
         holds.sort_unstable();
     }
 
+    fn compare(&mut self, by: usize) {
+        let (number, holds) = &self.processors[by];
+        let owner = name(number.expect("it has claimed"), false);
+        let held = holds.iter().map(|has| Held {
+            position: Position(has.position),
+            attempt: Attempt(has.attempt),
+        });
+        let request = RenewRequest {
+            held: Some(held.collect()),
+            ..renewal(&owner)
+        };
+        let found = self.store.edit(|store| store.renew(NOW, &request)).found;
+        let holds = &mut self.processors[by].1;
+        holds.extend(found.into_iter().map(|claim| Has::of(&claim, false)));
+        holds.sort_unstable();
+    }
+
+    fn leave(&mut self, line: &Line, by: usize) {
+        if line.has(Flaw::LeavingIsDeath) {
+            return self.die(by);
+        }
+        let (number, _) = std::mem::take(&mut self.processors[by]);
+        let request = RenewRequest {
+            lease_us: 0,
+            ..renewal(&name(number.expect("it has claimed"), false))
+        };
+        self.store.edit(|store| store.renew(NOW, &request));
+    }
+
     fn ask(&mut self, line: &Line, number: u8, max: usize, beside: bool) -> Vec<Has> {
         let request = ClaimRequest {
             owner: name(number, beside),
@@ -182,13 +246,11 @@ impl State {
         };
         let claims = self.store.edit(|store| store.claim(NOW, &request));
         let forgets = line.has(Flaw::ForgetsCrashes);
-        let has = |claim: Claim| Has {
-            position: claim.position.0,
-            attempt: claim.attempt.0,
-            crashes: if forgets { 0 } else { claim.crashes },
-            beside,
-        };
-        claims.into_iter().map(has).collect()
+        let mut holds: Vec<_> = claims.iter().map(|claim| Has::of(claim, beside)).collect();
+        for has in holds.iter_mut().filter(|_| forgets) {
+            has.crashes = 0;
+        }
+        holds
     }
 
     /// With a result, or as a dead letter.
@@ -229,13 +291,11 @@ impl State {
 
     fn die(&mut self, by: usize) {
         let (number, holds) = std::mem::take(&mut self.processors[by]);
-        let owners = holds.iter().zip(number).map(|(has, number)| name(number, has.beside));
-        self.dead.extend(owners);
-        self.dead.extend(
-            number
-                .filter(|_| !holds.is_empty())
-                .map(|number| name(number, holds[0].beside)),
-        );
+        let owners = holds.iter().zip(number.iter().cycle());
+        self.dead.extend(owners.map(|(has, number)| name(*number, has.beside)));
+        // It may hold what it does not know of.
+        self.dead
+            .extend(number.filter(|_| self.losses > 0).map(|number| name(number, false)));
     }
 
     fn deliver(&mut self) {
