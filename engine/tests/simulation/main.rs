@@ -159,8 +159,7 @@ fn each_flaw_is_found() {
     let seeds = |flaw: Flaw, ground: Ground| {
         let is_its = move |seed: &u64| {
             let plan = plan::Plan::new(*seed);
-            plan.ground() == ground
-                && (!flaw.needs_poison() || plan.poison.numbers.len() > 1 && plan.poison.max_crashes < 7)
+            plan.ground() == ground && flaw.has_work(&plan)
         };
         (1..=2_000).filter(is_its)
     };

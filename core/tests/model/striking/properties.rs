@@ -48,7 +48,7 @@ pub(super) fn all(line: &Line) -> Vec<Property<Line>> {
     ];
     // For a poison beside it it is blamed until it is alone, and then for nobody but who dies by chance.
     if line.max_crashes > ALONE_FROM + u32::from(line.crashes) {
-        all.push(always("innocent", |line, state| no_innocent_is_given_up(line, state)));
+        all.push(always("innocent", no_innocent_is_given_up));
     } else {
         all.push(sometimes("an innocent is given up", |line, state| {
             !no_innocent_is_given_up(line, state)
@@ -70,13 +70,14 @@ fn holds(state: &State) -> impl Iterator<Item = &super::state::Has> {
 }
 
 /// Each comes out in its place, once: with its result, or its tombstone where it was given up. So nothing is lost either.
-fn is_in_order(_: &Line, state: &State) -> bool {
-    let each = (1..).zip(&state.outputs);
-    let is_right = |(place, (position, is_result)): (u64, &(u64, bool))| {
+fn is_in_order(line: &Line, state: &State) -> bool {
+    let mut each = (1..).zip(&state.outputs);
+    let is_right = each.all(|(place, (position, is_result)): (u64, &(u64, bool))| {
         place == *position && *is_result != state.given_up.contains(position)
-    };
-    let head = (1..).find(|position| state.place(*position) != Some(Place::Delivered));
-    each.map(is_right).all(|is_right| is_right) && head == Some(state.outputs.len() as u64 + 1)
+    });
+    let is_out = |position: &u64| state.place(*position) == Some(Place::Delivered);
+    let head = (1..=line.messages).take_while(is_out).count();
+    is_right && head == state.outputs.len()
 }
 
 fn no_innocent_is_given_up(line: &Line, state: &State) -> bool {

@@ -1,5 +1,9 @@
 //! What can be wrong with a store, or with who works at several.
 
+use conga::core::partition::OnDead;
+
+use crate::plan::Plan;
+
 /// What is done wrong, mostly by a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flaw {
@@ -198,7 +202,8 @@ impl Flaw {
             | Self::ForgetsTheKeys
             | Self::HandsOutAKeyAtOnce
             | Self::IgnoresTheReign
-            | Self::KeepsTheAcknowledged => &[One, Parted],
+            | Self::KeepsTheAcknowledged
+            | Self::LosesARetry => &[One, Parted],
             Self::GoesOnWhenHalted | Self::SkipsWhatIsMarked => &[One, Merged],
             Self::BlamesAll
             | Self::CallsLeavingACrash
@@ -206,17 +211,24 @@ impl Flaw {
             | Self::ForgetsCrashes
             | Self::ForgetsADeadLetter
             | Self::IgnoresThePause
-            | Self::KeepsTheSuspicion
             | Self::LeasesTwice
             | Self::LosesAnEntry
-            | Self::LosesARetry
             | Self::NeverIsolates => &[One, Parted, Merged],
             _ => &[One],
         }
     }
 
-    /// Whether it is only about messages that kill, and some of them.
-    pub(crate) fn needs_poison(self) -> bool {
-        self == Self::IsolatesInOnePartition
+    /// Whether it can do something on such a line at all.
+    pub(crate) fn has_work(self, plan: &Plan) -> bool {
+        let poison = &plan.poison;
+        match self {
+            Self::IsolatesInOnePartition => poison.numbers.len() > 1 && poison.max_crashes < 7,
+            Self::BlamesAll | Self::ForgetsCrashes | Self::KeepsTheSuspicion | Self::NeverIsolates => {
+                !poison.numbers.is_empty()
+            }
+            Self::GoesOnWhenHalted | Self::SkipsWhatIsMarked => poison.on_dead == OnDead::Halt,
+            Self::LosesARetry => !plan.commands.is_empty(),
+            _ => true,
+        }
     }
 }

@@ -60,7 +60,7 @@ impl Judge {
             if Some(self.crashes(position)) == most {
                 // What was handed out a moment ago, and is to be alone, is given back: until then it is blamed for all partitions.
                 let has_begun = self.has_begun(position);
-                let by_chance = !is_beside_poison && !(is_killed && has_begun);
+                let by_chance = !(is_beside_poison || is_killed && has_begun);
                 let blame = self.blame.entry(position).or_default();
                 blame.crashes += 1;
                 blame.by_chance += u32::from(by_chance);

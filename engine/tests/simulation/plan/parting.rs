@@ -13,11 +13,11 @@ use crate::flaw::Ground;
 
 use super::{Cut, Dice, Parcel, Place, Plan, Role, cuts};
 
-/// Of the lines that are not in total order a quarter has so many partitions.
+/// Of the lines that are not in total order two in five have so many partitions.
 pub(super) fn draw(seed: u64, order: Order) -> Option<usize> {
     let mut dice = Dice::new(seed ^ 0x0070_6172_7473);
     let partitions = dice.size(2, 4);
-    (order != Order::Total && dice.chance(250)).then_some(partitions)
+    (order != Order::Total && dice.chance(400)).then_some(partitions)
 }
 
 /// One of the stores may be away, and the others there; and each has a clock of its own.
