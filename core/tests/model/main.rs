@@ -28,6 +28,7 @@ mod sequencing;
 mod shared;
 mod state;
 mod step;
+mod striking;
 mod witness;
 
 use line::{Delivery, Ending, Line};

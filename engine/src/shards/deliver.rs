@@ -7,7 +7,8 @@ use futures_util::future::poll_fn;
 
 use super::Shards;
 use crate::deliver::{Batch, Batches, Consumer};
-use crate::store::Result;
+use crate::random::Random;
+use crate::store::{Result, SharedStore};
 
 /// Some outputs of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +31,15 @@ pub struct Consumers {
 impl Consumers {
     /// A consumer of all partitions, of at most `max` outputs at once.
     pub fn new(shards: &Shards, max: usize) -> Self {
+        Self::drawn(shards, max, Random::default)
+    }
+
+    /// The same, with the name and the jitter of each drawn from its own of `randoms`.
+    pub fn drawn(shards: &Shards, max: usize, randoms: impl Fn() -> Random) -> Self {
+        let consumer = |store: &SharedStore| Consumer::new(store.clone()).with_random(randoms());
         let each = shards.outlets().iter();
         Self {
-            each: each
-                .map(|store| Consumer::new(store.clone()).into_stream(max))
-                .collect(),
+            each: each.map(|store| consumer(store).into_stream(max)).collect(),
             first: 0,
         }
     }

@@ -11,7 +11,7 @@ use crate::history::{Ending, Happened, History, Moved, Noted, Outcome};
 use crate::world::BASE;
 
 /// What has to happen at all in so many seeds as are usual, else it is not tested.
-pub(crate) const KINDS: [&str; 72] = [
+pub(crate) const KINDS: [&str; 75] = [
     "calls crawling",
     "calls cutoff",
     "calls cutshort",
@@ -55,6 +55,9 @@ pub(crate) const KINDS: [&str; 72] = [
     "lines in order key serial",
     "lines in order none",
     "lines in order total",
+    "lines in partitions, order key",
+    "lines in partitions, order key serial",
+    "lines in partitions, order none",
     "lines merged that GiveUp",
     "lines merged that Hold",
     "merges at the wrong head",

@@ -5,21 +5,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use conga::core::invariant::{Event, Violation, check_all, check_any_order, order as in_order, progress};
 use conga::core::lease::{Attempt, Held, OwnerId};
-use conga::core::message::{Entry, Format, Id, Position, identify, key_of, parse};
-use conga::core::partition::{Completed, Emitted, OnDead, ProducerId, Session};
+use conga::core::message::{Id, Position};
+use conga::core::partition::{ProducerId, Session};
 use conga::core::shape::Order;
 use conga::core::term::{Campaign, Reign, Role as Seat, Term};
 use conga::core::time::Micros;
 
-use crate::history::{Ending, Happened, History, Moved, Noted, Rest, Who};
-use crate::plan::{Plan, name_of};
+use crate::history::{Happened, History, Noted, Rest, Who};
+use crate::plan::Plan;
 
 mod account;
+mod claim;
 mod control;
+mod head;
 mod keep;
 mod merged;
 mod order;
 mod output;
+mod parted;
+mod send;
 mod strikes;
 
 use control::Asked;
@@ -39,6 +43,9 @@ pub(crate) fn judge(seed: u64, history: &History) -> Vec<String> {
     if plan.merging.is_some() {
         return merged::judge(plan, history);
     }
+    if plan.parted.is_some() {
+        return parted::judge(&plan, history);
+    }
     let mut judge = Judge::new(plan);
     for noted in &history.happened {
         judge.meet(noted);
@@ -50,6 +57,7 @@ impl Judge {
     fn new(plan: Plan) -> Self {
         let mut judge = Self {
             plan,
+            partition: None,
             events: Vec::new(),
             moves: Vec::new(),
             found: Vec::new(),
@@ -62,6 +70,7 @@ impl Judge {
             leaders: BTreeMap::new(),
             locked: BTreeMap::new(),
             running: BTreeSet::new(),
+            begun: BTreeSet::new(),
             acknowledged: None,
             active: None,
             numbered: BTreeMap::new(),
@@ -78,6 +87,8 @@ impl Judge {
             passed_by: BTreeMap::new(),
             blame: BTreeMap::new(),
             given_up: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            killed: BTreeSet::new(),
             is_settled: false,
             ended: Micros(0),
         };
@@ -88,8 +99,21 @@ impl Judge {
         judge
     }
 
+    /// For a partition of several, of the store `site`.
+    fn of_partition(plan: Plan, site: usize) -> Self {
+        Self {
+            partition: u32::try_from(site - 1).ok(),
+            ..Self::new(plan)
+        }
+    }
+
     fn meet(&mut self, noted: &Noted) {
         self.ended = noted.at;
+        match (&noted.what, noted.who) {
+            (Happened::Claimed { owner, .. }, Some(who)) => _ = self.owners.insert(owner.clone(), who),
+            (Happened::Kills { .. }, Some(who)) => _ = self.killed.insert(who),
+            _ => {}
+        }
         self.see(noted.at, &noted.what);
         if let Some(who) = noted.who {
             self.watch_the_lock(noted.at, who, &noted.what);
@@ -145,6 +169,8 @@ struct Accepted {
 
 struct Judge {
     plan: Plan,
+    /// Which it is, from 0 on, of a line that has several.
+    partition: Option<u32>,
     events: Vec<Event>,
     /// Each position sent, and passed by the head: a duplicate moves the line on too, and nothing comes out.
     moves: Vec<Event>,
@@ -163,6 +189,8 @@ struct Judge {
     /// Until when the lock is each process's.
     locked: BTreeMap<Who, Micros>,
     running: BTreeSet<Held>,
+    /// What a handler was ever begun with.
+    begun: BTreeSet<Held>,
     acknowledged: Option<Position>,
     /// The latest reign of a consumer.
     active: Option<Reign>,
@@ -190,6 +218,9 @@ struct Judge {
     blame: BTreeMap<Position, Blame>,
     /// What was given up for its crashes.
     given_up: BTreeMap<Position, Blame>,
+    /// Which process each owner is, and which of them were ended by a message.
+    owners: BTreeMap<OwnerId, Who>,
+    killed: BTreeSet<Who>,
     /// Nothing goes wrong any more but by poison.
     is_settled: bool,
     /// When the last thing happened.
@@ -297,6 +328,7 @@ impl Judge {
             }
             Happened::Kills { .. } => self.begin_anew(at),
             Happened::Begins { held } => {
+                self.begun.insert(*held);
                 let first = self.running.insert(*held);
                 self.expect(first, || format!("two handlers at once for {held:?}"));
             }
@@ -311,22 +343,6 @@ impl Judge {
             }
             _ => {}
         }
-    }
-
-    fn emitted(&mut self, at: Micros, term: Term, from: Position, answer: Emitted) {
-        let (to, accepted) = match answer {
-            Emitted::Advanced { head } => {
-                self.pass(at, from, head);
-                (head, true)
-            }
-            Emitted::Fenced { .. } | Emitted::Moved { .. } => (from, false),
-        };
-        self.events.push(Event::Emitted {
-            term,
-            from,
-            to,
-            accepted,
-        });
     }
 
     /// The line has to move again within the bound from now on.
@@ -353,204 +369,6 @@ impl Judge {
                 });
             }
             _ => {}
-        }
-    }
-
-    /// Law 4: nothing counts in a session that is not the latest.
-    fn sent(&mut self, at: Micros, producer: Option<&(ProducerId, Session)>, entries: &[Bytes], waiting: u64) {
-        if let Some((producer, session)) = producer {
-            let before = self.sessions.insert(producer.clone(), *session);
-            let is_right = before.is_none_or(|before| *session == before || session.number > before.number);
-            self.expect(is_right, || {
-                format!("{producer} has sent in {session:?} after {before:?}")
-            });
-            let numbered = self.numbered.entry(producer.clone()).or_default();
-            numbered.extend(entries.iter().cloned());
-            let limits = self.plan.limits.iter().enumerate();
-            let its_own = limits.filter(|(number, _)| name_of(*number) == *producer);
-            let most = its_own.filter_map(|(_, limit)| *limit).map(|(most, _)| most).next();
-            let is_within = entries.is_empty() || most.is_none_or(|most| waiting <= most);
-            self.expect(is_within, || {
-                format!("{producer} has sent so that {waiting} wait, and no more than {most:?} may")
-            });
-        }
-        entries.iter().for_each(|entry| self.accept(at, entry));
-    }
-
-    /// And nothing is refused in the latest.
-    fn replaced(&mut self, what: &Happened) {
-        if let Happened::Replaced {
-            producer,
-            session,
-            latest,
-            ..
-        } = what
-        {
-            let known = self.sessions.get(producer).copied();
-            self.expect(known == Some(*latest) && !session.counts_after(*latest), || {
-                format!("{producer} is refused in {session:?} after {known:?}, for {latest:?}")
-            });
-        }
-    }
-
-    fn accept(&mut self, at: Micros, bytes: &Bytes) {
-        let position = Position(self.accepted.len() as u64 + 1);
-        let limit = self.plan.entry_bytes;
-        let entry = match bytes.len() as u64 {
-            bytes if bytes > limit => Entry::Oversize { bytes },
-            _ => Entry::Whole(bytes.clone()),
-        };
-        let input = parse(&entry, position, Format::Any, limit);
-        let accepted = Accepted {
-            entry: bytes.clone(),
-            readable: input.is_ok(),
-            key: key_of(bytes),
-            id: input.map_or_else(|_| identify(&entry, position), |input| input.id),
-        };
-        self.events.push(Event::Sent {
-            id: accepted.id.clone(),
-            at,
-        });
-        self.moves.push(Event::Sent {
-            id: Id::of_position(position),
-            at,
-        });
-        self.accepted.push(accepted);
-    }
-
-    /// Where the store delivers by itself, it delivers all that stands at the head without a gap, in the same step.
-    fn delivered(&mut self, at: Micros, moved: Option<Moved>) {
-        let Some(Moved { from, to }) = moved else { return };
-        self.pass(at, from, to);
-        self.events.push(Event::Head { position: to });
-        let head = self.head;
-        let is_left = self.over.contains(&head);
-        self.expect(!is_left, || {
-            format!("{LEFT} at {at:?}: position {head}, though it was its turn")
-        });
-    }
-
-    /// The head moves on, from where it is, past what is done and nothing else.
-    fn pass(&mut self, at: Micros, from: Position, head: Position) {
-        let stands = self.head;
-        self.expect(from == stands, || {
-            format!("delivered from {from} on when the head was at {stands}")
-        });
-        while self.head < head {
-            let passed = self.head;
-            let is_over = self.over.contains(&passed);
-            self.expect(is_over, || {
-                format!("position {passed} is passed over, and it is not done")
-            });
-            self.moves.push(Event::Delivered {
-                position: self.head,
-                id: Id::of_position(self.head),
-                at,
-                dead: false,
-            });
-            self.head = self.head.next();
-        }
-    }
-
-    fn gone(&mut self, owner: &OwnerId) {
-        self.alive.remove(owner);
-        for lease in self.leases.values_mut().filter(|lease| lease.owner == *owner) {
-            lease.free = true;
-        }
-    }
-
-    /// Law 1 and G4: what is free before what is new, and nothing is taken from a living owner.
-    fn claimed(&mut self, at: Micros, owner: &OwnerId, lease_us: u64, claims: &[Held], blamed: &[(Position, u32)]) {
-        self.alive.insert(owner.clone(), at + lease_us);
-        let dead: Vec<_> = self
-            .alive
-            .iter()
-            .filter(|(_, until)| **until <= at)
-            .map(|(owner, _)| owner.clone())
-            .collect();
-        for owner in &dead {
-            self.blame(owner);
-            self.gone(owner);
-        }
-        self.claimed_under_control(at, claims);
-        self.expect(claims.is_sorted(), || {
-            format!("{owner} claims out of order: {claims:?}")
-        });
-        for held in claims {
-            let head = self.head;
-            self.expect(held.position >= head, || {
-                format!("{held:?} is claimed after its delivery")
-            });
-            let said = blamed.iter().find(|(position, _)| *position == held.position);
-            self.claimed_with_blame(owner, held.position, said.map_or(0, |(_, times)| *times));
-            let lease = Lease {
-                attempt: held.attempt,
-                owner: owner.clone(),
-                free: false,
-            };
-            let newest = self.leases.len() as u64;
-            let before = self.leases.insert(held.position, lease);
-            if !self.is_total() {
-                self.claimed_in_place(*held, before.is_none());
-            }
-            // What stands behind another one of its key may be passed over.
-            let may_skip = self.plan.order == (Order::Key { serial: true });
-            match before {
-                None => self.expect(
-                    (may_skip || held.position == Position(newest + 1)) && held.attempt == Attempt(1),
-                    || format!("{held:?} is claimed after position {newest}"),
-                ),
-                Some(before) => self.expect(before.free && before.attempt.next() == held.attempt, || {
-                    format!("{owner} claims {held:?} from {before:?}")
-                }),
-            }
-            self.events.push(Event::Claimed {
-                position: held.position,
-                attempt: held.attempt,
-                owner: owner.clone(),
-                at,
-            });
-        }
-    }
-
-    fn completed(&mut self, owner: &OwnerId, held: Held, ending: Ending, answer: Completed) {
-        let accepted = answer == Completed::Accepted;
-        if accepted {
-            self.ended(held, ending);
-        }
-        self.events.push(Event::Completed {
-            position: held.position,
-            attempt: held.attempt,
-            owner: owner.clone(),
-            accepted,
-        });
-    }
-    /// A lease has ended, and that counted.
-    fn ended(&mut self, held: Held, ending: Ending) {
-        let position = held.position;
-        let is_free = matches!(ending, Ending::Retry | Ending::GivenBack);
-        if let Some(lease) = self.leases.get_mut(&position) {
-            lease.free = is_free;
-        }
-        match ending {
-            Ending::Done => _ = self.done.insert(held),
-            Ending::Dead { on_dead, by_crashes } => {
-                self.died.insert(position);
-                if by_crashes {
-                    self.give_up(position);
-                }
-                // Where its id has a result that stands.
-                if on_dead == OnDead::Halt && !self.has_result(position) {
-                    self.halted.insert(position);
-                }
-            }
-            Ending::Retry | Ending::GivenBack => {}
-        }
-        if ending != Ending::GivenBack {
-            self.absolve(position);
-        }
-        if !is_free && !self.halted.contains(&position) {
-            self.over.insert(position);
         }
     }
 }

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use conga::core::lease::Held;
-use conga::core::message::{Payload, Position};
-use conga::core::partition::{DeadRequest, Limits, Row, Shelf};
+use conga::core::partition::Limits;
 use conga::core::retry::Backoff;
 use conga::core::route::By;
-use conga::deliver::{Consumer, position_of};
-use conga::process::{Handler, HandlerError, Message, Processor, ProcessorOptions};
+use conga::deliver::Consumer;
+use conga::process::{Processor, ProcessorOptions};
 use conga::send::{Producer, checksum};
 use conga::sequence::{Sequencer, SequencerOptions};
 use conga::shards::Shards;
@@ -19,13 +17,20 @@ use conga::store::{Result, SharedStore, StoreError};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::history::{Happened, Outcome, Who};
-use crate::plan::{Command, Dice, Fate, Fault, Parcel, Role, name_of, number_of};
-use crate::process::{Control, End, Part, Process};
+use crate::flaw::Flaw;
+use crate::history::{Happened, Who};
+use crate::plan::{Fault, Parcel, Role, name_of};
+use crate::process::{Control, End, Process};
 use crate::wire::Connection;
 use crate::world::{BASE, World};
 
+mod hand;
 mod merged;
+mod parted;
+mod person;
+
+use hand::Hand;
+use person::operate;
 
 /// A handler's drain, and twice a call that the store does not answer.
 const LONGEST_END: Duration = Duration::from_millis(LONGEST_DRAIN_MS + 2_100);
@@ -123,7 +128,7 @@ async fn work(world: Arc<World>, place: usize, who: Who, control: Control, stop:
     let way = |site: usize| -> SharedStore {
         Arc::new(Connection {
             wakes: world.sites[site].connect(place),
-            delivers: world.plan.places[place].delivers && (site != BASE || world.plan.merging.is_none()),
+            delivers: world.plan.places[place].delivers && (site != BASE || world.plan.partitions() == 0),
             site,
             world: world.clone(),
             place,
@@ -132,14 +137,36 @@ async fn work(world: Arc<World>, place: usize, who: Who, control: Control, stop:
         })
     };
     let store = way(BASE);
-    if let Some(merging) = world.plan.merging {
-        let partitions = (1..=merging.partitions).map(way).collect();
-        let shards = Shards::of(store.clone(), partitions, By::Sequence);
-        match who.role {
-            Role::Processor => return merged::process(world, &shards, who, control, stop).await,
-            Role::Sequencer => return merged::merge(world, &shards, merging, stop).await,
-            Role::Producer => return merged::produce(world, &shards, stop).await,
-            Role::Consumer | Role::Operator => {}
+    if world.plan.partitions() > 0 {
+        let mut partitions: Vec<_> = world.plan.sites().map(way).collect();
+        if who.role == Role::Operator {
+            return operate(world, partitions, stop).await;
+        }
+        let mut by = world.plan.by();
+        match (world.flaw, who.role) {
+            (Some(Flaw::ForgetsWhereKeysGo), Role::Producer) => by = By::Identity,
+            (Some(Flaw::SendsAgainElsewhere), Role::Producer) => {
+                let others = who.life as usize % partitions.len();
+                partitions.rotate_left(others);
+            }
+            (Some(Flaw::ReceivesFromTooFew), Role::Consumer) => _ = partitions.pop(),
+            _ => {}
+        }
+        let shards = Shards::of(store.clone(), partitions, by);
+        let numbers = who.role == Role::Producer && world.plan.numbering[who.number];
+        match (who.role, world.plan.merging) {
+            (Role::Processor, None) if world.flaw == Some(Flaw::IsolatesInOnePartition) => {
+                return parted::process_apart(world, &shards, who, control, stop).await;
+            }
+            (Role::Processor, _) => return merged::process(world, &shards, who, control, stop).await,
+            (Role::Sequencer, Some(merging)) => return merged::merge(world, &shards, merging, stop).await,
+            (Role::Producer, Some(_)) => return merged::produce(world, &shards, stop).await,
+            (Role::Producer, None) if numbers => {
+                return parted::produce_numbered(world, &shards, who.number, stop).await;
+            }
+            (Role::Producer, None) => return parted::produce(world, &shards, who.number, stop).await,
+            (Role::Consumer, None) => return parted::consume(world, &shards, who, stop).await,
+            _ => {}
         }
     }
     match who.role {
@@ -155,7 +182,7 @@ async fn work(world: Arc<World>, place: usize, who: Who, control: Control, stop:
         Role::Producer if world.plan.numbering[who.number] => produce_numbered(world, store, who.number, stop).await,
         Role::Producer => produce(world, store, who.number, stop).await,
         Role::Consumer => consume(world, store, who, stop).await,
-        Role::Operator => operate(world, store, stop).await,
+        Role::Operator => operate(world, vec![store], stop).await,
     }
 }
 
@@ -213,18 +240,14 @@ async fn produce(world: Arc<World>, store: SharedStore, number: usize, stop: Can
             () = stop.cancelled() => return Ok(()),
             () = sleep(*pause) => {}
         }
-        let done = |world: &World| {
-            let sent = &mut world.sent.lock().unwrap()[number];
-            *sent = (*sent).max(index + 1);
-        };
         match parcel {
             Parcel::Named(batch) => {
                 producer.insist(batch).await?;
-                done(&world);
+                world.has_sent(number, index);
             }
             Parcel::Nameless(entries) => {
                 // Noted first: sent twice it would count twice.
-                done(&world);
+                world.has_sent(number, index);
                 let entries: Vec<_> = entries.iter().cloned().map(Into::into).collect();
                 match producer.send_entries(&entries).await {
                     Err(error) if !error.is_passing() => return Err(error),
@@ -313,139 +336,13 @@ async fn consume(world: Arc<World>, store: SharedStore, who: Who, stop: Cancella
     }
 }
 
-/// Asks for one thing after the other, each once, as long as things go wrong.
-async fn operate(world: Arc<World>, store: SharedStore, stop: CancellationToken) -> Result<()> {
-    loop {
-        let next = *world.commanded.lock().unwrap();
-        let Some((pause, command)) = world.plan.commands.get(next).copied() else {
-            break;
-        };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(()),
-            () = sleep(pause) => {}
-        }
-        if world.is_healed() {
-            break;
-        }
-        *world.commanded.lock().unwrap() = next + 1;
-        let answered = match command {
-            Command::Control(request) => store.control(&request).await.map(drop),
-            Command::Dead(verdict) => {
-                let rows = store.browse(Shelf::Dead, None).await?.rows;
-                let positions = some_of(&rows, &mut world.dice.lock().unwrap());
-                store.dead(&DeadRequest { verdict, positions }).await.map(drop)
-            }
-        };
-        match answered {
-            Err(error) if !error.is_passing() => return Err(error),
-            _ => {}
-        }
-    }
-    stop.cancelled().await;
-    Ok(())
-}
-
-/// Some dead letters, one that is none, mostly, and one twice.
-fn some_of(rows: &[Row], dice: &mut Dice) -> Vec<Position> {
-    let mut letters: Vec<_> = rows.iter().filter_map(|row| position_of(&row.json)).collect();
-    letters.sort_unstable();
-    letters.retain(|_| dice.chance(700));
-    letters.push(Position(dice.between(1, 60)));
-    letters.extend(letters.first().copied());
-    letters
-}
-
-/// The handler of one process.
-#[derive(Debug, Clone)]
-struct Hand {
-    world: Arc<World>,
-    who: Who,
-    control: Control,
-}
-
-impl Handler for Hand {
-    fn handle(self, message: Message) -> impl Future<Output = std::result::Result<Payload, HandlerError>> + Send {
-        Part::new(self.control.clone(), self.work(message))
-    }
-}
-
-impl Hand {
-    /// In which store the message is.
-    fn site_of(&self, message: &Message) -> usize {
-        let merging = self.world.plan.merging.as_ref();
-        let site = merging.zip(message.sequence);
-        site.map_or(BASE, |(merging, number)| merging.site_of(number))
-    }
-
-    async fn work(self, message: Message) -> std::result::Result<Payload, HandlerError> {
-        let held = Held {
-            position: message.position,
-            attempt: message.attempt,
-        };
-        let site = self.site_of(&message);
-        self.world.note_at(site, Some(self.who), Happened::Begins { held });
-        let mut running = Running {
-            hand: &self,
-            site,
-            held,
-            outcome: Outcome::Dropped,
-        };
-        let world = &self.world;
-        let at_most = if world.is_healed() { 20 } else { world.plan.handler_ms };
-        let length = world.dice.lock().unwrap().millis(0, at_most);
-        // When all is healed the handlers are quick: what then takes long is not their doing.
-        let latest = Instant::now().max(world.heal) + Duration::from_millis(20);
-        sleep_until((Instant::now() + length).min(latest)).await;
-        let payload: String = serde_json::from_str(message.payload.text()).unwrap_or_default();
-        let Some(number) = number_of(&payload) else {
-            self.world.wrong(format!(
-                "position {}: a payload that nobody sent: {payload}",
-                message.position
-            ));
-            return Err(HandlerError::permanent("nobody sent this"));
-        };
-        let attempt = message.attempt.0;
-        running.outcome = Outcome::Failure;
-        match self.world.plan.fate(number) {
-            Fate::Kills => {
-                self.world.note_at(site, Some(self.who), Happened::Kills { held });
-                self.control.kill();
-                std::future::pending::<()>().await;
-            }
-            Fate::FailsForGood => return Err(HandlerError::permanent("never")),
-            Fate::FailsAtFirst(times) if attempt <= times => return Err(HandlerError::passing("not yet")),
-            Fate::PanicsAtFirst if attempt == 1 => {
-                running.outcome = Outcome::Panic;
-                drop(running);
-                // As a panic is, but silent.
-                std::panic::resume_unwind(Box::new("the handler"));
-            }
-            _ => {}
-        }
-        running.outcome = Outcome::Result;
-        // Another attempt has another result: which one came out can be told.
-        Ok(Payload::string(&format!("m{number} by {}#{attempt}", self.who)))
-    }
-}
-
-/// Sees the end of a handler, however it comes.
-struct Running<'a> {
-    hand: &'a Hand,
-    site: usize,
-    held: Held,
-    outcome: Outcome,
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        let (held, outcome) = (self.held, self.outcome);
-        let Hand { world, who, .. } = self.hand;
-        world.note_at(self.site, Some(*who), Happened::Ends { held, outcome });
-    }
-}
-
 impl World {
+    /// A producer is done with this parcel.
+    fn has_sent(&self, producer: usize, index: usize) {
+        let sent = &mut self.sent.lock().unwrap()[producer];
+        *sent = (*sent).max(index + 1);
+    }
+
     fn has_sent_all(&self, producer: usize) -> bool {
         self.sent.lock().unwrap()[producer] == self.plan.parcels[producer].len()
     }

@@ -14,6 +14,7 @@ mod delivery;
 mod keep;
 mod merging;
 mod order;
+mod parting;
 mod poison;
 mod room;
 
@@ -165,6 +166,8 @@ pub(crate) struct Plan {
     pub(crate) jumps: Vec<(Duration, Duration, usize)>,
     /// Where there are several partitions, and one order over them.
     pub(crate) merging: Option<Merging>,
+    /// Where there are several partitions, and nothing merges them.
+    pub(crate) parted: Option<usize>,
     pub(crate) lease_us: u64,
     pub(crate) concurrency: usize,
     pub(crate) window: u64,
@@ -239,6 +242,7 @@ impl Plan {
         let plan = Self {
             seed,
             merging: None,
+            parted: None,
             weather,
             delivering,
             order,
@@ -271,9 +275,10 @@ impl Plan {
                 8 << 20
             },
         };
-        match merging::draw(seed) {
-            Some(merging) => plan.merged(merging),
-            None => plan,
+        match (merging::draw(seed), parting::draw(seed, order)) {
+            (Some(merging), _) => plan.merged(merging),
+            (None, Some(partitions)) => plan.parted(partitions),
+            (None, None) => plan,
         }
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) producing: AtomicUsize,
     /// All has come out: everybody is to end.
     pub(crate) over: CancellationToken,
+    /// What somebody does wrong.
+    pub(crate) flaw: Option<Flaw>,
     start: Instant,
     history: Arc<Mutex<History>>,
 }
@@ -59,8 +61,7 @@ impl World {
 
     fn new(seed: u64, flaw: Option<Flaw>, history: Arc<Mutex<History>>) -> Arc<Self> {
         let plan = Plan::new(seed);
-        let partitions = plan.merging.as_ref().map_or(0, |merging| merging.partitions);
-        let sites = (0..=partitions).map(|_| Site::new(flaw, plan.places.len()));
+        let sites = (0..=plan.partitions()).map(|_| Site::new(flaw, plan.places.len()));
         let start = Instant::now();
         Arc::new(Self {
             dice: Mutex::new(Dice::new(!seed)),
@@ -70,6 +71,7 @@ impl World {
             commanded: Mutex::new(0),
             producing: AtomicUsize::new(plan.parcels.len()),
             over: CancellationToken::new(),
+            flaw,
             start,
             sites: sites.collect(),
             history,
@@ -172,6 +174,13 @@ impl World {
         let shape = self.plan.shape();
         if shape != Shape::default() {
             self.store().shape(Some(shape)).await.unwrap();
+        }
+        // A merged line's are in total order, as what has no shape is.
+        if self.plan.parted.is_some() {
+            for site in self.plan.sites() {
+                let of_one = Shape::of(self.plan.order);
+                self.sites[site].store.shape(Some(of_one)).await.unwrap();
+            }
         }
         let mut places = JoinSet::new();
         for place in 0..self.plan.places.len() {

@@ -60,6 +60,9 @@ impl Flawed {
         if self.has(Flaw::MarksWhatIsSkipped) && request.verdict == Verdict::Skip {
             request.verdict = Verdict::Mark;
         }
+        if self.has(Flaw::SkipsWhatIsMarked) && request.verdict == Verdict::Mark {
+            request.verdict = Verdict::Skip;
+        }
         let mut answers = self.inner.dead(&request).await?;
         for answer in answers.iter_mut().filter(|answer| **answer == Judged::Missing) {
             if self.has(Flaw::CallsMissingDone) {

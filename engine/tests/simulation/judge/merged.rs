@@ -37,9 +37,13 @@ pub(super) fn judge(plan: Plan, history: &History) -> Vec<String> {
 
 /// Its consumers are those who merge: what they have acknowledged they have written down.
 fn of_partition(plan: Plan, site: usize, history: &History) -> Vec<String> {
-    let mut judge = Judge::new(plan);
+    let mut judge = Judge::of_partition(plan, site);
     let mut read = BTreeMap::new();
-    for noted in history.happened.iter().filter(|noted| noted.site == site) {
+    for noted in &history.happened {
+        if noted.site != site {
+            judge.hear_of(noted.at, noted);
+            continue;
+        }
         if let Happened::Received {
             acknowledged: Some(until),
             ..
@@ -148,6 +152,11 @@ impl Merge {
                 self.since = None;
                 self.look(elapsed);
                 self.base.meet(noted);
+            }
+            // A death, and what a person does, begin it anew.
+            Happened::Kills { .. } | Happened::Judged { .. } => {
+                self.since = None;
+                self.look(elapsed);
             }
             _ if site == BASE => self.base.meet(noted),
             _ => {}

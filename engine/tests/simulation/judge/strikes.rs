@@ -1,7 +1,7 @@
 //! Whom a death is blamed on, counted once more by hand: only what was blamed most often of what the dead one held, few of
 //! them together from the second time on, and alone from the third. So nothing is given up for the death of another.
 
-use conga::core::lease::OwnerId;
+use conga::core::lease::{Held, OwnerId};
 use conga::core::message::Position;
 
 use super::Judge;
@@ -17,7 +17,7 @@ const ALONE_FROM: u32 = 3;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Blame {
     crashes: u32,
-    /// With no poison beside it.
+    /// With no poison beside it, in whatever partition.
     by_chance: u32,
 }
 
@@ -45,13 +45,22 @@ impl Judge {
         held.map(|(position, _)| *position).collect()
     }
 
+    fn has_begun(&self, position: Position) -> bool {
+        let attempt = self.leases.get(&position).map(|lease| lease.attempt);
+        attempt.is_some_and(|attempt| self.begun.contains(&Held { position, attempt }))
+    }
+
     /// An owner is taken for dead, before what it held is free.
     pub(super) fn blame(&mut self, owner: &OwnerId) {
         let held = self.held_by(owner);
         let most = held.iter().map(|position| self.crashes(*position)).max();
-        let by_chance = !held.iter().any(|position| self.is_poison(*position));
+        let is_killed = self.owners.get(owner).is_some_and(|who| self.killed.contains(who));
+        let is_beside_poison = held.iter().any(|position| self.is_poison(*position));
         for position in held {
             if Some(self.crashes(position)) == most {
+                // What was handed out a moment ago, and is to be alone, is given back: until then it is blamed for all partitions.
+                let has_begun = self.has_begun(position);
+                let by_chance = !(is_beside_poison || is_killed && has_begun);
                 let blame = self.blame.entry(position).or_default();
                 blame.crashes += 1;
                 blame.by_chance += u32::from(by_chance);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use conga::core::partition::{ControlRequest, Flow, OnDead, Rate, Verdict};
 
-use super::{Dice, Place, Poison, Role, faults};
+use super::{Dice, Place, Plan, Poison, Role, faults};
 
 /// One thing that is asked for, once: whoever hears nothing does not ask again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,4 +61,14 @@ pub(super) fn halting(seed: u64, poison: &Poison, mut commands: Vec<(Duration, C
         }
     }
     commands
+}
+
+impl Plan {
+    /// In a merged line what is skipped has to be marked: who merges waits for each number.
+    pub(crate) fn possible(&self, verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Skip if self.merging.is_some() => Verdict::Mark,
+            verdict => verdict,
+        }
+    }
 }

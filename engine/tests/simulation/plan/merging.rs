@@ -1,16 +1,16 @@
 //! Lines in total order over several partitions: numbers that come out of order, late or never, and the leaders that merge
 //! them. Drawn by dice of its own, as who delivers is.
 
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use conga::core::message::Payload;
-use conga::core::partition::{Keep, OnDead};
-use conga::core::shape::{Order, Shape};
+use conga::core::partition::Keep;
+use conga::core::shape::Order;
 use conga::send::Outgoing;
 use conga::shards::OnGap;
 
-use super::{Cut, Dice, Parcel, Place, Plan, Role, cuts, faults, text};
+use super::parting::apart;
+use super::{Dice, Parcel, Place, Plan, Role, command, cuts, entries, faults, poison, text};
 
 /// What a merged line is.
 #[derive(Debug, Clone, Copy)]
@@ -24,13 +24,6 @@ pub(crate) struct Merging {
     /// How many outputs of each partition a merger has in hand.
     pub(crate) window: usize,
     pub(crate) batch: usize,
-}
-
-impl Merging {
-    /// In which store the messages of this number are.
-    pub(crate) fn site_of(&self, number: u64) -> usize {
-        1 + usize::try_from(number).unwrap() % self.partitions
-    }
 }
 
 /// A quarter of the lines.
@@ -55,11 +48,8 @@ impl Plan {
         let dice = &mut dice;
         let trouble = self.trouble;
         let (crashes, pauses, stops, cut_off) = (dice.rate(1_000), dice.rate(700), dice.rate(500), dice.rate(600));
-        self.places.retain(|place| {
-            place.role != Role::Sequencer
-                && place.role != Role::Operator
-                && (place.role != Role::Producer || place.number == 0)
-        });
+        self.places
+            .retain(|place| place.role != Role::Sequencer && (place.role != Role::Producer || place.number == 0));
         for number in 0..dice.size(2, 3) {
             self.places.push(Place {
                 role: Role::Sequencer,
@@ -69,58 +59,24 @@ impl Plan {
                 cuts: cuts(dice, trouble, cut_off),
             });
         }
-        let rate = dice.rate(300);
         for place in &mut self.places {
             place.delivers = place.role == Role::Processor;
-            // One of the stores may be away, and the others there.
-            for site in 0..=merging.partitions {
-                let cuts = cuts(dice, trouble, rate).into_iter();
-                place.cuts.extend(cuts.map(|cut| Cut {
-                    site: Some(site),
-                    ..cut
-                }));
-            }
         }
-        self.jumps.clear();
-        for site in 0..=merging.partitions {
-            if dice.chance(70) {
-                self.jumps
-                    .push((dice.millis(0, 2_000).min(trouble), dice.millis(1, 3_600_000), site));
-            }
-        }
-        self.jumps.sort_unstable();
-        self.commands.clear();
+        apart(dice, trouble, merging.partitions, (&mut self.places, &mut self.jumps));
         self.order = Order::Total;
         self.keep = Keep::ALL;
-        self.poison.numbers.clear();
-        self.poison.on_dead = OnDead::Mark;
         self.parcels = vec![parcels(dice, merging, trouble)];
+        // Whether a tombstone comes out is said where they are merged.
+        self.poison = poison::draw(self.seed, Order::Total, true, &entries(&self.parcels));
+        // A death takes long, and all partitions stand still for it.
+        if dice.chance(700) {
+            self.poison.numbers.clear();
+        }
+        self.commands = command::halting(self.seed, &self.poison, self.commands);
         self.numbering = vec![false];
         self.limits = vec![None];
         self.merging = Some(merging);
         self
-    }
-
-    /// What it is for one of its partitions.
-    pub(crate) fn of_partition(mut self, site: usize) -> Self {
-        let Some(merging) = self.merging else { return self };
-        for (_, parcel) in self.parcels.iter_mut().flatten() {
-            if let Parcel::Named(batch) = parcel {
-                batch.retain(|message| message.sequence.map(|number| merging.site_of(number)) == Some(site));
-            }
-        }
-        self
-    }
-
-    /// What the line is told to be.
-    pub(crate) fn shape(&self) -> Shape {
-        match &self.merging {
-            None => Shape::of(self.order),
-            Some(merging) => Shape {
-                partitions: NonZeroU16::new(u16::try_from(merging.partitions).unwrap()).unwrap(),
-                ..Shape::of(Order::Total)
-            },
-        }
     }
 }
 

@@ -1,0 +1,76 @@
+//! Each flaw breaks one rule, and is found by the property that the rule is there for.
+
+use conga_core::partition::OnDead;
+use stateright::{Checker, HasDiscoveries, Model};
+
+use super::{Flaw, Line};
+
+fn must_find(flaw: Flaw, property: &str, line: Line) {
+    let line = Line {
+        flaw: Some(flaw),
+        ..line
+    };
+    for depth in 2..=60 {
+        let checker = line
+            .clone()
+            .checker()
+            .target_max_depth(depth)
+            .finish_when(HasDiscoveries::AnyFailures)
+            .spawn_bfs()
+            .join();
+        let found = checker.discoveries();
+        let failed = line
+            .properties()
+            .into_iter()
+            .filter(|property| property.expectation.discovery_is_failure() && found.contains_key(property.name));
+        let failed: Vec<_> = failed.map(|property| property.name).collect();
+        if !failed.is_empty() {
+            assert!(failed.contains(&property), "{flaw:?} broke {failed:?}");
+            println!(
+                "{flaw:?}: {property}, in {} steps",
+                found[property].clone().into_actions().len()
+            );
+            return;
+        }
+    }
+    panic!("{flaw:?} is not found");
+}
+
+#[test]
+fn a_store_that_forgets_crashes_is_found() {
+    must_find(Flaw::ForgetsCrashes, "progress", Line::of(2, &[1]));
+}
+
+#[test]
+fn a_store_that_hands_out_others_beside_what_is_to_be_alone_is_found() {
+    must_find(Flaw::NeverIsolates, "alone", Line::of(2, &[1]));
+}
+
+/// Beside a poison that has an innocent blamed three times already.
+#[test]
+fn a_store_that_takes_who_leaves_for_dead_is_found() {
+    let line = Line {
+        leaves: 1,
+        ..Line::of(2, &[1])
+    };
+    must_find(Flaw::LeavingIsDeath, "innocent", line);
+}
+
+#[test]
+fn who_gives_up_what_is_only_to_be_alone_is_found() {
+    must_find(Flaw::GivesUpEarly, "innocent", Line::of(2, &[1]));
+}
+
+#[test]
+fn a_store_that_leaves_messages_with_the_dead_is_found() {
+    must_find(Flaw::NeverFrees, "progress", Line::of(2, &[1]));
+}
+
+#[test]
+fn a_line_that_goes_on_past_a_poison_is_found() {
+    let line = Line {
+        on_dead: OnDead::Halt,
+        ..Line::of(2, &[1])
+    };
+    must_find(Flaw::GoesOn, "halt", line);
+}
