@@ -42,6 +42,10 @@ pub struct NamedProducer {
     is_replaced: bool,
     /// What comes after `last`: given, and not known to be in the line; each with its mark, if that was given too.
     pending: Vec<(Bytes, Option<u64>)>,
+    /// So many of them, the first, were in the line before, and are for that never refused.
+    again: u64,
+    /// What there was no room for, until the next send.
+    refused: Vec<(Bytes, Option<u64>)>,
     /// What came before it, for a store that comes back older than it was.
     tail: Tail,
     /// How many messages may wait in the line after a send, and what to do where more would.
@@ -62,6 +66,8 @@ impl Producer {
             known_until: Instant::now(),
             is_replaced: false,
             pending: Vec::new(),
+            again: 0,
+            refused: Vec::new(),
             tail: Tail::default(),
             most: None,
         }
@@ -84,16 +90,17 @@ impl NamedProducer {
         }
     }
 
-    /// The number of the last message that is in the line: so many were sent under this name. 0: none yet.
+    /// The number of the last message that is in the line: so many were sent under this name. 0: none yet. What a dropped send
+    /// was given is sent first.
     ///
     /// # Errors
     /// Only what no repetition can help, as that another process has begun to send under this name; while the store is
-    /// away it goes on trying.
+    /// away it goes on trying. As [`NamedProducer::send`] where a send was dropped.
     ///
     /// # Cancellation
     /// Safe.
     pub async fn last(&mut self) -> Result<u64> {
-        self.ask().await.map(|open| open.last)
+        self.ask_all().await.map(|open| open.last)
     }
 
     /// The mark that came with the last message: see [`NamedProducer::send_marked`].
@@ -101,7 +108,7 @@ impl NamedProducer {
     /// # Errors
     /// As [`NamedProducer::last`].
     pub async fn mark(&mut self) -> Result<u64> {
-        self.ask().await.map(|open| open.mark)
+        self.ask_all().await.map(|open| open.mark)
     }
 
     /// Sends messages, in their order, and goes on trying while the store is away.
@@ -145,8 +152,20 @@ impl NamedProducer {
         self.flush().await
     }
 
+    /// How far it is, with all that was given.
+    async fn ask_all(&mut self) -> Result<Open> {
+        self.flush().await?;
+        self.ask().await
+    }
+
+    /// What the last send was refused for want of room, in its order; none of it is in the line.
+    pub(crate) fn refused(&mut self) -> Vec<(Bytes, Option<u64>)> {
+        std::mem::take(&mut self.refused)
+    }
+
     /// Sends what is pending.
     async fn flush(&mut self) -> Result<()> {
+        self.refused.clear();
         // Without a limit all goes at once.
         let most = self.most.map_or(u64::MAX, |(most, _)| most);
         let mut room = most;
@@ -156,8 +175,11 @@ impl NamedProducer {
                 Ok(None) => room = room.saturating_mul(2).min(most),
                 Ok(Some(waiting)) => room = self.wait_for_room(waiting).await,
                 Err(error) => {
-                    self.pending.clear();
-                    if !matches!(error, StoreError::Full { .. }) {
+                    let given_up = std::mem::take(&mut self.pending);
+                    self.again = 0;
+                    if matches!(error, StoreError::Full { .. }) {
+                        self.refused = given_up;
+                    } else {
                         // Whoever hears of it decides what becomes of these; what is there has to be asked, in a new session,
                         // for a part of these may still be on its way.
                         self.tail = Tail::default();
@@ -173,7 +195,8 @@ impl NamedProducer {
     /// Sends what is pending, the first `room` of them. How many wait in the line, where that was too much.
     async fn try_flush(&mut self, room: u64) -> Result<Option<u64>> {
         let open = self.ask().await?;
-        let (entries, marks) = self.marked(open.mark, room);
+        let most = if self.again > 0 { self.again } else { room };
+        let (entries, marks) = self.marked(open.mark, most);
         let end = Open {
             last: open.last + entries.len() as u64,
             mark: marks.last().copied().unwrap_or(open.mark),
@@ -199,7 +222,7 @@ impl NamedProducer {
                 } else {
                     self.found(last, None)?;
                 }
-                if self.open.is_some_and(|open| open.last >= end.last) {
+                if self.again > 0 || self.open.is_some_and(|open| open.last >= end.last) {
                     return Ok(None);
                 }
                 match self.most {
@@ -241,6 +264,7 @@ impl NamedProducer {
         };
         tracing::warn!(producer = %self.name, from, last = open.last, "the store has come back older than it was; sending again");
         let again = again.into_iter().map(|(entry, mark)| (entry, Some(mark)));
+        self.again += again.len() as u64;
         self.pending.splice(..0, again);
         // The mark before these is not known here, and of no use where each has its own.
         let last = from.saturating_sub(1);
@@ -252,6 +276,7 @@ impl NamedProducer {
     fn done(&mut self, end: Open, entries: Vec<Bytes>, marks: Vec<u64>) {
         self.open = Some(end);
         self.pending.drain(..entries.len());
+        self.again = self.again.saturating_sub(entries.len() as u64);
         self.tail.add(entries.into_iter().zip(marks));
     }
 
@@ -394,10 +419,10 @@ mod tests {
         assert!(is_another(producer.last().await));
     }
 
-    /// Dropped while it was on its way: nobody knows whether it was done.
+    /// Dropped while it was on its way: nobody knows whether it was done. Whoever asks how far it is hears of it too.
     #[tokio::test]
     async fn what_was_given_up_is_sent_first() {
-        for done in [false, true] {
+        for (done, asks) in [(false, false), (false, true), (true, false), (true, true)] {
             let store = Arc::new(MemoryStore::new(Clock::Store));
             let mut producer = Producer::named(store.clone(), "a");
             producer.send_entries(&entries(1..2)).await.unwrap();
@@ -406,6 +431,9 @@ mod tests {
                 let (batch, marks) = producer.marked(producer.open.unwrap().mark, u64::MAX);
                 let numbered = producer.numbered(producer.open.unwrap().session, 2, marks[1]);
                 store.send(&batch, Some(&numbered)).await.unwrap();
+            }
+            if asks {
+                assert_eq!(producer.last().await, Ok(3));
             }
             producer.send_entries(&entries(4..5)).await.unwrap();
             assert_eq!(producer.last().await, Ok(4));

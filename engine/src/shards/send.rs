@@ -180,7 +180,12 @@ impl Lines {
     /// How many lines were sent.
     ///
     /// # Errors
-    /// As [`NamedProducer::send`], and [`AnotherInput`] where too much waits.
+    /// As [`NamedProducer::send`], and [`AnotherInput`] where too much waits. Where a partition has no room
+    /// ([`StoreError::Full`], with [`WhenFull::Refuse`](crate::send::WhenFull::Refuse)) the lines that it refused still wait: the
+    /// next call sends them. After any other error begin anew, with the same input.
+    ///
+    /// # Cancellation
+    /// What was on its way is sent first by the next call that has something to send there.
     pub async fn flush(&mut self) -> std::result::Result<u64, Refused> {
         let waiting = self.waiting() as u64;
         if self.skipped() < self.there() {
@@ -195,7 +200,10 @@ impl Lines {
             .filter(|lane| !lane.waiting.is_empty())
             .map(|lane| async {
                 let batch = std::mem::take(&mut lane.waiting);
-                lane.producer.send_marked(&batch).await
+                let sent = lane.producer.send_marked(&batch).await;
+                let refused = lane.producer.refused().into_iter();
+                lane.waiting = refused.map(|(line, mark)| (line, mark.unwrap_or_default())).collect();
+                sent
             });
         // To the end, so that what is not done is known.
         for sent in join_all(sending).await {
@@ -229,4 +237,54 @@ pub enum Refused {
     /// The store.
     #[error(transparent)]
     Store(StoreError),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use conga_core::lease::OwnerId;
+    use conga_core::partition::{ClaimRequest, Limits};
+    use conga_core::route::By;
+
+    use super::*;
+    use crate::send::WhenFull;
+    use crate::store::Store as _;
+    use crate::store::memory::MemoryStore;
+
+    /// Refused by one, and not by another: each line is sent once, as soon as there is room.
+    #[tokio::test]
+    async fn what_was_refused_waits_and_is_sent_with_what_comes_next() {
+        let stores = [0, 1].map(|_| Arc::new(MemoryStore::default()));
+        let partitions = stores.iter().map(|store| store.clone() as SharedStore).collect();
+        let shards = Shards::of(Arc::new(MemoryStore::default()), partitions, By::Key);
+        let named = |store| Producer::named(store, "a").with_max_waiting(2, WhenFull::Refuse);
+        let mut lines = Lines::begin(&shards, named).await.unwrap();
+        for line in 1..=7 {
+            let line = Bytes::from(line.to_string());
+            lines.give(&line.clone(), || line).await.unwrap();
+        }
+        let count = async |at: usize| {
+            stores[at].status().await.unwrap().next.0 - 1 + stores[at].status().await.unwrap().waiting
+        };
+        let mut refusals = 0;
+        while let Err(error) = lines.flush().await {
+            assert!(matches!(error, Refused::Store(StoreError::Full { .. })), "{error}");
+            refusals += 1;
+            assert_eq!(lines.waiting() as u64 + count(0).await + count(1).await, 7);
+            for store in &stores {
+                let request = ClaimRequest {
+                    owner: OwnerId::new("p"),
+                    max: 1,
+                    lease_us: 3_600_000_000,
+                    window: 1_000,
+                    below: None,
+                    limits: Limits::default(),
+                };
+                store.claim(&request).await.unwrap();
+            }
+        }
+        assert!(refusals > 0);
+        assert_eq!((lines.waiting(), count(0).await + count(1).await), (0, 7));
+    }
 }

@@ -179,6 +179,23 @@ mod tests {
             .unwrap();
     }
 
+    /// Found by a review: a store came back older, full, and what it had lost was thrown away with what it refused.
+    #[tokio::test]
+    async fn what_a_store_has_lost_is_not_refused_with_what_comes_next() {
+        let (old, new) = (Arc::new(MemoryStore::default()), Arc::new(MemoryStore::default()));
+        let mut producer = Producer::named(old, "a").with_max_waiting(3, WhenFull::Refuse);
+        producer.send_entries(&entries(0..3)).await.unwrap();
+        new.send(&entries(10..12), None).await.unwrap();
+        producer.store = new.clone();
+        let refused = producer.send_entries(&entries(3..4)).await;
+        assert_eq!(refused, Err(StoreError::Full { waiting: 5, most: 3 }));
+        assert_eq!(producer.last().await, Ok(3));
+        take(&new, 5).await;
+        producer.send_entries(&entries(3..4)).await.unwrap();
+        assert_eq!(producer.last().await, Ok(4));
+        assert_eq!(new.status().await.unwrap().waiting, 1);
+    }
+
     #[tokio::test]
     async fn at_least_one_may_wait() {
         let store = Arc::new(MemoryStore::new(Clock::Store));

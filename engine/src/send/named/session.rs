@@ -123,7 +123,7 @@ impl NamedProducer {
             session,
             first,
             mark,
-            max_waiting: self.most.map(|(most, _)| most),
+            max_waiting: self.most.map(|(most, _)| most).filter(|_| self.again == 0),
         }
     }
 
