@@ -10,9 +10,9 @@ use conga_core::shape::{Order, Shape};
 use stateright::{Model, Property};
 
 use crate::action::Action;
-use crate::properties::Ways;
 use crate::state::State;
 use crate::step::Step;
+use crate::ways::Ways;
 use crate::{NOW, properties};
 
 /// A message that waits in the input from the start. One that came later could only be claimed later.

@@ -21,6 +21,7 @@ mod action;
 mod call;
 mod delivering;
 mod flaws;
+mod found;
 mod line;
 mod merging;
 mod properties;
@@ -29,6 +30,7 @@ mod shared;
 mod state;
 mod step;
 mod striking;
+mod ways;
 mod witness;
 
 use line::{Delivery, Ending, Line};

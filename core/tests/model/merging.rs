@@ -16,6 +16,7 @@ mod state;
 mod step;
 
 use super::check;
+use crate::ways::Ways;
 use state::State;
 
 /// Two, and so each number's is its remainder.
@@ -55,7 +56,7 @@ struct Line {
     /// How often the lock or the place of somebody who lives may end, in all. Of the dead always.
     pauses: u8,
     flaw: Option<Flaw>,
-    ways: properties::Ways,
+    ways: Ways,
 }
 
 impl Line {
@@ -70,7 +71,7 @@ impl Line {
             losses: 0,
             pauses: 0,
             flaw: None,
-            ways: properties::Ways::default(),
+            ways: Ways::default(),
         }
     }
 

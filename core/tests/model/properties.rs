@@ -1,8 +1,5 @@
 //! What must hold in every state, and what must be met with, so that it does not hold for want of trouble.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
-
 use conga_core::lifecycle::State as Place;
 use conga_core::partition::Flow;
 use conga_core::shape::Order;
@@ -156,20 +153,6 @@ fn moves_on(line: &Line, state: &State) -> bool {
     }
     line.ways.keep(way);
     true
-}
-
-/// The states from which all is known to come out.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Ways(Arc<Mutex<HashSet<u64>>>);
-
-impl Ways {
-    fn leads_on(&self, state: &State) -> bool {
-        self.0.lock().expect("nobody panics with it").contains(&hash(state))
-    }
-
-    fn keep(&self, way: Vec<u64>) {
-        self.0.lock().expect("nobody panics with it").extend(way);
-    }
 }
 
 /// Takes a step that is judged elsewhere. `None` if it changes nothing.

@@ -15,6 +15,7 @@ mod properties;
 mod state;
 
 use super::check;
+use crate::ways::Ways;
 use state::State;
 
 /// A rule that is broken on purpose.
@@ -52,7 +53,7 @@ struct Line {
     leaves: u8,
     on_dead: OnDead,
     flaw: Option<Flaw>,
-    ways: properties::Ways,
+    ways: Ways,
 }
 
 impl Line {
@@ -68,7 +69,7 @@ impl Line {
             leaves: 0,
             on_dead: OnDead::Mark,
             flaw: None,
-            ways: properties::Ways::default(),
+            ways: Ways::default(),
         }
     }
 

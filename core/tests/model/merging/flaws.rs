@@ -1,38 +1,17 @@
 //! Each flaw breaks one rule, and is found by the property that the rule is there for.
 
-use stateright::{Checker, HasDiscoveries, Model};
-
 use super::{Flaw, Line};
+use crate::found;
+
+/// No way to a flaw is longer.
+const LONGEST: usize = 16;
 
 fn must_find(flaw: Flaw, property: &str, line: Line) {
     let line = Line {
         flaw: Some(flaw),
         ..line
     };
-    for depth in 2..=16 {
-        let checker = line
-            .clone()
-            .checker()
-            .target_max_depth(depth)
-            .finish_when(HasDiscoveries::AnyFailures)
-            .spawn_bfs()
-            .join();
-        let found = checker.discoveries();
-        let failed = line
-            .properties()
-            .into_iter()
-            .filter(|property| property.expectation.discovery_is_failure() && found.contains_key(property.name));
-        let failed: Vec<_> = failed.map(|property| property.name).collect();
-        if !failed.is_empty() {
-            assert!(failed.contains(&property), "{flaw:?} broke {failed:?}");
-            println!(
-                "{flaw:?}: {property}, in {} steps",
-                found[property].clone().into_actions().len()
-            );
-            return;
-        }
-    }
-    panic!("{flaw:?} is not found");
+    found::must_find(line, flaw, property, LONGEST);
 }
 
 fn waits() -> Line {

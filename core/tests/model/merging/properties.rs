@@ -1,7 +1,6 @@
 //! What must hold in every state, and what must be met with.
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
 
 use conga_core::lease::OwnerId;
 use conga_core::message::{Body, Output};
@@ -201,18 +200,4 @@ fn round(line: &Line, mut state: State) -> State {
         }
     }
     state
-}
-
-/// The states from which all is known to come out.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Ways(Arc<Mutex<HashSet<u64>>>);
-
-impl Ways {
-    fn leads_on(&self, state: &State) -> bool {
-        self.0.lock().expect("nobody panics with it").contains(&hash(state))
-    }
-
-    fn keep(&self, way: Vec<u64>) {
-        self.0.lock().expect("nobody panics with it").extend(way);
-    }
 }
