@@ -81,41 +81,46 @@ pub(super) async fn produce_numbered(
     };
     let mut lines = Lines::begin(shards, named).await?;
     let draw = |most| world.dice.lock().unwrap().size(1, most);
+    let a_while = || {
+        let most = u64::try_from((world.plan.trouble / 12).as_millis()).unwrap();
+        world.dice.lock().unwrap().millis(0, most)
+    };
     let mut together = draw(8);
     for entry in world.plan.messages(number) {
         let given = lines.give(&entry, || entry.clone()).await;
         given.or_else(|refused| fails(&world, refused))?;
         if lines.waiting() >= together {
-            let pause = world.plan.trouble / 12;
-            let a_while = world
-                .dice
-                .lock()
-                .unwrap()
-                .millis(0, u64::try_from(pause.as_millis()).unwrap());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                () = sleep(a_while) => {}
+                () = sleep(a_while()) => {}
             }
-            lines
-                .flush()
-                .await
-                .map(drop)
-                .or_else(|refused| fails(&world, refused))?;
+            flush(&world, &mut lines).await?;
             together = draw(8);
         }
     }
-    lines
-        .flush()
-        .await
-        .map(drop)
-        .or_else(|refused| fails(&world, refused))?;
+    while !flush(&world, &mut lines).await? {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            () = sleep(a_while()) => {}
+        }
+    }
     if let Err(error) = lines.end() {
         world.wrong(format!("producer {number} has given its whole input: {error}"));
     }
     let sent = &mut world.sent.lock().unwrap()[number];
     *sent = world.plan.parcels[number].len();
     Ok(())
+}
+
+/// Whether there was room for all that waits; what is refused waits on.
+async fn flush(world: &World, lines: &mut Lines) -> Result<bool> {
+    match lines.flush().await {
+        Ok(_) => Ok(true),
+        Err(Refused::Store(StoreError::Full { .. })) => Ok(false),
+        Err(refused) => fails(world, refused).map(|()| true),
+    }
 }
 
 fn fails(world: &World, refused: Refused) -> Result<()> {

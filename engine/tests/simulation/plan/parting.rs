@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use conga::core::route::{By, Router};
 use conga::core::shape::{Order, Shape};
-use conga::send::{Outgoing, WhenFull};
+use conga::send::Outgoing;
 use conga::shards;
 
 use crate::flaw::Ground;
@@ -51,10 +51,6 @@ impl Plan {
         let mut dice = Dice::new(self.seed ^ 0x0070_6172_7474);
         self.places.retain(|place| place.role != Role::Sequencer);
         apart(&mut dice, self.trouble, partitions, (&mut self.places, &mut self.jumps));
-        // A line of an input is given to its partition, and stays there.
-        for (_, when_full) in self.limits.iter_mut().flatten() {
-            *when_full = WhenFull::Wait;
-        }
         self.parted = Some(partitions);
         self
     }
