@@ -247,12 +247,20 @@ impl Store for Broken {
 
     async fn merge(&self, request: &MergeRequest) -> Result<Merged> {
         let mut request = request.clone();
-        match self.how {
-            Break::StaleMerge => request.term = self.inner.status().await?.term,
-            Break::UncheckedHead => request.head = self.inner.status().await?.head,
-            _ => {}
+        if self.how == Break::StaleMerge {
+            request.term = self.inner.status().await?.term;
         }
-        self.inner.merge(&request).await
+        loop {
+            if self.how == Break::UncheckedHead {
+                request.head = self.inner.status().await?.head;
+            }
+            let merged = self.inner.merge(&request).await?;
+            // The leader was quicker.
+            let again = self.how == Break::UncheckedHead && matches!(merged, Merged::Moved { .. });
+            if !again {
+                return Ok(merged);
+            }
+        }
     }
 
     async fn receive(&self, request: &ReceiveRequest) -> Result<Received> {
