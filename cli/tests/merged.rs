@@ -253,3 +253,23 @@ fn generated_messages_have_sequences() {
         sequencer.end();
     }
 }
+
+/// Who merges may be there before it was said what there is to merge.
+#[test]
+fn a_sequencer_that_comes_first_merges_too() {
+    for first in ["sequence", "run"] {
+        let place = Place::sqlite();
+        let early = place.service(&[first]);
+        let processor = place.service(&[&SHAPE[..], &["--handler", "echo"]].concat());
+        let text: String = (1..=30).map(|number| format!("{{\"payload\":{number}}}\n")).collect();
+        assert!(
+            place
+                .fed(&["send", "--first-sequence", "1"], text.as_bytes())
+                .status
+                .success()
+        );
+        place.done(&["receive", "--count", "30"]);
+        processor.end();
+        early.end();
+    }
+}

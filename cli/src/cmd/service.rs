@@ -1,10 +1,14 @@
 //! `conga process`, `conga sequence`, and both in one: `conga run`.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use conga::process::{Handler, Processing, Processor};
 use conga::sequence::{Sequencer, Sequencing};
 use conga::shards::{Merger, Processors, Shards};
 use conga::store::SharedStore;
 use serde_json::json;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Service;
@@ -34,53 +38,90 @@ pub(crate) async fn process(settings: &Settings, given: &Service) -> anyhow::Res
 /// `conga sequence`.
 pub(crate) async fn sequence(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
     let (service, shutdown) = prepare(settings, given)?;
-    let Some(shards) = settings.open_for(&service, &shutdown).await? else {
-        return Ok(true);
-    };
-    if shards.are_merged() {
-        let merger = Merger::new(&shards, service.merger);
-        announce(settings, merger.owner().as_str())?;
-        report(settings, None, Some(merger.run(shutdown).await?));
-        return Ok(true);
+    while let Some(shards) = settings.open_for(&service, &shutdown).await? {
+        if shards.are_merged() {
+            let merger = Merger::new(&shards, service.merger);
+            announce(settings, merger.owner().as_str())?;
+            report(settings, None, Some(merger.run(shutdown).await?));
+            return Ok(true);
+        }
+        if shards.are_several() {
+            return Err(wrong(NO_SEQUENCER));
+        }
+        let sequencer = Sequencer::new(shards.base().clone(), service.sequencer);
+        announce(settings, sequencer.owner().as_str())?;
+        let until = shutdown.child_token();
+        let sequencing = sequencer.run(until.clone());
+        let (sequencing, is_parted) = unless_parted(sequencing, shards.base(), &until).await;
+        let sequencing = sequencing?;
+        if !is_parted || shutdown.is_cancelled() {
+            report(settings, None, Some(sequencing));
+            break;
+        }
     }
-    if shards.are_several() {
-        return Err(wrong(NO_SEQUENCER));
-    }
-    let sequencer = Sequencer::new(shards.base().clone(), service.sequencer);
-    announce(settings, sequencer.owner().as_str())?;
-    report(settings, None, Some(sequencer.run(shutdown).await?));
     Ok(true)
 }
 
 /// `conga run`.
 pub(crate) async fn run(settings: &Settings, given: &Service) -> anyhow::Result<bool> {
     let (service, shutdown) = prepare(settings, given)?;
-    let Some(shards) = settings.open_for(&service, &shutdown).await? else {
-        return Ok(true);
-    };
-    let Some(hands) = Hands::open_patiently(settings, &service, shards.base(), &shutdown).await? else {
-        return Ok(true);
-    };
-    announce(settings, "run")?;
-    if shards.are_merged() {
-        let processing = processors(&shards, &hands, &service).run(shutdown.clone());
-        let drained = CancellationToken::new();
-        let sequencing = Merger::new(&shards, service.merger).run(drained.clone());
-        let (processing, sequencing) = together(processing, sequencing, shutdown, drained).await;
-        hands.close().await;
-        report(settings, Some(processing?), Some(sequencing?));
-        return Ok(true);
+    while let Some(shards) = settings.open_for(&service, &shutdown).await? {
+        let Some(hands) = Hands::open_patiently(settings, &service, shards.base(), &shutdown).await? else {
+            return Ok(true);
+        };
+        announce(settings, "run")?;
+        if shards.are_merged() {
+            let processing = processors(&shards, &hands, &service).run(shutdown.clone());
+            let drained = CancellationToken::new();
+            let sequencing = Merger::new(&shards, service.merger).run(drained.clone());
+            let (processing, sequencing) = together(processing, sequencing, shutdown, drained).await;
+            hands.close().await;
+            report(settings, Some(processing?), Some(sequencing?));
+            return Ok(true);
+        }
+        if shards.are_several() {
+            let processing = processors(&shards, &hands, &service).run(shutdown).await;
+            hands.close().await;
+            report(settings, Some(processing?), None);
+            return Ok(true);
+        }
+        let until = shutdown.child_token();
+        let working = both(shards.base(), &hands, &service, until.clone());
+        let (worked, is_parted) = unless_parted(working, shards.base(), &until).await;
+        let (processing, sequencing) = worked?;
+        if !is_parted || shutdown.is_cancelled() {
+            report(settings, Some(processing), Some(sequencing));
+            break;
+        }
     }
-    if shards.are_several() {
-        let processing = processors(&shards, &hands, &service).run(shutdown).await;
-        hands.close().await;
-        report(settings, Some(processing?), None);
-        return Ok(true);
-    }
-    let store = shards.base().clone();
-    let (processing, sequencing) = both(&store, &hands, &service, shutdown).await?;
-    report(settings, Some(processing), Some(sequencing));
     Ok(true)
+}
+
+/// How often who works at a line of which nobody has said yet what it is looks whether somebody has.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Works at a line as at one partition. Who begins before it was said what the line is can't know of others; if there are, the work
+/// is told to end by `until`, and this says so.
+async fn unless_parted<T>(work: impl Future<Output = T>, base: &SharedStore, until: &CancellationToken) -> (T, bool) {
+    let parted = async {
+        loop {
+            match base.shape(None).await {
+                Ok(Some(shape)) => return shape.partitions.get() > 1,
+                Ok(None) | Err(_) => sleep(LOOK).await,
+            }
+        }
+    };
+    let mut work = pin!(work);
+    tokio::select! {
+        biased;
+        worked = &mut work => return (worked, false),
+        is_parted = parted => if is_parted {
+            tracing::info!("the line has several partitions, as was said meanwhile; beginning anew");
+            until.cancel();
+            return (work.await, true);
+        },
+    }
+    (work.await, false)
 }
 
 /// A processor and a sequencer until they are told to end. If one can't go on the other ends too.
