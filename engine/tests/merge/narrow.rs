@@ -28,6 +28,18 @@ pub(crate) async fn over_ways(options: MergerOptions) -> (Line, Vec<Arc<Way>>, A
     (line, ways, base)
 }
 
+/// So many are out in each partition.
+async fn all_are_processed(line: &Line, each: u64) {
+    let processed = async {
+        for store in line.shards.partitions() {
+            while store.status().await.expect("a step").output < each {
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+    };
+    timeout(LONG, processed).await.expect("all are processed");
+}
+
 /// Else the line stood still for ever.
 #[tokio::test(start_paused = true)]
 async fn over_a_narrow_way_large_outputs_come_out_whole() {
@@ -37,14 +49,7 @@ async fn over_a_narrow_way_large_outputs_come_out_whole() {
     ways.iter().for_each(|way| way.is_away.store(true, Ordering::SeqCst));
     line.echo(ProcessorOptions::default());
     line.send(1..=120, &"x".repeat(100_000)).await;
-    let processed = async {
-        for store in line.shards.partitions() {
-            while store.status().await.expect("a step").output < 40 {
-                sleep(Duration::from_millis(10)).await;
-            }
-        }
-    };
-    timeout(LONG, processed).await.expect("all are processed");
+    all_are_processed(&line, 40).await;
     for way in all.clone() {
         way.width.store(WIDTH, Ordering::SeqCst);
         way.is_away.store(false, Ordering::SeqCst);
@@ -198,14 +203,7 @@ async fn over_a_narrow_way_what_was_merged_unheard_is_told_of_in_portions() {
     ways.iter().for_each(|way| way.is_away.store(true, Ordering::SeqCst));
     line.echo(ProcessorOptions::default());
     line.send(1..=120, &"x".repeat(100_000)).await;
-    let processed = async {
-        for store in line.shards.partitions() {
-            while store.status().await.expect("a step").output < 40 {
-                sleep(Duration::from_millis(10)).await;
-            }
-        }
-    };
-    timeout(LONG, processed).await.expect("all are processed");
+    all_are_processed(&line, 40).await;
     // That all is there when the first merge is done, and much is in it.
     base.is_away.store(true, Ordering::SeqCst);
     ways.iter().for_each(|way| way.is_away.store(false, Ordering::SeqCst));

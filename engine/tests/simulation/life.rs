@@ -226,15 +226,20 @@ fn options_of(world: &World) -> ProcessorOptions {
     options
 }
 
+/// Which of its parcels a producer that is started goes on with.
+fn next_parcel(world: &World, number: usize) -> usize {
+    let next = world.sent.lock().unwrap()[number];
+    let before = next.checked_sub(1).filter(|_| world.dice.lock().unwrap().chance(300));
+    // It may not have noted that it was done with the one before.
+    before
+        .filter(|before| matches!(world.plan.parcels[number][*before].1, Parcel::Named(_)))
+        .unwrap_or(next)
+}
+
 async fn produce(world: Arc<World>, store: SharedStore, number: usize, stop: CancellationToken) -> Result<()> {
     let producer = Producer::new(store).with_random(world.random());
     let parcels = &world.plan.parcels[number];
-    let mut next = world.sent.lock().unwrap()[number];
-    // It may not have noted that it was done with the one before.
-    if next > 0 && world.dice.lock().unwrap().chance(300) && matches!(parcels[next - 1].1, Parcel::Named(_)) {
-        next -= 1;
-    }
-    for (index, (pause, parcel)) in parcels.iter().enumerate().skip(next) {
+    for (index, (pause, parcel)) in parcels.iter().enumerate().skip(next_parcel(&world, number)) {
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),

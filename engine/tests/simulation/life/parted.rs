@@ -11,7 +11,7 @@ use futures_util::future::try_join_all;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Hand, options_of};
+use super::{Hand, next_parcel, options_of};
 use crate::history::{Happened, Who};
 use crate::plan::{Parcel, name_of};
 use crate::process::Control;
@@ -21,12 +21,7 @@ use crate::world::World;
 pub(super) async fn produce(world: Arc<World>, shards: &Shards, number: usize, stop: CancellationToken) -> Result<()> {
     let producers = Producers::new(shards).with_random(&world.random());
     let parcels = &world.plan.parcels[number];
-    let mut next = world.sent.lock().unwrap()[number];
-    // It may not have noted that it was done with the one before.
-    if next > 0 && world.dice.lock().unwrap().chance(300) && matches!(parcels[next - 1].1, Parcel::Named(_)) {
-        next -= 1;
-    }
-    for (index, (pause, parcel)) in parcels.iter().enumerate().skip(next) {
+    for (index, (pause, parcel)) in parcels.iter().enumerate().skip(next_parcel(&world, number)) {
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
